@@ -1,0 +1,69 @@
+"""Save without loss, and go on exactly where the run was.
+
+Machines stop: rented ones are taken back, laptops sleep, people press Ctrl-C.
+A checkpoint is all that the next update depends on: weights, the optimizer's
+averages, the random state and the number of the update. The data needs none:
+a batch follows from its number. So a resumed run ends with the same weights.
+
+The trap: a machine that stops *while saving* leaves half a file where the only
+good one was. So the new checkpoint is written beside the old one, forced to
+the disk, and only then given its name. Half-written ones never have a name.
+"""
+
+import os
+import shutil
+import sys
+
+
+def checkpoints(folder):
+    """Return the whole checkpoints, oldest first, as {updates made: folder}."""
+    return {int(path.name): path for path in sorted(folder.glob("[0-9]*")) if path.name.isdigit()}
+
+
+def flush(path):
+    """Wait until a file or folder is on the disk, not only in the machine's memory."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def save(accelerator, folder, step, keep=2):
+    """Write the checkpoint folder/STEP, whole or not at all, and drop all but the newest `keep`.
+
+    Raises OSError when it cannot be written; the ones before it are then untouched.
+    """
+    new, path = folder / f"{step:08}.part", folder / f"{step:08}"
+    try:
+        accelerator.save_state(new, safe_serialization=False)
+    except Exception as error:  # each file format has its own word for a full disk
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(f"the checkpoint of update {step} could not be written: {error}") from error
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for part in [*new.rglob("*"), new]:
+            flush(part)
+        shutil.rmtree(path, ignore_errors=True)
+        new.rename(path)
+        flush(folder)
+        for old in list(checkpoints(folder).values())[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator, folder):
+    """Load the newest checkpoint that can be read; return how many updates it has seen, 0 when there is none."""
+    if accelerator.is_main_process:
+        for part in folder.glob("*.part"):
+            print(f"{part.name} was cut off while it was written; the checkpoint before it is used")
+            shutil.rmtree(part)
+    found = checkpoints(folder)
+    for step, path in reversed(found.items()):
+        try:
+            accelerator.load_state(path)
+            return step
+        except Exception as error:  # damaged, or of another model
+            accelerator.print(f"checkpoint {path} cannot be used: {str(error)[:300]}")
+    if found:
+        accelerator.print(f"No checkpoint in {folder} fits this model. To start anew, move that folder away.")
+        sys.exit(2)
+    return 0

@@ -1,0 +1,66 @@
+"""From your files to documents, and from documents to train and val.
+
+A language model learns what is in its data and nothing else, so look at the
+data before anything is trained. About one document in twenty is kept back as
+*val* (validation): the model never trains on it, and how well it predicts it
+is the only honest exam.
+
+The trap: a split by position or by chance moves documents between train and
+val when data is added, and the exam leaks. Here the text of a document itself
+decides, so it stays where it was, and exact copies stay together.
+"""
+
+import zlib
+
+from datasets import load_dataset
+
+from settings import ROOT
+
+TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+TEXTS = {".txt", ".md"}
+PIECE = 4000  # characters: long texts are cut into documents of about this size
+
+
+def files(source):
+    """Return the readable files of a file or folder (a Path), in a fixed order."""
+    found = sorted(source.rglob("*")) if source.is_dir() else [source]
+    return [file for file in found if file.suffix in TEXTS or file.suffix in TABLES]
+
+
+def pieces(file):
+    """Yield a text file cut into documents, each ending at the first blank line after PIECE characters."""
+    piece, size = [], 0
+    with open(file, encoding="utf-8-sig") as lines:
+        for line in lines:
+            piece.append(line)
+            size += len(line)
+            if size >= PIECE and not line.strip() or size >= 4 * PIECE:
+                yield "".join(piece)
+                piece, size = [], 0
+    yield "".join(piece)
+
+
+def rows(source):
+    """Yield every row of a file, a folder, or a hub data set `owner/name[:config[:split]]` as a dict."""
+    if not (ROOT / source).exists():
+        name, config, split = (source.split(":") + ["", ""])[:3]
+        yield from load_dataset(name, config or None, split=split or "train", streaming=True)
+        return
+    for file in files(ROOT / source):
+        if file.suffix in TEXTS:
+            yield from ({"text": piece} for piece in pieces(file))
+        else:
+            yield from load_dataset(TABLES[file.suffix], data_files=str(file), split="train", streaming=True)
+
+
+def documents(settings):
+    """Yield every document as a dict with its "text"; rows without text are passed over. Nothing is held in memory."""
+    for row in rows(settings.data):
+        text = row.get(settings.column)
+        if isinstance(text, str) and text.strip():
+            yield row | {"text": text}
+
+
+def is_val(text):
+    """Return True for about one document in twenty, always the same ones."""
+    return zlib.crc32(text.encode()) % 20 == 0

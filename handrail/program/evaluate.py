@@ -1,0 +1,99 @@
+"""Is it good, or has it only memorised?
+
+A loss means little alone, so it stands beside simple guessers: one that knows
+nothing (uniform), one that knows how frequent each token is (unigram), one
+that also sees the token before (bigram). A model worth its training beats
+them all, on val. *Bits per byte* is the same loss counted per byte of text;
+only that may be compared between models with different tokenizers.
+
+The trap: good loss, copied text. So the longest run of tokens that the model
+repeats from train is measured, beside the longest that val itself shares.
+"""
+
+import json
+import math
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from batches import load_tokens, val_batches
+from settings import OUT, read, start
+from train import mean_loss, next_token_loss
+
+MOST = 20_000_000  # tokens of train that the guessers and the search for copies look at
+
+
+def baselines(train, val, vocabulary):
+    """Return the losses on val, in nats per token, of three guessers that learned from train by counting."""
+    train, val = train[:MOST].astype(np.int64), val.astype(np.int64)
+    counts = np.bincount(train, minlength=vocabulary) + 1
+    unigram = counts / counts.sum()
+    pairs, times = np.unique(train[:-1] * vocabulary + train[1:], return_counts=True)
+    asked = val[:-1] * vocabulary + val[1:]
+    place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
+    seen = np.where(pairs[place] == asked, times[place], 0)
+    bigram = (seen + 5 * unigram[val[1:]]) / (counts[val[:-1]] + 5)  # rare pairs lean on the unigram
+    return {
+        "uniform": math.log(vocabulary),
+        "unigram": float(-np.log(unigram[val[1:]]).mean()),
+        "bigram": float(-np.log(bigram).mean()),
+    }
+
+
+def fingerprints(tokens, length):
+    """Return one number (N - length + 1,) for every `length` tokens that stand side by side."""
+    marks = np.zeros(len(tokens) - length + 1, np.uint64)
+    for i in range(length):
+        marks = marks * np.uint64(0x9E3779B97F4A7C15) + tokens[i : i + len(marks)]
+    return marks
+
+
+def longest_copy(text, train):
+    """Return the longest run of `text` (tokens) that stands in train too; found by halving the possible lengths."""
+    text, train = np.asarray(text, np.uint64), train[:MOST].astype(np.uint64)
+    run, too_long = text[:0], min(len(text), len(train)) + 1
+    while too_long - len(run) > 1:
+        length = (too_long + len(run)) // 2
+        found = np.isin(fingerprints(text, length), fingerprints(train, length)).nonzero()[0]
+        run, too_long = (text[found[0] :][:length], too_long) if len(found) else (run, length)
+    return run.tolist()
+
+
+@torch.no_grad()
+def samples(model, tokenizer, number, length):
+    """Return `number` token lists that the model writes from nothing, each up to its END."""
+    start = torch.full((number, 1), tokenizer.bos_token_id, device=model.device)
+    written = model.generate(start, do_sample=True, top_k=0, max_new_tokens=length, use_cache=True)[:, 1:].tolist()
+    end = tokenizer.eos_token_id
+    return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
+
+
+def main():
+    settings = read("Measure the model in out/model.")
+    accelerator = start(settings)
+    tokenizer = AutoTokenizer.from_pretrained(OUT / "model")
+    model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(OUT / "model", dtype=torch.float32))
+    train, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
+    about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
+
+    targets = about["tokens"] - 1
+    exam = val_batches(val, tokenizer.eos_token_id, settings.context)
+    result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
+    result |= {"floor": about["nats"] / targets} if about["nats"] else {}
+    result |= baselines(train, val, len(tokenizer))
+    print("loss on all of val    nats/token   bits/byte")
+    for name, nats in result.items():
+        print(f"{name:20} {nats:10.3f} {nats * targets / math.log(2) / about['bytes']:12.3f}")
+
+    written = samples(accelerator.unwrap_model(model), tokenizer, 32, settings.context)
+    copy = longest_copy(sum(written, []), train)
+    result |= {"copy": len(copy), "val_copy": len(longest_copy(val[: len(sum(written, []))], train))}
+    print(f"longest copy from train: {result['copy']} tokens (val: {result['val_copy']}): {tokenizer.decode(copy)!r}")
+    result["samples"] = [tokenizer.decode(tokens) for tokens in written]
+    print("\n\n".join(["it writes:", *result["samples"][:3]]))
+    (OUT / "evaluation.json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

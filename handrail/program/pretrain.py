@@ -1,0 +1,91 @@
+"""The run: the parts you have, put together.
+
+Read it from top to bottom: tokens, model, optimizer, checkpoint, loop. What
+the model learns here it learns from nothing but guessing the next token,
+millions of times. First letters and words, then grammar, then who did what.
+
+Stop it with Ctrl-C and start it again: it goes on where it was. The same
+command runs on one GPU; `torchrun --nproc_per_node 8 pretrain.py` on eight.
+
+The trap: a falling training loss alone proves nothing. Watch the loss on val,
+and read what the model writes.
+"""
+
+import sys
+
+import torch
+from transformers import AutoTokenizer
+
+from batches import load_tokens, train_batches, val_batches
+from checkpoint import resume, save
+from log import Log
+from model import build
+from optimizer import make_optimizer, make_schedule
+from settings import OUT, read, start
+from train import mean_loss, next_token_loss, train
+
+
+@torch.no_grad()
+def continue_text(model, tokenizer, prompt, length=60, **how):
+    """Return what the model writes after `prompt`; `how` goes to Transformers' generate."""
+    inputs = tokenizer(tokenizer.bos_token + prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
+    how = {"do_sample": True, "top_k": 0, "use_cache": True} | how
+    return tokenizer.decode(model.generate(**inputs, max_new_tokens=length, **how)[0], skip_special_tokens=True)
+
+
+def main():
+    settings = read("Train the model on the tokens in out/tokens; goes on where it was stopped.")
+    accelerator = start(settings)
+    tokenizer = AutoTokenizer.from_pretrained(OUT / "tokenizer")
+    tokens, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
+
+    model = build(settings, tokenizer)
+    model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
+    plain = accelerator.unwrap_model(model)
+    first = resume(accelerator, OUT / "checkpoints")
+
+    rows = settings.updates * settings.batch
+    accelerator.print(
+        f"{plain.num_parameters():,} parameters, {len(tokens):,} tokens, {rows * settings.context / len(tokens):.1f} "
+        f"epochs on {accelerator.device}" + (f", going on after update {first:,}" if first else "")
+    )
+
+    def evaluate(step):
+        exam = val_batches(val, tokenizer.eos_token_id, settings.context, documents=256)
+        loss = mean_loss(accelerator, model, exam, next_token_loss)
+        sample = continue_text(plain, tokenizer, settings.prompt)
+        accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {sample}\n")
+        return loss
+
+    train(
+        accelerator,
+        model,
+        train_batches(tokens, settings, accelerator.process_index, accelerator.num_processes),
+        next_token_loss,
+        optimizer,
+        make_schedule(settings.lr, settings.updates),
+        settings.updates,
+        first=first,
+        compiled=settings.compile,
+        every=settings.every or max(1, settings.updates // 10),
+        evaluate=evaluate,
+        save=lambda step: save(accelerator, OUT / "checkpoints", step),
+        log=Log(OUT / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None,
+    )
+    if accelerator.is_main_process:
+        plain.save_pretrained(OUT / "model")
+        tokenizer.save_pretrained(OUT / "model")
+        print(f"the model is in {OUT / 'model'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped, and saved. The same command goes on from here.")
+        sys.exit(130)
+    except FloatingPointError as error:
+        sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")
+    except OSError as error:
+        print(f"Stopped: {error}\nThe last checkpoint is whole. Mend this, and the same command goes on.", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,234 @@
+"""village: short, consistent stories from a known source, to learn on.
+
+Why this world exists. Text from the internet cannot tell you how good a model
+could become. These stories can, because we hold the source they come from:
+
+- the floor: every story is a series of fair choices, so one that took choices
+  among n1, n2, n3 ... options has probability 1 / (n1 * n2 * n3 * ...), exactly.
+  The mean of its negative logarithm ("nats") is the lowest loss that any honest
+  model can reach on stories it has not seen. One that goes lower has leaked.
+- the grammar: a story that a model made up can be checked, word by word.
+- the answers: each story comes with a question and its one right answer.
+
+What goes in: a seed. What comes out: `stories(seed)`, without end, each a dict of
+text, nats, question and answer; and `parse(text)`, which says whether a text could
+have come from here, how likely it was, or where it first goes wrong and why.
+
+How the two stay in step: `tell` is the only description of a story. It runs left to
+right and asks a pen for each choice. A `Writer` draws the choice; a `Reader` finds
+it in a given text. Each story has exactly one derivation, so its nats are exact.
+
+The trap: that holds only while no option at a choice is the beginning of another
+("car", "cart"). Add words freely, and run the tests afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Iterator
+
+HE = "Tom Ben Sam Max Leo Jack".split()
+SHE = "Mia Anna Lucy Emma Rosa Kate".split()
+NAMES = HE + SHE
+THINGS = "rope hat lamp map key book drum kite bell coin cup ball".split()
+ADJECTIVES = ["an old", "an odd", "an ugly", "an orange"] + ["a " + word for word in (
+    "new red blue green white black brown grey pink yellow golden small big little tiny huge "
+    "heavy shiny dusty strange lovely plain pretty broken fine rare dirty clean cheap lucky "
+    "funny special useful").split()]
+PLACES = ("mill bridge well market harbour school farm station lake museum library park "
+          "castle inn church lighthouse barn gate fountain beach pond tower bakery shop "
+          "river garden square bank zoo cave hotel forest palace stable port house").split()
+WEATHER = ("cold warm windy rainy sunny foggy quiet bright dark mild snowy misty stormy hot "
+           "cool clear calm icy wet dry frosty hazy").split()
+TIMES = ("morning afternoon evening night day Monday Tuesday Wednesday Thursday Friday "
+         "Saturday Sunday").split()
+
+FINDS = [" found ", " bought ", " got ", " borrowed ", " won ", " picked up "]
+CARRIES = [" took the ", " brought the ", " carried the "]
+MEETS = [" and met ", " and saw ", " and joined ", " and greeted "]
+THEN = ["Soon ", "Then ", "So ", "Next ", "There ", "Gladly "]
+GIVES = [" gave ", " handed ", " passed ", " lent "]
+LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At last "]
+GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
+PURPOSES = ("rest sing eat dance work play read swim think sleep draw wait cook talk "
+            "write help learn paint pray").split()
+
+
+@dataclass
+class Verdict:
+    valid: bool
+    nats: float | None  # -log P(text), natural logarithm; None when not valid
+    position: int       # the character where the text first goes wrong; its length when valid
+    why: str
+
+
+class Wrong(Exception):
+    """Raised by a Reader: (position, why)."""
+
+
+class Writer:
+    """The pen that makes a story up."""
+
+    def __init__(self, rng: random.Random):
+        self.random, self.parts, self.ways = rng.random, [], 1
+
+    def say(self, text):
+        self.parts.append(text)
+
+    def pick(self, options, others=(), why=None):
+        # random() is the one draw that Python promises never to change for a given seed
+        chosen = options[int(self.random() * len(options))]
+        self.parts.append(chosen)
+        self.ways *= len(options)
+        return chosen
+
+
+class Reader:
+    """The pen that follows a given text and recovers each choice."""
+
+    def __init__(self, text: str):
+        self.text, self.position, self.ways = text, 0, 1
+
+    def say(self, text):
+        self.pick([text])
+
+    def pick(self, options, others=(), why=None):
+        """`others` would be grammatical here but contradict the story; `why(other)` says how."""
+        for option in options:
+            if self.text.startswith(option, self.position):
+                self.position += len(option)
+                self.ways *= len(options)
+                return option
+        rest = self.text[self.position:]
+        for other in others:
+            if rest.startswith(other) and not rest[len(other):len(other) + 1].isalpha():
+                raise Wrong(self.position, "inconsistent: " + why(other))
+        same = max(_common(rest, option) for option in options)
+        if same == len(rest):
+            raise Wrong(len(self.text), "unfinished: the text stops before the story ends")
+        wanted = " or ".join(repr(option) for option in options[:3])
+        more = f" or {len(options) - 3} others" if len(options) > 3 else ""
+        raise Wrong(self.position + same, f"ungrammatical: expected {wanted}{more}, "
+                                          f"found {rest[:20]!r}")
+
+
+def _common(a: str, b: str) -> int:
+    n = 0
+    while n < min(len(a), len(b)) and a[n] == b[n]:
+        n += 1
+    return n
+
+
+def but(options, *used):
+    return [option for option in options if option not in used]
+
+
+def tell(pen) -> tuple[dict, dict]:
+    """Tell one story; return who is where, and who (or which place) has each thing."""
+    say, pick = pen.say, pen.pick
+    at, has = {}, {}
+
+    def other_thing(thing, person):
+        if thing not in has:
+            return f"there is no {thing} in this story"
+        return f"the {thing} is with {has[thing]}, not {person}"
+
+    # "One rainy Sunday, Tom found an old rope."
+    say("One "), pick(WEATHER), say(" "), pick(TIMES), say(", ")
+    first = pick(NAMES)
+    pick(FINDS), pick(ADJECTIVES), say(" ")
+    thing = pick(THINGS)
+    has[thing] = first
+
+    # "He took the rope to the bridge and met Mia."
+    say(". ")
+    pick(["He" if first in HE else "She"], ["He", "She"], lambda word: f"{first} is not '{word}'")
+    pick(CARRIES)
+    pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
+    say(" to the ")
+    place = pick(PLACES)
+    pick(MEETS)
+    second = pick(but(NAMES, first), NAMES, lambda word: f"{word} cannot meet {word}")
+    at[first] = at[second] = place
+    people = [first, second]
+
+    # "Soon Tom gave Mia the rope." or "... for a red hat." or "Soon Mia gave Tom a red hat."
+    say(". "), pick(THEN)
+    giver = pick(people, NAMES, lambda word: f"{word} is not in this story")
+    pick(GIVES)
+    taker = pick(but(people, giver), NAMES, lambda word: (
+        f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
+    swap = False
+    if giver == first:
+        pick([" the "], [" a", " an"], lambda word: f"{giver} has only the {thing}")
+        pick([thing], THINGS, lambda word: other_thing(word, giver))
+        has[thing] = taker
+        swap = pick([".", " for "]) == " for "
+    else:
+        pick([" "], [" the"], lambda word: f"the {thing} is with {first}, not {giver}")
+    if giver == second or swap:
+        pick(ADJECTIVES), say(" ")
+        has[pick(but(THINGS, thing), THINGS, lambda word: f"{word} is taken")] = first
+        say(".")
+
+    # "Later Mia walked to the well and left the rope there."
+    say(" "), pick(LATER)
+    mover = pick(people, NAMES, lambda word: f"{word} is not in this story")
+    pick(GOES), say(" to the ")
+    goal = pick(but(PLACES, place), PLACES, lambda word: f"{mover} is already at the {word}")
+    at[mover] = goal
+    mine = [t for t in has if has[t] == mover]
+    acts = [" to ", " and left the ", " and gave "]
+    act = pick(acts if mine else acts[:1], acts, lambda word: f"{mover} has nothing to give or leave")
+    if act == " to ":
+        pick(PURPOSES)
+    elif act == " and left the ":
+        has[pick(mine, THINGS, lambda word: other_thing(word, mover))] = goal
+        say(" there")
+    else:
+        third = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
+        say(" the ")
+        has[pick(mine, THINGS, lambda word: other_thing(word, mover))] = third
+        at[third] = goal
+    say(".")
+    return at, has
+
+
+def ask(rng: random.Random, at: dict, has: dict) -> tuple[str, str]:
+    """One question on how things stand at the end, and its answer: kind first, then about what."""
+    held = [thing for thing in has if has[thing] in at]
+    holders = [has[thing] for thing in held]
+    kinds = [
+        [(f"Who has the {t} at the end?", has[t]) for t in held],
+        [(f"What does {has[t]} have at the end?", "the " + t) for t in held
+         if holders.count(has[t]) == 1],
+        [(f"Where is {p} at the end?", "the " + at[p]) for p in at],
+        [(f"Where is the {t} at the end?", "the " + at.get(has[t], has[t])) for t in has],
+    ]
+    kinds = [kind for kind in kinds if kind]
+    kind = kinds[int(rng.random() * len(kinds))]
+    return kind[int(rng.random() * len(kind))]
+
+
+def stories(seed: int = 0) -> Iterator[dict]:
+    """Stories without end; the same seed gives the same stories on every machine."""
+    rng = random.Random(seed)
+    while True:
+        pen = Writer(rng)
+        question, answer = ask(rng, *tell(pen))
+        yield {"text": "".join(pen.parts), "nats": math.log(pen.ways),
+               "question": question, "answer": answer}
+
+
+def parse(text: str) -> Verdict:
+    """Whether `text` is a story from here: if so its exact nats, else where and why not."""
+    pen = Reader(text)
+    try:
+        tell(pen)
+        if pen.position < len(text):
+            raise Wrong(pen.position, "ungrammatical: the story is over, but the text goes on")
+    except Wrong as wrong:
+        return Verdict(False, None, *wrong.args)
+    return Verdict(True, math.log(pen.ways), len(text), "a story from this village")

@@ -1,0 +1,192 @@
+"""The built-in world: its exact probabilities, its parser, its questions."""
+
+import itertools
+import math
+import random
+import re
+from collections import Counter
+
+import pytest
+
+from handrail import village
+from handrail.village import NAMES, PLACES, THINGS, Reader, Writer, parse, stories, tell
+
+
+FIRST = ('One wet Friday, Jack bought a tiny key. He took the key to the tower and greeted Mia, who had a brok'
+         'en kite. Then Mia lent Jack the kite. Before long Mia rode to the barn to think.')
+
+
+def some(n, seed=0):
+    return list(itertools.islice(stories(seed), n))
+
+
+class Every:
+    """A pen that walks through all stories, one derivation after another."""
+
+    def __init__(self):
+        self.path = []  # [choice, number of options] at each choice of this story
+
+    def say(self, text):
+        self.text += text
+
+    def pick(self, options, others=(), why=None):
+        for a, b in itertools.permutations(options, 2):
+            assert not b.startswith(a), f"{a!r} begins {b!r}"
+        if self.depth == len(self.path):
+            self.path.append([0, len(options)])
+        option = options[self.path[self.depth][0]]
+        self.depth += 1
+        self.text += option
+        return option
+
+    def all(self):
+        while True:
+            self.text, self.depth = "", 0
+            tell(self)
+            yield self.text, math.prod(n for _, n in self.path)
+            while self.path and self.path[-1][0] == self.path[-1][1] - 1:
+                self.path.pop()
+            if not self.path:
+                return
+            self.path[-1][0] += 1
+
+
+def test_every_story_has_one_derivation(monkeypatch):
+    """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1, and parse gives each one's own."""
+    for name, value in list(vars(village).items()):
+        if name.isupper() and name not in ("HE", "SHE"):
+            monkeypatch.setattr(village, name, value[:1])
+    monkeypatch.setattr(village, "NAMES", ["Tom", "Mia", "Ben"])
+    monkeypatch.setattr(village, "THINGS", ["rope", "hat"])
+    monkeypatch.setattr(village, "PLACES", ["mill", "well", "inn"])
+    told = list(Every().all())
+    assert len({text for text, _ in told}) == len(told) > 100
+    assert math.fsum(1 / ways for _, ways in told) == pytest.approx(1, abs=1e-9)
+    for text, ways in told:
+        assert parse(text).nats == math.log(ways)
+
+
+def test_parse_inverts_stories():
+    """The parser recovers the exact nats of every story, which is what makes the floor exact."""
+    for story in some(5000, seed=7):
+        verdict = parse(story["text"])
+        assert verdict.valid and verdict.position == len(story["text"])
+        assert verdict.nats == pytest.approx(story["nats"], abs=1e-9)
+
+
+def test_no_option_begins_another():
+    """At every choice the text alone says which option was taken: no option is the beginning of another."""
+    class Checked(Writer):
+        def pick(self, options, others=(), why=None):
+            ordered = sorted(options)  # a beginning sorts right before what it begins
+            assert not any(b.startswith(a) for a, b in zip(ordered, ordered[1:])), options
+            return super().pick(options, others, why)
+
+    rng = random.Random(1)
+    for _ in range(300):
+        tell(Checked(rng))
+
+
+def test_the_same_seed_gives_the_same_stories():
+    """Two machines that use one seed train on the same text, and another seed gives other stories."""
+    assert some(200, seed=3) == some(200, seed=3)
+    assert not {s["text"] for s in some(2000, 3)} & {s["text"] for s in some(2000, 4)}
+    assert some(1)[0]["text"] == FIRST
+
+
+def test_the_world_is_large_and_the_stories_short():
+    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 45 words a story on average."""
+    told = some(5000)
+    assert math.exp(min(s["nats"] for s in told)) > 1e9
+    assert len({s["text"] for s in told}) == len(told)
+    assert len({w for s in told for w in re.findall(r"\w+", s["text"])}) >= 200
+    assert 30 <= sum(len(s["text"].split()) for s in told) / len(told) <= 45
+
+
+TALE = ("One rainy Sunday, Tom found an old rope. He took the rope to the bridge and met Mia, who had "
+        "a red hat. Soon Tom gave Mia the rope for the hat. Later Mia walked to the well and left the "
+        "rope there.")
+
+
+@pytest.mark.parametrize("old, new, kind, at, why", [
+    ("He took", "She took", "inconsistent", "She took", "Tom is not 'She'"),
+    ("took the rope", "took the lamp", "inconsistent", "lamp to", "no lamp, but the rope"),
+    ("Tom gave Mia the rope", "Tom gave Mia the hat", "inconsistent", "hat for", "the hat is with Mia, not Tom"),
+    ("gave Mia", "gave Anna", "inconsistent", "Anna the", "Anna is not there"),
+    ("left the rope", "left the hat", "inconsistent", "hat there", "the hat is with Tom, not Mia"),
+    ("left the rope", "left the drum", "inconsistent", "drum there", "there is no drum"),
+    ("Later Mia", "Later Ben", "inconsistent", "Ben walked", "Ben is not in this story"),
+    ("to the well", "to the bridge", "inconsistent", "bridge and left", "Mia is already at the bridge"),
+    ("an old rope", "a old rope", "ungrammatical", "old rope", "expected"),
+    ("Soon Tom", "Soon soon Tom", "ungrammatical", "soon Tom", "expected"),
+    ("rope there.", "rope there. The end.", "ungrammatical", " The end.", "story is over"),
+    (" there.", " the", "unfinished", "", "stops before"),
+])
+def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
+    """A story that could not have come from the village is refused where it first goes wrong, with the right reason."""
+    assert parse(TALE).valid
+    text = TALE.replace(old, new, 1)
+    verdict = parse(text)
+    assert not verdict.valid and verdict.nats is None
+    assert verdict.why.startswith(kind) and why in verdict.why
+    assert text[verdict.position:].startswith(at) and (at or verdict.position == len(text))
+
+
+def test_one_changed_word_is_never_misjudged():
+    """Whatever one word is swapped for, parse answers: with other nats' story, or with a place not before the change."""
+    rng = random.Random(0)
+    words = sorted({w for s in some(500) for w in s["text"].split()})
+    for story in some(1000, seed=5):
+        parts = story["text"].split(" ")
+        i = rng.randrange(len(parts))
+        before = len(" ".join(parts[:i]))
+        parts[i] = rng.choice(words)
+        verdict = parse(" ".join(parts))
+        assert verdict.valid or verdict.position >= before
+
+
+def answer(text, question):
+    """Read the story again by other means (regular expressions) and answer from that."""
+    first, thing = re.search(r", (\w+) (?:\w+|picked up) an? \w+ (\w+)\.", text).groups()
+    place, second, gift = re.search(r"to the (\w+) and \w+ (\w+), who \w+ an? \w+ (\w+)\.", text).groups()
+    has, at = {thing: first, gift: second}, {first: place, second: place}
+    giver, taker, given, back = re.search(
+        r"\. \w+ (\w+) \w+ (\w+) the (\w+)(?: for the (\w+))?\.", text).groups()
+    has[given] = taker
+    if back:
+        has[back] = giver
+    mover, goal, rest = re.search(r"(\w+) \w+ to the (\w+) ((?:to|and) [^.]*)\.$", text).groups()
+    at[mover] = goal
+    if left := re.match(r"and left the (\w+) there", rest):
+        has[left[1]] = goal
+    if gave := re.match(r"and gave (\w+) the (\w+)", rest):
+        has[gave[2]], at[gave[1]] = gave[1], goal
+    about = re.search(r"(\w+)(?: have)? at the end", question)[1]
+    if question.startswith("Who"):
+        return has[about]
+    if question.startswith("What"):
+        found, = [t for t in has if has[t] == about]
+        return "the " + found
+    return "the " + (at[about] if about in at else at.get(has[about], has[about]))
+
+
+def test_each_question_has_its_one_right_answer():
+    """An independent reading of the story gives the same answer, so the answers can serve as rewards."""
+    for story in some(5000, seed=2):
+        assert answer(story["text"], story["question"]) == story["answer"], story
+
+
+def test_questions_cannot_be_guessed():
+    """Kinds of question are balanced, no answer is common, and naming the last fit word of the story fails too often to pay."""
+    told = some(8000, seed=6)
+    kinds = Counter("thing" if any(f" {t} " in s["question"] for t in THINGS) and s["question"][:3] == "Whe"
+                    else s["question"].split()[0] for s in told)
+    assert len(kinds) == 4 and min(kinds.values()) > 0.15 * len(told)
+    answers = Counter(s["answer"] for s in told)
+    assert answers.most_common(1)[0][1] < 0.1 * len(told)
+    last = 0
+    for story in told:
+        pool = {"Who": NAMES, "What": THINGS, "Where": PLACES}[story["question"].split()[0]]
+        words = [w for w in re.findall(r"\w+", story["text"]) if w in pool and w not in story["question"]]
+        last += words[-1] == story["answer"].removeprefix("the ")
+    assert last < 0.6 * len(told)
