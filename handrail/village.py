@@ -48,12 +48,13 @@ TIMES = ("morning afternoon evening night day Monday Tuesday Wednesday Thursday 
 FINDS = [" found ", " bought ", " got ", " borrowed ", " won ", " picked up "]
 CARRIES = [" took the ", " brought the ", " carried the "]
 MEETS = [" and met ", " and saw ", " and joined ", " and greeted "]
+WANTS = [", who liked the ", ", who loved the ", ", who wanted the ", ", who needed the "]
 THEN = ["Soon ", "Then ", "So ", "Next ", "There ", "Gladly "]
-GIVES = [" gave ", " handed ", " passed ", " lent "]
+GIVES = [" gave ", " handed ", " passed ", " lent ", " sold "]
 LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At last "]
 GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
 PURPOSES = ("rest sing eat dance work play read swim think sleep draw wait cook talk "
-            "write help learn paint pray").split()
+            "write help learn paint pray knit fish").split()
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Reader:
                 return option
         rest = self.text[self.position:]
         for other in others:
-            if rest.startswith(other) and not rest[len(other):len(other) + 1].isalpha():
+            if rest.startswith(other) and not (other[-1] + rest[len(other):][:1]).isalpha():
                 raise Wrong(self.position, "inconsistent: " + why(other))
         same = max(_common(rest, option) for option in options)
         if same == len(rest):
@@ -151,6 +152,8 @@ def tell(pen) -> tuple[dict, dict]:
     place = pick(PLACES)
     pick(MEETS)
     second = pick(but(NAMES, first), NAMES, lambda word: f"{word} cannot meet {word}")
+    pick(WANTS)
+    pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
     at[first] = at[second] = place
     people = [first, second]
 
@@ -160,18 +163,24 @@ def tell(pen) -> tuple[dict, dict]:
     pick(GIVES)
     taker = pick(but(people, giver), NAMES, lambda word: (
         f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
-    swap = False
+    say(" ")
+    mended = lambda word: f"the {word} is with {first}"
     if giver == first:
-        pick([" the "], [" a", " an"], lambda word: f"{giver} has only the {thing}")
+        pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
         pick([thing], THINGS, lambda word: other_thing(word, giver))
-        has[thing] = taker
-        swap = pick([".", " for "]) == " for "
+        has[thing] = second
+        if pick([".", " for "]) == " for ":
+            pick(ADJECTIVES), say(" ")
+            has[pick(but(THINGS, thing), THINGS, mended)] = first
+            say(".")
     else:
-        pick([" "], [" the"], lambda word: f"the {thing} is with {first}, not {giver}")
-    if giver == second or swap:
-        pick(ADJECTIVES), say(" ")
-        has[pick(but(THINGS, thing), THINGS, lambda word: f"{word} is taken")] = first
-        say(".")
+        pick(ADJECTIVES, ["the"], lambda word: f"the {thing} is with {first}, not {giver}")
+        say(" ")
+        has[pick(but(THINGS, thing), THINGS, mended)] = first
+        if pick([".", " for the "]) == " for the ":
+            pick([thing], THINGS, lambda word: other_thing(word, first))
+            has[thing] = second
+            say(".")
 
     # "Later Mia walked to the well and left the rope there."
     say(" "), pick(LATER)
@@ -180,10 +189,12 @@ def tell(pen) -> tuple[dict, dict]:
     goal = pick(but(PLACES, place), PLACES, lambda word: f"{mover} is already at the {word}")
     at[mover] = goal
     mine = [t for t in has if has[t] == mover]
-    acts = [" to ", " and left the ", " and gave "]
+    acts = [" to ", " with the ", " and left the ", " and gave "]
     act = pick(acts if mine else acts[:1], acts, lambda word: f"{mover} has nothing to give or leave")
     if act == " to ":
         pick(PURPOSES)
+    elif act == " with the ":
+        pick(mine, THINGS, lambda word: other_thing(word, mover))
     elif act == " and left the ":
         has[pick(mine, THINGS, lambda word: other_thing(word, mover))] = goal
         say(" there")
@@ -198,16 +209,15 @@ def tell(pen) -> tuple[dict, dict]:
 
 def ask(rng: random.Random, at: dict, has: dict) -> tuple[str, str]:
     """One question on how things stand at the end, and its answer: kind first, then about what."""
-    held = [thing for thing in has if has[thing] in at]
-    holders = [has[thing] for thing in held]
-    kinds = [
-        [(f"Who has the {t} at the end?", has[t]) for t in held],
-        [(f"What does {has[t]} have at the end?", "the " + t) for t in held
-         if holders.count(has[t]) == 1],
-        [(f"Where is {p} at the end?", "the " + at[p]) for p in at],
-        [(f"Where is the {t} at the end?", "the " + at.get(has[t], has[t])) for t in has],
-    ]
-    kinds = [kind for kind in kinds if kind]
+    held = [t for t in has if has[t] in at]
+    holders = [has[t] for t in held]
+    who = [(f"Who has the {t} at the end?", has[t]) for t in held]
+    what = [(f"What does {has[t]} have at the end?", "the " + t) for t in held
+            if holders.count(has[t]) == 1]
+    where_person = [(f"Where is {p} at the end?", "the " + at[p]) for p in at]
+    where_thing = [(f"Where is the {t} at the end?", "the " + at.get(has[t], has[t])) for t in has]
+    # "what" counts twice, because not every story can be asked it
+    kinds = [kind for kind in (who, what, what, where_person, where_thing) if kind]
     kind = kinds[int(rng.random() * len(kinds))]
     return kind[int(rng.random() * len(kind))]
 

@@ -1,0 +1,24 @@
+# make walk [CPU=1] [ARGS="my-model --data notes/"]   set up what is missing, then walk
+# make test · make bench · make venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+walk:
+	@$(PYTHON) -m handrail.machine $(ARGS) $(if $(CPU),--cpu)
+
+venv: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv with the pinned packages (minutes and some GB the first time) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q -c constraints.txt -e ".[test]"
+	@touch $@
+
+test: venv
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+bench: venv
+	@$(BIN)/python bench/run.py $(ARGS)
+
+.PHONY: walk venv test bench

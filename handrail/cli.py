@@ -1,0 +1,130 @@
+"""The command line. Nothing heavy is imported before it is needed: `handrail --help` answers at once."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from handrail import __version__, machine
+from handrail.steps import LATER, WALK
+
+HELP = """handrail takes you from data to a language model and a training program of your own, one step at a time.
+
+  handrail                     start the walk in ./first-model, or go on with it
+  handrail my-model --data notes/          the same, on your own texts
+  handrail my-model --data notes/ --from HuggingFaceTB/SmolLM2-135M     go on training an open model
+  handrail steps [DIR]         where the walk stands
+  handrail STEP [DIR]          one step alone: {steps}
+  handrail explain WORD        what a word means
+"""
+
+
+def parser():
+    """Return the parser of the one command line there is."""
+    p = argparse.ArgumentParser(
+        "handrail", description=HELP.format(steps=" ".join(WALK + LATER)), formatter_class=argparse.RawTextHelpFormatter,
+        usage="handrail [DIR | STEP [DIR] | steps [DIR] | explain WORD] [options]")  # fmt: skip
+    p.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    p.add_argument("--data", help="village (the built-in world), a file, a folder, or a hub data set owner/name[:config[:split]]")
+    p.add_argument("--column", help="the column of a table that holds the text")
+    p.add_argument("--from", dest="base", help="a pretrained model to go on from: hub id or folder")
+    p.add_argument("--size", help="1m 5m 25m 85m 300m 1b; default: chosen from data and machine")
+    p.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
+    p.add_argument("--yes", action="store_true", help="do not ask, go on after every step that passes")
+    p.add_argument("--until", choices=WALK, help="stop after this step", metavar="STEP")
+    for name, kind in (("updates", int), ("batch", int), ("context", int), ("lr", float), ("seed", int)):
+        p.add_argument(f"--{name}", type=kind, help="for every script; written into settings.toml")
+    p.add_argument("--version", action="version", version=__version__)
+    return p
+
+
+STORIES = """
+handrail: from data to a language model of your own.
+
+  1  Show me how it works     a first model, from nothing, on a small built-in world
+  2  Write like my texts      your own notes, book, logs
+"""
+
+
+def first_screen(options):
+    """Ask which story is the learner's, and print the command that would have said the same."""
+    print(STORIES)
+    options.data = "village"
+    if input("Which one? [1] ").strip() == "2":
+        options.data = input("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ").strip()
+        options.words = ["my-model"]
+    command = f"handrail {options.words[0] if options.words else 'first-model'} --data {options.data}"
+    print(f"\nThe same in one line, next time:  {command}{' --cpu' if options.cpu else ''}")
+    print(f"In a new terminal, first:         source {Path(sys.prefix) / 'bin' / 'activate'}\n")
+
+
+def open_project(options):
+    """Return the project that is meant, made anew if there is none; what was typed is written into its settings."""
+    from handrail.project import Project, Stop
+
+    here = Path("settings.toml").exists()
+    project = Project(options.words[0] if options.words else "." if here else "first-model", options.cpu)
+    new = not (project.folder / "settings.toml").exists()
+    if new:
+        if sys.stdin.isatty() and not options.data and not options.yes:
+            first_screen(options)
+            project = Project(options.words[0] if options.words else "first-model", options.cpu)
+        project.create()
+    elif project.settings.get("handrail") != __version__:
+        raise Stop(
+            f"{project.folder} was made by handrail {project.settings.get('handrail')}, this is {__version__}. A project is "
+            "never changed behind its owner's back: install that version, or edit the line `handrail = ` in settings.toml."
+        )
+    if new or options.data:
+        source = options.data or "village"
+        if (Path(source)).exists():
+            source = str(Path(source).resolve())
+        project.decide("data", source, "where the texts come from")
+    for name in ("column", "base", "size", "updates", "batch", "context", "lr", "seed"):
+        if getattr(options, name) is not None:
+            project.decide(name, getattr(options, name), "asked for on the command line")
+    return project
+
+
+def run(options):
+    """Do what was asked; return the exit code. Imports torch only when a step needs it."""
+    word = options.words[0] if options.words else None
+    if word == "explain":
+        from handrail.glossary import explain
+
+        print(explain(" ".join(options.words[1:])))
+        return 0
+    if word in ["steps", *WALK, *LATER]:
+        options.words = options.words[1:]
+    from handrail import walk
+    from handrail.project import Project, Stop
+    from handrail.screen import Screen
+
+    if word == "steps":
+        walk.show_steps(Project(options.words[0] if options.words else "." if Path("settings.toml").exists() else "first-model"))
+        return 0
+    if not options.cpu and "--cpu" in machine.choose([]):
+        options.cpu = True
+    project, screen = open_project(options), Screen(options.yes)
+    if word in [*WALK, *LATER]:
+        outcome = walk.take(project, screen, word, "by itself")
+        return int(any(check.verdict == "fail" for check in outcome.checks))
+    return walk.walk(project, screen, options.until)
+
+
+def main(arguments=None):
+    """Run one command; return its exit code."""
+    options = parser().parse_args(arguments)
+    from handrail.project import Stop
+
+    try:
+        return run(options)
+    except Stop as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, EOFError):
+        print("\nStopped. `handrail` goes on from here.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

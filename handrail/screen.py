@@ -1,0 +1,83 @@
+"""What the learner sees: one look for every step, on a terminal and off it."""
+
+import sys
+import textwrap
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+SIGNS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+
+
+@dataclass
+class Check:
+    """One number beside what was expected of it. `meaning` and `advice` are shown when it did not pass."""
+
+    name: str
+    expected: str
+    measured: str
+    verdict: str  # pass, warn or fail
+    meaning: str = ""
+    advice: str = ""
+
+
+@dataclass
+class Outcome:
+    """What a step found: its checks, what they tell in a sentence or two, and what else the notebook shows."""
+
+    checks: list
+    tells: str
+    samples: list = field(default_factory=list)  # texts worth reading
+    plots: dict = field(default_factory=dict)  # caption: {"kind": ..., data}; drawn by notebook.py
+
+
+def check(name, expected, measured, good, meaning="", advice="", otherwise="fail"):
+    """Return a Check that passes if `good`, and is `otherwise` if not."""
+    return Check(name, str(expected), str(measured), "pass" if good else otherwise, meaning, advice)
+
+
+class Screen:
+    """Prints, and asks only when a person is there (`talks`)."""
+
+    def __init__(self, yes=False):
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+        self.talks = sys.stdin.isatty() and sys.stdout.isatty() and not yes
+
+    def print(self, text="", style=None):
+        self.console.print(text, style=style, markup=False, soft_wrap=False)
+
+    def title(self, text, place):
+        self.console.rule(f"[bold]{text}[/] · {place}", align="left", style="cyan")
+
+    def say(self, head, text):
+        """Print a headed paragraph or list."""
+        lines = text if isinstance(text, list) else [" ".join(part.split()) for part in text.split("\n\n")]
+        self.console.print(f"[bold cyan]{head}[/]")
+        for line in lines:
+            self.print(textwrap.indent(textwrap.fill(line, min(self.console.width, 96) - 2), "  "))
+        self.print()
+
+    def code(self, file):
+        self.console.print(f"[bold cyan]{file.name}[/]")
+        self.console.print(Syntax(file.read_text(), "python", background_color="default"))
+
+    def measured(self, checks):
+        """Print each number beside what was expected, then what the ones that did not pass mean."""
+        table = Table(box=None, padding=(0, 2, 0, 0), title="[bold cyan]Measured[/]", title_justify="left", title_style="")
+        for head in ("", "", "expected", "measured"):
+            table.add_column(head, style="dim" if head == "expected" else None)
+        for c in checks:
+            table.add_row(SIGNS[c.verdict], c.name, c.expected, c.measured)
+        self.console.print(table)
+        self.print()
+        for c in checks:
+            if c.verdict != "pass":
+                self.say(f"{c.name}: {c.verdict}", [t for t in (c.meaning, c.advice and f"Try next: {c.advice}") if t])
+
+    def ask(self, question, default=""):
+        """Return a person's answer, or `default` when nobody is there."""
+        if not self.talks:
+            return default
+        return self.console.input(f"[bold]{question}[/] ").strip() or default
