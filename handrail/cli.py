@@ -59,7 +59,7 @@ def first_screen(options):
 
 def open_project(options):
     """Return the project that is meant, made anew if there is none; what was typed is written into its settings."""
-    from handrail.project import Project, Stop
+    from handrail.project import ASKED, Project, Stop
 
     here = Path("settings.toml").exists()
     project = Project(options.words[0] if options.words else "." if here else "first-model", options.cpu)
@@ -81,7 +81,7 @@ def open_project(options):
         project.decide("data", source, "where the texts come from")
     for name in ("column", "base", "size", "updates", "batch", "context", "lr", "seed"):
         if getattr(options, name) is not None:
-            project.decide(name, getattr(options, name), "asked for on the command line")
+            project.decide(name, getattr(options, name), ASKED)
     return project
 
 

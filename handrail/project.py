@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from handrail import __version__
 
 PROGRAM = Path(__file__).parent / "program"
+ASKED = "asked for on the command line"
 
 
 class Stop(Exception):
@@ -42,6 +43,10 @@ class Project:
         file = self.folder / "settings.toml"
         lines = [line for line in file.read_text().splitlines() if not re.match(rf"{name}\s*=", line)]
         file.write_text("\n".join([*lines, f"{name} = {json.dumps(value)}  # {why}"]) + "\n")
+
+    def asked(self, name):
+        """Return True if the user named this setting on the command line: then no step changes it."""
+        return bool(re.search(rf"^{name}\s*=.*{ASKED}", (self.folder / "settings.toml").read_text(), re.M))
 
     # --- files: handed over, then the owner's ---
 

@@ -27,19 +27,21 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Iterator
 
-HE = "Tom Ben Sam Max Leo Jack".split()
-SHE = "Mia Anna Lucy Emma Rosa Kate".split()
-NAMES = HE + SHE
-THINGS = "rope hat lamp map key book drum kite bell coin cup ball".split()
+NAMES = ("Tom Ben Sam Max Leo Jack Paul Adam Finn Noah "
+         "Mia Anna Lucy Emma Rosa Kate Nina Ruth Clara Zoe").split()
+THINGS = ("rope hat lamp map key book drum kite bell coin cup ball "
+          "ring flute box spoon coat brush jar candle").split()
 ADJECTIVES = ["an old", "an odd", "an ugly", "an orange"] + ["a " + word for word in (
     "new red blue green white black brown grey pink yellow golden small big little tiny huge "
     "heavy shiny dusty strange lovely plain pretty broken fine rare dirty clean cheap lucky "
     "funny special useful").split()]
 PLACES = ("mill bridge well market harbour school farm station lake museum library park "
-          "castle inn church lighthouse barn gate fountain beach pond tower bakery shop "
-          "river garden square bank zoo cave hotel forest palace stable port house").split()
+          "castle inn church barn gate fountain").split()
+GOALS = ("beach pond tower bakery shop river garden square bank zoo cave hotel forest palace "
+         "stable port house lighthouse").split()
 WEATHER = ("cold warm windy rainy sunny foggy quiet bright dark mild snowy misty stormy hot "
            "cool clear calm icy wet dry frosty hazy").split()
 TIMES = ("morning afternoon evening night day Monday Tuesday Wednesday Thursday Friday "
@@ -49,10 +51,13 @@ FINDS = [" found ", " bought ", " got ", " borrowed ", " won ", " picked up "]
 CARRIES = [" took the ", " brought the ", " carried the "]
 MEETS = [" and met ", " and saw ", " and joined ", " and greeted "]
 WANTS = [", who liked the ", ", who loved the ", ", who wanted the ", ", who needed the "]
-THEN = ["Soon ", "Then ", "So ", "Next ", "There ", "Gladly "]
+THEN = ["Soon ", "Then ", "So ", "Next ", "There ", "Here "]
+ENDS = [".", " at once."]
 GIVES = [" gave ", " handed ", " passed ", " lent ", " sold "]
 LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At last "]
 GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
+IDLE = [" to ", " alone", " for tea", " for lunch", " at noon"]
+HOLDING = [" with the ", " and left the ", " and gave the "]
 PURPOSES = ("rest sing eat dance work play read swim think sleep draw wait cook talk "
             "write help learn paint pray knit fish").split()
 
@@ -106,20 +111,13 @@ class Reader:
         for other in others:
             if rest.startswith(other) and not (other[-1] + rest[len(other):][:1]).isalpha():
                 raise Wrong(self.position, "inconsistent: " + why(other))
-        same = max(_common(rest, option) for option in options)
+        same = max(len(commonprefix([rest, option])) for option in options)
         if same == len(rest):
             raise Wrong(len(self.text), "unfinished: the text stops before the story ends")
         wanted = " or ".join(repr(option) for option in options[:3])
         more = f" or {len(options) - 3} others" if len(options) > 3 else ""
         raise Wrong(self.position + same, f"ungrammatical: expected {wanted}{more}, "
                                           f"found {rest[:20]!r}")
-
-
-def _common(a: str, b: str) -> int:
-    n = 0
-    while n < min(len(a), len(b)) and a[n] == b[n]:
-        n += 1
-    return n
 
 
 def but(options, *used):
@@ -136,6 +134,9 @@ def tell(pen) -> tuple[dict, dict]:
             return f"there is no {thing} in this story"
         return f"the {thing} is with {has[thing]}, not {person}"
 
+    def taken(word):
+        return f"the {word} is with {has[word]}"
+
     # "One rainy Sunday, Tom found an old rope."
     say("One "), pick(WEATHER), say(" "), pick(TIMES), say(", ")
     first = pick(NAMES)
@@ -143,9 +144,9 @@ def tell(pen) -> tuple[dict, dict]:
     thing = pick(THINGS)
     has[thing] = first
 
-    # "He took the rope to the bridge and met Mia."
+    # "Tom took the rope to the bridge and met Mia, who liked the rope."
     say(". ")
-    pick(["He" if first in HE else "She"], ["He", "She"], lambda word: f"{first} is not '{word}'")
+    pick([first], NAMES, lambda word: f"{word} is not in this story")
     pick(CARRIES)
     pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
     say(" to the ")
@@ -157,27 +158,26 @@ def tell(pen) -> tuple[dict, dict]:
     at[first] = at[second] = place
     people = [first, second]
 
-    # "Soon Tom gave Mia the rope." or "... for a red hat." or "Soon Mia gave Tom a red hat."
+    # "Soon Tom gave Mia the rope (for a red hat)." or "Soon Mia gave Tom a red hat (for the rope)."
     say(". "), pick(THEN)
     giver = pick(people, NAMES, lambda word: f"{word} is not in this story")
     pick(GIVES)
     taker = pick(but(people, giver), NAMES, lambda word: (
         f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
     say(" ")
-    mended = lambda word: f"the {word} is with {first}"
     if giver == first:
         pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
         pick([thing], THINGS, lambda word: other_thing(word, giver))
         has[thing] = second
-        if pick([".", " for "]) == " for ":
+        if pick(ENDS + [" for "]) == " for ":
             pick(ADJECTIVES), say(" ")
-            has[pick(but(THINGS, thing), THINGS, mended)] = first
+            has[pick(but(THINGS, thing), [thing], taken)] = first
             say(".")
     else:
         pick(ADJECTIVES, ["the"], lambda word: f"the {thing} is with {first}, not {giver}")
         say(" ")
-        has[pick(but(THINGS, thing), THINGS, mended)] = first
-        if pick([".", " for the "]) == " for the ":
+        has[pick(but(THINGS, thing), [thing], taken)] = first
+        if pick(ENDS + [" for the "]) == " for the ":
             pick([thing], THINGS, lambda word: other_thing(word, first))
             has[thing] = second
             say(".")
@@ -186,23 +186,22 @@ def tell(pen) -> tuple[dict, dict]:
     say(" "), pick(LATER)
     mover = pick(people, NAMES, lambda word: f"{word} is not in this story")
     pick(GOES), say(" to the ")
-    goal = pick(but(PLACES, place), PLACES, lambda word: f"{mover} is already at the {word}")
+    goal = pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
     at[mover] = goal
     mine = [t for t in has if has[t] == mover]
-    acts = [" to ", " with the ", " and left the ", " and gave "]
-    act = pick(acts if mine else acts[:1], acts, lambda word: f"{mover} has nothing to give or leave")
+    act = pick(IDLE + HOLDING if mine else IDLE, HOLDING,
+               lambda word: f"{mover} has nothing to take, leave or give")
     if act == " to ":
         pick(PURPOSES)
-    elif act == " with the ":
-        pick(mine, THINGS, lambda word: other_thing(word, mover))
-    elif act == " and left the ":
-        has[pick(mine, THINGS, lambda word: other_thing(word, mover))] = goal
-        say(" there")
-    else:
-        third = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
-        say(" the ")
-        has[pick(mine, THINGS, lambda word: other_thing(word, mover))] = third
-        at[third] = goal
+    elif act in HOLDING:
+        used = pick(mine, THINGS, lambda word: other_thing(word, mover))
+        if act == " and left the ":
+            say(" there")
+            has[used] = goal
+        elif act == " and gave the ":
+            say(" to ")
+            third = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
+            has[used], at[third] = third, goal
     say(".")
     return at, has
 
@@ -213,10 +212,10 @@ def ask(rng: random.Random, at: dict, has: dict) -> tuple[str, str]:
     holders = [has[t] for t in held]
     who = [(f"Who has the {t} at the end?", has[t]) for t in held]
     what = [(f"What does {has[t]} have at the end?", "the " + t) for t in held
-            if holders.count(has[t]) == 1]
+            if len(has) == 2 and holders.count(has[t]) == 1]
     where_person = [(f"Where is {p} at the end?", "the " + at[p]) for p in at]
     where_thing = [(f"Where is the {t} at the end?", "the " + at.get(has[t], has[t])) for t in has]
-    # "what" counts twice, because not every story can be asked it
+    # "what" twice, because it is a question only where there are two things to tell apart
     kinds = [kind for kind in (who, what, what, where_person, where_thing) if kind]
     kind = kinds[int(rng.random() * len(kinds))]
     return kind[int(rng.random() * len(kind))]

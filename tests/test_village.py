@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 
 from handrail import village
-from handrail.village import NAMES, PLACES, THINGS, Reader, Writer, parse, stories, tell
+from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
 
-FIRST = ('One wet Friday, Jack bought a tiny key. He took the key to the tower and greeted Mia. Then Mia lent '
-         'Jack a lucky ball. Before long Mia ran to the square to write.')
+FIRST = ('One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who love'
+         'd the bell. Next Finn sold Mia the bell. Before long Mia rode to the bank to sleep.')
 
 
 def some(n, seed=0):
@@ -54,11 +54,11 @@ class Every:
 def test_every_story_has_one_derivation(monkeypatch):
     """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1, and parse gives each one's own."""
     for name, value in list(vars(village).items()):
-        if name.isupper() and name not in ("HE", "SHE"):
+        if name.isupper() and name not in ("ENDS", "HOLDING"):
             monkeypatch.setattr(village, name, value[:1])
     monkeypatch.setattr(village, "NAMES", ["Tom", "Mia", "Ben"])
     monkeypatch.setattr(village, "THINGS", ["rope", "hat"])
-    monkeypatch.setattr(village, "PLACES", ["mill", "well", "inn"])
+    monkeypatch.setattr(village, "GOALS", ["pond", "well"])
     told = list(Every().all())
     assert len({text for text, _ in told}) == len(told) > 100
     assert math.fsum(1 / ways for _, ways in told) == pytest.approx(1, abs=1e-9)
@@ -103,22 +103,23 @@ def test_the_world_is_large_and_the_stories_short():
     assert 30 <= sum(len(s["text"].split()) for s in told) / len(told) <= 45
 
 
-TALE = ("One rainy Sunday, Tom found an old rope. He took the rope to the bridge and met Mia. "
-        "Soon Tom gave Mia the rope for a red hat. Later Mia walked to the well and left the rope there.")
-GIFT = ("One rainy Sunday, Tom found an old rope. He took the rope to the bridge and met Mia. "
-        "Soon Mia gave Tom a red hat. Later Mia walked to the well to rest.")
+TALE = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
+        "the rope. Soon Tom gave Mia the rope for a red hat. Later Mia walked to the pond and left the rope there.")
+GIFT = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
+        "the rope. Soon Mia gave Tom a red hat. Later Mia walked to the pond to rest.")
 
 
 @pytest.mark.parametrize("old, new, kind, at, why", [
-    ("He took", "She took", "inconsistent", "She took", "Tom is not 'She'"),
+    ("Tom took", "Ben took", "inconsistent", "Ben took", "Ben is not in this story"),
     ("took the rope", "took the lamp", "inconsistent", "lamp to", "no lamp, but the rope"),
     ("Soon Tom", "Soon Ben", "inconsistent", "Ben gave", "Ben is not in this story"),
     ("gave Mia", "gave Anna", "inconsistent", "Anna the", "Anna is not there"),
     ("gave Mia the rope for", "gave Mia the hat for", "inconsistent", "hat for", "there is no hat"),
     ("Tom gave Mia the rope", "Mia gave Tom the rope", "inconsistent", "the rope for", "with Tom, not Mia"),
+    ("wanted the rope", "wanted the hat", "inconsistent", "hat. Soon", "Tom has no hat"),
     ("left the rope", "left the hat", "inconsistent", "hat there", "the hat is with Tom, not Mia"),
     ("left the rope", "left the drum", "inconsistent", "drum there", "there is no drum"),
-    ("to the well", "to the bridge", "inconsistent", "bridge and left", "Mia is already at the bridge"),
+    ("to the pond", "to the bridge", "inconsistent", "bridge and left", "Mia is already at the bridge"),
     ("an old rope", "a old rope", "ungrammatical", "old rope", "expected"),
     ("Soon Tom", "Soon soon Tom", "ungrammatical", "soon Tom", "expected"),
     ("rope there.", "rope there. The end.", "ungrammatical", " The end.", "story is over"),
@@ -138,7 +139,7 @@ def test_nobody_gives_what_they_do_not_have():
     """Holding nothing is tracked too: one who has nothing can neither give nor leave."""
     assert parse(GIFT).valid
     verdict = parse(GIFT.replace("to rest", "and left the hat there"))
-    assert verdict.why == "inconsistent: Mia has nothing to give or leave"
+    assert verdict.why == "inconsistent: Mia has nothing to take, leave or give"
 
 
 def test_one_changed_word_is_never_misjudged():
@@ -158,20 +159,21 @@ def answer(text, question):
     """Read the story again by other means (regular expressions) and answer from that."""
     find, carry, gift, end = text[:-1].split(". ")
     first, thing = re.search(r", (\w+) .* (\w+)$", find).groups()
-    place, second = re.search(r"to the (\w+) and \w+ (\w+)$", carry).groups()
+    place, second = re.search(r"to the (\w+) and \w+ (\w+), who", carry).groups()
     at, has = {first: place, second: place}, {thing: first}
-    giver, taker, old, new = re.fullmatch(
-        r"\w+ (\w+) \w+ (\w+)(?: the (\w+))?(?:(?: for)? an? \w+ (\w+))?", gift).groups()
+    giver, taker = re.match(r"\w+ (\w+) \w+ (\w+)", gift).groups()
+    new = re.search(r" an? \w+ (\w+)", gift)
     if new:
-        has[new] = giver if old else taker
-    if old:
-        has[old] = taker
-    mover, goal, rest = re.search(r"(\w+) \w+ to the (\w+) ((?:to|and) .*)$", end).groups()
+        has[new[1]] = first
+    if " the " in gift:
+        has[thing] = second
+    assert {giver, taker} == {first, second}
+    mover, goal, rest = re.search(r"(\w+) \w+ to the (\w+) (.*)$", end).groups()
     at[mover] = goal
     if left := re.match(r"and left the (\w+) there", rest):
         has[left[1]] = goal
-    if gave := re.match(r"and gave (\w+) the (\w+)", rest):
-        has[gave[2]], at[gave[1]] = gave[1], goal
+    if gave := re.match(r"and gave the (\w+) to (\w+)", rest):
+        has[gave[1]], at[gave[2]] = gave[2], goal
     about = re.search(r"(\w+)(?: have)? at the end", question)[1]
     if question.startswith("Who"):
         return has[about]
@@ -192,13 +194,13 @@ def test_questions_cannot_be_guessed():
     told = some(8000, seed=6)
     kinds = Counter("thing" if any(f" {t} " in s["question"] for t in THINGS) and s["question"][:3] == "Whe"
                     else s["question"].split()[0] for s in told)
-    assert len(kinds) == 4 and min(kinds.values()) > 0.15 * len(told)
+    assert len(kinds) == 4 and min(kinds.values()) > 0.12 * len(told)
     answers = Counter(s["answer"] for s in told)
     assert answers.most_common(1)[0][1] < 0.1 * len(told)
     last = 0
     for story in told:
-        pool = {"Who": NAMES, "What": THINGS, "Where": PLACES}[story["question"].split()[0]]
+        pool = {"Who": NAMES, "What": THINGS, "Where": PLACES + GOALS}[story["question"].split()[0]]
         words = [w for w in re.findall(r"\w+", story["text"]) 
                  if w in pool and not re.search(rf"\b{w}\b", story["question"])]
         last += words[-1] == story["answer"].removeprefix("the ")
-    assert last < 0.6 * len(told)
+    assert last < 0.55 * len(told)

@@ -1,10 +1,8 @@
 """Is it good, or has it only memorised?
 
-A loss means little alone, so it stands beside simple guessers: one that knows
-nothing (uniform), one that knows how frequent each token is (unigram), one
-that also sees the token before (bigram). A model worth its training beats
-them all, on val. *Bits per byte* is the same loss counted per byte of text;
-only that may be compared between models with different tokenizers.
+The whole of val is read, document by document, and the loss stands beside
+those of the simple guessers. *Bits per byte* is the same loss counted per byte
+of text; only that may be compared between models with different tokenizers.
 
 The trap: good loss, copied text. So the longest run of tokens that the model
 repeats from train is measured, beside the longest that val itself shares.
@@ -17,29 +15,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from baselines import MOST, baselines
 from batches import load_tokens, val_batches
 from settings import OUT, read, start
 from train import mean_loss, next_token_loss
-
-MOST = 20_000_000  # tokens of train that the guessers and the search for copies look at
-
-
-def baselines(train, val, vocabulary):
-    """Return the losses on val, in nats per token, of three guessers that learned from train by counting."""
-    train, val = train[:MOST].astype(np.int64), val.astype(np.int64)
-    counts = np.bincount(train, minlength=vocabulary) + 1
-    unigram = counts / counts.sum()
-    pairs, times = np.unique(train[:-1] * vocabulary + train[1:], return_counts=True)
-    asked = val[:-1] * vocabulary + val[1:]
-    place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-    seen = np.where(pairs[place] == asked, times[place], 0)
-    bigram = (seen + 5 * unigram[val[1:]]) / (counts[val[:-1]] + 5)  # rare pairs lean on the unigram
-    return {
-        "uniform": math.log(vocabulary),
-        "unigram": float(-np.log(unigram[val[1:]]).mean()),
-        "bigram": float(-np.log(bigram).mean()),
-    }
-
 
 def fingerprints(tokens, length):
     """Return one number (N - length + 1,) for every `length` tokens that stand side by side."""
@@ -83,8 +62,10 @@ def main():
     result |= {"floor": about["nats"] / targets} if about["nats"] else {}
     result |= baselines(train, val, len(tokenizer))
     print("loss on all of val    nats/token   bits/byte")
+    bits = targets / about["bytes"] / math.log(2)  # turns nats per token into bits per byte
     for name, nats in result.items():
-        print(f"{name:20} {nats:10.3f} {nats * targets / math.log(2) / about['bytes']:12.3f}")
+        print(f"{name:20} {nats:10.3f} {nats * bits:12.3f}")
+    result["bits_per_byte"] = result["model"] * bits
 
     written = samples(accelerator.unwrap_model(model), tokenizer, 32, settings.context)
     copy = longest_copy(sum(written, []), train)

@@ -1,0 +1,144 @@
+"""The plan: size, vocabulary, context, batch and updates, chosen once from the data and the machine, each with its reason.
+
+For text of your own, three rules of thumb from research, and one of patience:
+- about 20 tokens for every parameter (Hoffmann et al. 2022, "Chinchilla");
+- a text may be shown up to 4 times, nearly as good as new text (Muennighoff et al. 2023);
+- an update costs 6 operations a parameter and token (Kaplan et al. 2020);
+- the run should end while you still remember why you started it.
+"""
+
+import ast
+import json
+import math
+
+from handrail.project import PROGRAM, Stop
+
+# the built-in world: tried, not calculated
+VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 1500, "vocabulary": 512}
+
+PATIENCE = {True: 4 * 60, False: 60 * 60}  # seconds: with the CPU alone, with a GPU
+USED = 0.4  # of the speed measured for one large product of matrices, a whole update reaches about this part
+EPOCHS, PER_PARAMETER = 4, 20
+CONTEXTS = {"1m": 256, "5m": 256, "25m": 512}  # the longest that is worth it; 1024 for the larger ones
+
+
+def sizes(project):
+    """Return {name: (layers, width)} as model.py has it: the project's own, once it is there."""
+    file = project.folder / "model.py"
+    tree = ast.parse((file if file.exists() else PROGRAM / "model.py").read_text())
+    found = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SIZES"]
+    return ast.literal_eval(found[0])
+
+
+def check_size(project):
+    """Raise Stop for a size that model.py does not have."""
+    size = project.settings.get("size", "auto")
+    if size != "auto" and size not in sizes(project):
+        raise Stop(f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine).")
+
+
+def machine(project):
+    """Return what the machine step measured."""
+    file = project.out / "machine.json"
+    if not file.exists():
+        raise Stop("This machine was not measured yet. First: handrail machine")
+    return json.loads(file.read_text())
+
+
+def power_of_two(number, least, most):
+    return int(min(most, max(least, 2 ** round(math.log2(max(1, number))))))
+
+
+def parameters(shape, vocabulary):
+    layers, width = shape
+    return 12 * layers * width**2 + vocabulary * width
+
+
+def base_parameters(base):
+    """Return how many parameters a pretrained model has, from its configuration alone."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise Stop(
+            f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
+            f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"
+            "To start from nothing instead, take the line `base = ...` out of settings.toml."
+        )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config).num_parameters()
+
+
+def choose_size(shapes, vocabulary, tokens, operations, memory):
+    """Return the largest size that gets 20 tokens a parameter, in the time and the memory there are; else the smallest."""
+    best = next(iter(shapes))
+    for name, shape in shapes.items():
+        n = parameters(shape, vocabulary)
+        if PER_PARAMETER * n <= EPOCHS * tokens and 6 * n * PER_PARAMETER * n <= operations and 16 * n <= memory / 2:
+            best = name
+    return best
+
+
+def choose(project, fixed, bytes_, documents):
+    """Return {name: (value, why)} for texts of one's own; `fixed` is what a person has set."""
+    m, cpu = machine(project), project.cpu
+    tokens, memory = bytes_ / 4, m["memory_gb"] * 1e9
+    speed = m["tflops"] * 1e12 * USED  # operations a second
+    operations = speed * PATIENCE[cpu]
+    time = "4 minutes on this CPU" if cpu else "an hour on this GPU"
+    chosen = {}
+    if fixed.get("base"):
+        n, most, epochs, least = base_parameters(fixed["base"]), 256 if cpu else 1024, 3, 2048
+    else:
+        vocabulary = fixed.get("vocabulary") or power_of_two(math.sqrt(tokens), 512, 32768)
+        chosen["vocabulary"] = vocabulary, f"a power of two near the square root of your {tokens:,.0f} tokens"
+        size = fixed.get("size", "auto")
+        if size == "auto":
+            size = choose_size(sizes(project), vocabulary, tokens, operations, memory)
+        why = f"the largest that gets {PER_PARAMETER} tokens a parameter from your text in {time}; else the smallest"
+        chosen["size"] = size, why
+        n, most, epochs, least = parameters(sizes(project)[size], vocabulary), CONTEXTS.get(size, 1024), EPOCHS, 4096
+    if 16 * n > memory:  # weights, gradients and two averages, in 32 bits
+        raise Stop(
+            f"{n / 1e9:.2g} billion parameters need {16 * n / 1e9:.0f} GB to train, this machine ({m['name']}) has "
+            f"{memory / 1e9:.0f} GB. Choose a smaller one: --size or --from"
+        )
+    context = fixed.get("context") or power_of_two(1.5 * tokens / documents, 128, most)
+    chosen["context"] = context, f"your documents have about {tokens / documents:,.0f} tokens; at most {most} for this model here"
+    seen = min(epochs * tokens, max(operations / (6 * n), 50 * least))
+    batch = fixed.get("batch") or max(1, power_of_two(seen / 2000, least, 2**19) // context)
+    chosen["batch"] = batch, f"{batch * context:,} tokens an update: enough for a steady direction, few enough for many updates"
+    updates = fixed.get("updates") or max(50, math.ceil(seen / (batch * context)))
+    used = updates * batch * context
+    chosen["updates"] = updates, f"{used / tokens:.1f} epochs of your text, about {max(1, 6 * n * used / speed / 60):.0f} minutes here"
+    return chosen
+
+
+def plan(project, bytes_, documents, prompt):
+    """Write the plan into settings.toml; what a person has set there stays. Return what was chosen: {name: (value, why)}."""
+    note = project.out / "plan.json"  # the last plan: a setting that differs from it is a person's
+    last = json.loads(note.read_text()) if note.exists() else {}
+    settings = {name: value for name, value in project.settings.items() if value != "auto"}
+    fixed = {name: value for name, value in settings.items() if last.get(name) != value or project.asked(name)}
+    if fixed.get("world"):
+        chosen = {name: (value, "tried out for the built-in world") for name, value in VILLAGE.items()}
+    else:
+        chosen = choose(project, fixed, bytes_, documents)
+    chosen["prompt"] = prompt, "the first words of a val document; the model continues them at every look"
+    chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}
+    for name, (value, why) in chosen.items():
+        project.decide(name, value, why)
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(json.dumps({name: value for name, (value, _) in chosen.items()}))
+    return chosen
+
+
+def tokens_needed(project):
+    """Return how many tokens of text the model that is meant can use: 20 a parameter, shown up to 4 times."""
+    settings, shapes = project.settings, sizes(project)
+    if settings.get("world") or settings["data"] == "village":
+        return VILLAGE["updates"] * VILLAGE["batch"] * VILLAGE["context"] // EPOCHS
+    shape = shapes.get(settings.get("size")) or next(iter(shapes.values()))
+    return PER_PARAMETER * parameters(shape, 2048) // EPOCHS

@@ -1,0 +1,291 @@
+"""The raw files, looked at before the learner's data.py reads them: what cannot be read is named, with how to mend it.
+
+Everything is streamed. Of a huge source only the first LOOK bytes are read.
+"""
+
+import codecs
+import csv
+import json
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handrail.project import Stop
+
+LOOK = 200_000_000  # bytes that are looked at
+LINE = 50_000_000  # bytes that a line may have
+NAMED = 5  # problems named one by one, before only their number is said
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
+
+
+class Unreadable(Exception):
+    """The rest of a file cannot be read; the text says why and how to mend it."""
+
+
+@dataclass
+class Survey:
+    """What was seen in a source: how much, and for every column how many rows hold text and how long it is."""
+
+    bytes: int = 0  # of the whole source, as far as known
+    seen: int = 0
+    whole: bool = True
+    tables: bool = True  # rows and columns, not only plain text
+    rows: int = 0
+    filled: Counter = field(default_factory=Counter)  # column: rows with text in it
+    characters: Counter = field(default_factory=Counter)  # column: length of all its texts
+    columns: dict = field(default_factory=dict)  # every column's name, in order
+    problems: list = field(default_factory=list)
+
+
+# --- lines, as they are on the disk ---
+
+
+def first_fault(file):
+    """Return what is wrong with a file as a whole, or None."""
+    with open(file, "rb") as stream:
+        start = stream.read(8192)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"this is UTF-16, not UTF-8. Make a copy that is: {recode(file, 'UTF-16')}"
+    if b"\0" in start:
+        return "there are null bytes in it, so it is no plain text (a picture, a program, a zip?). Take it out of the data"
+    return None if start else "the file is empty. Take it out, or fill it"
+
+
+def recode(file, code):
+    new = file.with_name(f"{file.stem}.utf8{file.suffix}")
+    return f"iconv -f {code} -t UTF-8 {shlex.quote(str(file))} > {shlex.quote(str(new))}   (then use the copy in its place)"
+
+
+def lines(file):
+    """Yield the lines of a file as (number, text, bytes); raise Unreadable at the first that is not plain text."""
+    if fault := first_fault(file):
+        raise Unreadable(f"{file}: {fault}.")
+    with open(file, "rb") as stream:
+        number = 0
+        while line := stream.readline(LINE + 1):
+            number += 1
+            where = f"{file}, line {number}"
+            if len(line) > LINE:
+                raise Unreadable(
+                    f"{where}: longer than {LINE // 1_000_000} MB. Put a line break after each paragraph or row; for plain text: "
+                    f"fold -s -w 1000 {shlex.quote(str(file))} > {shlex.quote(str(file.with_name(file.stem + '.folded' + file.suffix)))}"
+                )
+            if b"\0" in line:
+                raise Unreadable(f"{where}: null bytes, so this is no plain text. Take the file out of the data.")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise Unreadable(
+                    f"{where}, byte {error.start + 1}: 0x{line[error.start]:02x} is not UTF-8. If the file is an older Western "
+                    f"one: {recode(file, 'WINDOWS-1252')}"
+                )
+            yield number, text, len(line)
+
+
+# --- rows, one reader for each kind of file; each yields (row, bytes) and adds to `problems` ---
+
+
+def text_rows(file, problems):
+    for _, text, size in lines(file):
+        if text.strip():
+            yield {"text": text}, size
+
+
+def jsonl_rows(file, problems):
+    """Broken lines are all collected, so that they can be mended in one go."""
+    broken = []
+    for number, text, size in lines(file):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+            if "\\u" in text:
+                json.dumps(row, ensure_ascii=False).encode()  # half a character, as in "\ud800", fails here
+        except json.JSONDecodeError as error:
+            problems.append(f"{file}, line {number}, character {error.colno}: not valid JSON ({error.msg}).")
+            broken.append(number)
+        except UnicodeEncodeError:
+            problems.append(f"{file}, line {number}: holds half a character (a lone surrogate such as \\ud800).")
+            broken.append(number)
+        else:
+            if isinstance(row, dict):
+                yield row, size
+            else:
+                problems.append(f"{file}, line {number}: {type(row).__name__} where an object {{...}} is expected.")
+                broken.append(number)
+        if len(broken) == 1000:  # no JSON lines at all
+            return
+    if 0 < len(broken) <= 20:
+        command = f"sed -i.bak '{';'.join(f'{n}d' for n in broken)}' {shlex.quote(str(file))}"
+        problems.append(f"To leave those lines out (the file as it was is kept as .bak): {command}")
+
+
+def json_rows(file, problems):
+    """A list of objects, or one object a line."""
+    first = ""
+    for _, text, _ in lines(file):  # all of them, so that each is known to be plain text
+        first = first or text.strip()
+    if not first.startswith("[") and is_json(first):
+        yield from jsonl_rows(file, problems)
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Mend that place.")
+    if not isinstance(found, list):
+        raise Unreadable(f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line.")
+    for number, row in enumerate(found, start=1):
+        if isinstance(row, dict):
+            yield row, len(json.dumps(row))
+        else:
+            problems.append(f"{file}, item {number}: {type(row).__name__} where an object {{...}} is expected.")
+
+
+def is_json(text):
+    try:
+        return bool(json.loads(text))
+    except json.JSONDecodeError:
+        return False
+
+
+def csv_rows(file, problems):
+    csv.field_size_limit(LINE)
+    sizes = []
+    reader = csv.reader((sizes.append(size) or text for _, text, size in lines(file)), strict=True)
+    try:
+        head = next(reader)
+        if len(head) == 1 and (other := [sign for sign in ";\t|" if sign in head[0]]):
+            raise Unreadable(
+                f"{file}: the columns seem to be separated by {other[0]!r}, expected is a comma. Make a copy with commas: python -c "
+                f"\"import pandas; pandas.read_csv({str(file)!r}, sep={other[0]!r}).to_csv('commas.csv', index=False)\""
+            )
+        for row in reader:
+            if row and len(row) != len(head):
+                problems.append(
+                    f"{file}, line {reader.line_num}: {len(row)} columns, the first line has {len(head)}. Is a comma or a line "
+                    'break in a text not inside "quotes"?'
+                )
+            yield dict(zip(head, (value if not is_number(value) else None for value in row))), sum(sizes)
+            sizes.clear()
+    except csv.Error as error:
+        raise Unreadable(
+            f'{file}, line {reader.line_num}: {error}. A text with quotes or line breaks stands inside "...", its own quotes doubled.'
+        )
+
+
+def is_number(text):
+    return bool(re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*", text, re.I))
+
+
+def parquet_rows(file, problems):
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+        for batch in table.iter_batches(1000):
+            size = max(1, batch.nbytes // max(1, batch.num_rows))
+            for row in batch.to_pylist():
+                yield row, size
+    except (pyarrow.ArrowException, OSError) as error:
+        raise Unreadable(f"{file}: no whole parquet file ({str(error).strip()[:200]}). Download or write it again.")
+
+
+READERS = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".parquet": parquet_rows}
+
+
+# --- a source as a whole ---
+
+
+def add(survey, row, size):
+    """Count one row."""
+    survey.rows += 1
+    survey.seen += size
+    for name, value in row.items():
+        survey.columns.setdefault(name)
+        if isinstance(value, str) and value.strip():
+            survey.filled[name] += 1
+            survey.characters[name] += len(value)
+
+
+def survey_files(files):
+    """Return the Survey of local files; problems are collected, not raised."""
+    survey = Survey(bytes=sum(file.stat().st_size for file in files), tables=any(file.suffix in READERS for file in files))
+    for file in files:
+        try:
+            for row, size in READERS.get(file.suffix, text_rows)(file, survey.problems):
+                add(survey, row, size)
+                if survey.seen > LOOK:
+                    survey.whole = False
+                    return survey
+        except Unreadable as error:
+            survey.problems.append(str(error))
+        except OSError as error:
+            survey.problems.append(f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it.")
+    return survey
+
+
+def survey_hub(source, rows):
+    """Return the Survey of the first rows of a hub data set, or raise Stop with what its owner has to do."""
+    survey = Survey(whole=False)
+    try:
+        for _, row in zip(range(1000), rows):
+            add(survey, row, sum(len(value) for value in row.values() if isinstance(value, str)))
+    except Exception as error:  # `datasets` has a class for each of many reasons
+        raise Stop(hub_fault(source, error)) from error
+    return survey
+
+
+def hub_fault(source, error):
+    """Return what to do about a hub data set that could not be opened."""
+    name, text = source.split(":")[0], f"{type(error).__name__}: {error}"
+    page = f"https://huggingface.co/datasets/{name}"
+    head = f"The data set {source} could not be opened. There is no file or folder of that name here either.\n"
+    if "OfflineMode" in text:
+        return head + "HF_HUB_OFFLINE is set, so nothing is fetched. Allow it, then type the same command: unset HF_HUB_OFFLINE"
+    if re.search("gated|401|403|private|authenticated", text):
+        return head + f"It asks who you are. Accept its conditions at {page} and log in: hf auth login\nThen the same command goes on."
+    if "Couldn't reach" in text or isinstance(error, ConnectionError):
+        return head + "The hub cannot be reached. Check the network: curl -I https://huggingface.co   Then the same command goes on."
+    if re.search("config|split", text, re.I) and "DatasetNotFound" not in text:
+        return head + f"{str(error)[:600]}\nName one of them: --data {name}:CONFIG:SPLIT"
+    return head + f"{str(error)[:300]}\nLook for its exact name at {page}. If it is private, log in first: hf auth login"
+
+
+def no_files(source):
+    """Return the Stop for a source in which nothing can be read."""
+    kinds = "I read .txt .md .jsonl .json .csv .parquet (small letters)."
+    if source.is_file():
+        return Stop(f"{source}: this kind of file is not read. {kinds} If it is plain text, rename it to {source.stem}.txt")
+    return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}.")
+
+
+def endings(source, without):
+    """Return the kinds of files in a folder that are not in `without`, as "3 .pdf, 1 .docx"."""
+    found = Counter(path.suffix or "(no ending)" for path in source.rglob("*") if path.is_file() and path not in without)
+    return ", ".join(f"{number} {ending}" for ending, number in found.most_common(5))
+
+
+def locate(project, source):
+    """Return the path of a local source, or None for a hub data set; raise Stop when it can be neither."""
+    path = project.folder / Path(source).expanduser()
+    if path.exists():
+        return path
+    if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in {".txt", ".md", *READERS}:
+        raise Stop(
+            f"There is no file or folder {source!r} (looked in {Path.cwd()} and {project.folder}), and it is no hub data set's name "
+            "(owner/name). Check it with `ls`, then: handrail --data THE/RIGHT/PATH"
+        )
+    return None
+
+
+def raise_problems(survey):
+    """Raise Stop with the first problems and the number of the others."""
+    if survey.problems:
+        tips = [p for p in survey.problems if p.startswith("To leave")]
+        found = [p for p in survey.problems if p not in tips]
+        more = [f"... and {len(found) - NAMED} more."] if len(found) > NAMED else []
+        raise Stop("\n".join(["The data cannot be read as it is:", *found[:NAMED], *more, *tips[:NAMED]]))

@@ -1,0 +1,47 @@
+"""Chat: talk to it."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from handrail.screen import Outcome, check
+
+TITLE = "Talk to it"
+FILES = ["chat.py"]
+LEAVES = ["model/config.json"]
+SECONDS = (5, 8)
+MORE = """A language model has no plan and no memory besides the text before it. Each token is drawn from the chances it
+computes for the next one. That is why the same beginning gives another story each time, and why a wrong word early on is
+taken up and continued: to the model, its own words are as true as yours."""
+
+
+def expect(project):
+    return [
+        "The folder out/model loads in plain Transformers, without any of your files, and gives the very logits of the "
+        "model that was trained. Then it continues the beginning that you give it.",
+    ]
+
+
+def run(project, screen):
+    program = project.load("model", "checkpoint", "pretrain", "batches")
+    values = program.values
+    tokenizer = AutoTokenizer.from_pretrained(project.out / "model")
+    plain = AutoModelForCausalLM.from_pretrained(project.out / "model", dtype=torch.float32).eval()
+    trained = program.model.build(values, tokenizer).eval()
+    newest = list(program.checkpoint.checkpoints(project.out / "checkpoints").values())[-1]
+    trained.load_state_dict(torch.load(newest / "pytorch_model.bin"))
+    val = program.batches.load_tokens(project.out / "tokens", "val")[: min(256, values.context)]
+    inputs = torch.from_numpy(val.astype("int64"))[None]  # (1, T)
+    with torch.no_grad():
+        apart = (plain(inputs).logits - trained(inputs).logits).abs().max().item()
+    torch.manual_seed(values.seed)
+    texts = [program.pretrain.continue_text(plain, tokenizer, values.prompt) for _ in range(3)]
+    screen.say(f"It continues {values.prompt!r}", texts)
+    checks = [
+        check("difference between saved and trained logits", 0, f"{apart:.2g}", apart == 0, "The saved folder is another model.", "python pretrain.py writes it again."),
+        check("end of text", tokenizer.eos_token_id, plain.generation_config.eos_token_id, plain.generation_config.eos_token_id == tokenizer.eos_token_id,
+              "It would not know where to stop."),
+    ]  # fmt: skip
+    if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
+        project.python("chat.py").wait()
+    tells = f"What you have is a standard model. Later: cd {project.folder}, then python chat.py" + (" --cpu" if project.cpu else "")
+    return Outcome(checks, tells, texts)

@@ -1,0 +1,389 @@
+"""Data: look before you train."""
+
+import json
+import random
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from handrail import sources
+from handrail.plan import check_size, plan, tokens_needed
+from handrail.project import Stop
+from handrail.screen import Outcome, check
+from handrail.village import stories
+
+TITLE = "Look at the data"
+FILES = ["data.py"]
+USES = ["data", "column", "base", "size"]
+SECONDS = (10, 25)
+LEAVES = []
+MORE = """Most trouble with language models is trouble with their data, and it makes no sound. A text that stands there
+a thousand times is learned by heart. A text that is in train and also in val makes the exam worthless: the model has
+seen the answers. Empty rows, menus, licence headers and broken characters are learned as eagerly as good sentences.
+So people who train models for a living read their data, samples and counts, before every run.
+
+Why a split by a hash? A hash turns a text into a number that looks random but is always the same for the same text. So
+whoever adds a file next month, or runs this on another machine, gets the same val documents, and no copy of one can
+slip into train.
+
+Near duplicates (the same text but for a few words) are found with MinHash: of all groups of three words in a text the
+smallest hashes are kept, and two texts that share most of those share most of their words."""
+
+N_STORIES = 60_000
+SAMPLE = 2_000  # documents in which near duplicates are looked for
+SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to go on from
+LEAST = 512  # tokens: below this there are not even a few rows of text
+
+
+# --- expect ---
+
+
+def expect(project):
+    lines = [
+        "How many documents, how long? Guess before you look: a surprise here is a fault found early.",
+        "Val: about 5 % of the documents, and none of them in train (overlap exactly 0).",
+        "Copies: few. Below 1 % exact ones, below 5 % near ones.",
+    ]
+    if not project.settings.get("base"):
+        needed = f"{tokens_needed(project):,} tokens, of about 4 characters each"
+        lines.append(f"Enough text? The model meant here can use about {needed}.")
+    return lines
+
+
+# --- the source: what is there, can it be read, which column is the text ---
+
+
+def write_village(project):
+    """Write the built-in world into the project, as an ordinary data set."""
+    file = project.folder / "village.jsonl"
+    if not file.exists():
+        part = file.with_suffix(".part")
+        with open(part, "w") as out:
+            out.writelines(json.dumps(story) + "\n" for story in islice(stories(0), N_STORIES))
+        part.rename(file)
+    project.decide("data", file.name, "the built-in world, written here as an ordinary data set")
+    project.decide("world", "village", "its stories can be checked: grammar, answers and the lowest possible loss are known")
+
+
+def choose_world(project):
+    """Write the village if it is meant; forget it if the data is another now."""
+    settings = project.settings
+    if settings["data"] == "village" or settings["data"] == "village.jsonl" and settings.get("world"):
+        write_village(project)
+    elif settings.get("world"):
+        project.decide("world", "", "texts of your own")
+
+
+def survey(project, screen, program):
+    """Return what is in the source, as raw files or rows; raise Stop for what cannot be read."""
+    source = project.settings["data"]
+    path = sources.locate(project, source)
+    if path is None:
+        screen.print(f"  Asking the hub for {source} ...")
+        return sources.survey_hub(source, program.data.rows(source))
+    files = program.data.files(path)
+    if not files:
+        raise sources.no_files(path)
+    seen = sources.survey_files(files)
+    others = sources.endings(path, set(files)) if path.is_dir() else ""
+    passed = f" Passed over, not read: {others}." if others else ""
+    screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
+    sources.raise_problems(seen)
+    return seen
+
+
+def patient_survey(project, screen, program):
+    """On a terminal, wait until what cannot be read is mended, a login made or the network back; else stop."""
+    while True:
+        try:
+            return survey(project, screen, program)
+        except Stop as stop:
+            if not screen.talks:
+                raise
+            screen.print(f"\n{stop}\n")
+            if screen.ask("Mend that, then Enter to look again, q to stop here:").lower() == "q":
+                raise KeyboardInterrupt
+
+
+def text_column(seen, wanted):
+    """Return (column, why) of the text; column is None when it cannot be told."""
+    if wanted:
+        return (wanted if wanted in seen.columns else None), "asked for"
+    if seen.filled["text"]:
+        return "text", "its name says it"
+    longest = seen.characters.most_common(2)
+    if len(longest) == 1:
+        return longest[0][0], "the only column with text in it"
+    if longest and longest[0][1] > 3 * longest[1][1]:
+        return longest[0][0], "by far the longest texts are in it"
+    return None, ""
+
+
+def choose_column(project, screen, seen):
+    """Find the column that holds the text, ask for it, or raise Stop with the names there are."""
+    if not seen.rows:
+        raise Stop(f"{project.settings['data']}: there is not one line with text in it. Is it the right file?")
+    wanted = project.settings.get("column")
+    column, why = text_column(seen, wanted)
+    names = ", ".join(map(str, seen.columns)) or "none"
+    while column is None and screen.talks:
+        answer = screen.ask(f"Which column holds the text? There are: {names}.")
+        column, why = answer if answer in seen.columns else None, "chosen by you"
+    if column is None:
+        problem = f"There is no column {wanted!r}." if wanted else "Which column holds the text cannot be told."
+        raise Stop(f"{problem} The columns of {project.settings['data']}: {names}. Say which: --column NAME")
+    if not seen.filled[column]:
+        raise Stop(f"The column {column!r} has no text in it. The columns: {names}. Say which one has: --column NAME")
+    if column != wanted and column != "text":
+        project.decide("column", column, f"the column with the text: {why}")
+    return column
+
+
+# --- the documents, as the learner's data.py gives them ---
+
+
+@dataclass
+class Documents:
+    """What was counted over all documents that were looked at."""
+
+    lengths: array = field(default_factory=lambda: array("Q"))  # characters
+    bytes: int = 0
+    copies: tuple = field(default_factory=lambda: (Counter(), Counter()))  # train, val: {hash of a text: how often}
+    moved: int = 0  # asked twice, is_val gave two answers
+    sample: list = field(default_factory=list)
+    val_text: str = ""
+    most: str = ""  # the text that stands there most often
+    whole: bool = True
+
+    @property
+    def number(self):
+        return len(self.lengths)
+
+
+def count(program):
+    """Return the Documents of the first LOOK bytes."""
+    found, rng, most = Documents(), random.Random(0), 0
+    for document in program.data.documents(program.values):
+        text, mark = document["text"], hash(document["text"])
+        val = bool(program.data.is_val(text))
+        found.moved += bool(program.data.is_val(text)) != val
+        found.copies[val][mark] += 1
+        if found.copies[val][mark] > most:
+            most, found.most = found.copies[val][mark], text
+        found.lengths.append(len(text))
+        found.bytes += len(text.encode())
+        if val and len(found.val_text.split()) < 8:
+            found.val_text = text
+        place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
+        if place < SAMPLE:  # each document has the same chance to be in the sample
+            found.sample[place : place + 1] = [text[:4000]]
+        if found.bytes > sources.LOOK:
+            found.whole = False
+            break
+    return found
+
+
+def safe_count(project, program):
+    """Count; what a library says about data that it cannot read becomes a Stop, a mistake in an edited data.py does not."""
+    try:
+        return count(program)
+    except Exception as error:
+        if project.edited(FILES):
+            raise
+        source = project.settings["data"]
+        if sources.locate(project, source) is None:
+            raise Stop(sources.hub_fault(source, error)) from error
+        raise Stop(f"{source} could not be read to its end: {type(error).__name__}: {str(error)[:400]}") from error
+
+
+def near_duplicates(texts):
+    """Return how many of `texts` (exact copies left out) share at least 80 % of their groups of three words with one before."""
+    from datasketch import MinHash, MinHashLSH
+
+    index, near, texts = MinHashLSH(threshold=0.8, num_perm=64), 0, list(dict.fromkeys(texts))
+    for number, text in enumerate(texts):
+        words, mark = text.split(), MinHash(num_perm=64)
+        mark.update_batch([" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))])
+        near += bool(index.query(mark))
+        index.insert(number, mark)
+    return near / max(1, len(texts))
+
+
+# --- what is shown and judged ---
+
+
+def size(number):
+    """Return bytes as a person says them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number} bytes"
+
+
+def histogram(lengths):
+    """Return (edges, counts) of the lengths, in ten steps that grow with the length."""
+    low, high = max(1, min(lengths)), max(lengths) + 1
+    edges = np.unique(np.geomspace(low, high, 11).round().astype(int))
+    return edges.tolist(), np.histogram(lengths, edges)[0].tolist()
+
+
+def bars(edges, counts):
+    """Return the histogram as lines for the screen."""
+    wide = max(counts)
+    return [f"{a:>9,} - {b - 1:<9,} {'█' * round(40 * n / wide):40} {n:,}" for a, b, n in zip(edges, edges[1:], counts)]
+
+
+def show(screen, found):
+    """Print three samples and the histogram of length; return what the notebook shows of them."""
+    drawn = random.Random(1).sample(found.sample, min(3, len(found.sample)))
+    samples = [" ".join(text.split())[:300] for text in drawn]
+    screen.say("Drawn by chance. Is this what you meant?", [f"{i}  {text}" for i, text in enumerate(samples, start=1)])
+    edges, counts = histogram(found.lengths)
+    screen.console.print("[bold cyan]Length of the documents, in characters[/]")
+    for line in bars(edges, counts):
+        screen.print(line)
+    screen.print()
+    plot = {"kind": "bars", "x": [f"{a:,}" for a in edges[:-1]], "y": counts, "xlabel": "characters, from", "ylabel": "documents"}
+    return samples, {"Length of the documents, in characters": plot}
+
+
+def judge_amount(found):
+    quantiles = np.percentile(found.lengths, [10, 50, 90, 100]).astype(int)
+    seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
+    return [
+        check("documents", "20 or more", f"{found.number:,}, {size(found.bytes)}{seen}", found.number >= 20, otherwise="warn",
+              meaning="So few documents make val tiny, and the loss on it a matter of luck.",
+              advice="add texts, or cut long ones into several files"),
+        check("length: 10 % · half · 90 % · longest", "half above 20", " · ".join(f"{q:,}" for q in quantiles) + " characters",
+              quantiles[1] > 20, otherwise="warn",
+              meaning="Most documents are only a few words. A model learns from how a text goes on, and these hardly do.",
+              advice="look at the three samples: is it the right column? (--column NAME)"),
+    ]  # fmt: skip
+
+
+def judge_rows(seen, column):
+    empty = seen.rows - seen.filled[column]
+    return check("rows without text", "0", f"{empty:,} of {seen.rows:,}", empty == 0, otherwise="warn",
+                 meaning=f"These rows have nothing in the column {column!r}. They are passed over, so no harm is done by them.",
+                 advice="if there are many, look whether the text is in another column (--column NAME)")  # fmt: skip
+
+
+def judge_copies(found):
+    counts = found.copies[0] + found.copies[1]
+    extra, most = 1 - len(counts) / found.number, max(counts.values()) / found.number
+    near = near_duplicates(found.sample)
+    part = f" of a sample of {SAMPLE:,} (really more)" if found.number > SAMPLE else ""
+    return [
+        check("most repeated document", "1 % or once", f"{most:.1%} of all", most <= 0.01 or max(counts.values()) == 1,
+              otherwise="fail" if most > 0.5 else "warn",
+              meaning=f"One text stands there again and again: {' '.join(found.most.split())[:80]!r}. The model will learn it by heart "
+              "and little else.",
+              advice="find out where the copies come from and leave one"),
+        check("exact copies", "1 % or less", f"{extra:.1%}", extra <= 0.01, otherwise="warn",
+              meaning="These documents stand there already, letter for letter. Each copy counts as if its text were more important.",
+              advice="remove them unless they are meant; copies never split between train and val"),
+        check("near copies", "5 % or less", f"{near:.1%}{part}", near <= 0.05, otherwise="warn",
+              meaning="These documents are another one with a few words changed. One may be in train and its twin in val: the exam then "
+              "looks better than the model is.",
+              advice="keep one of each family, for instance the newest version of a file"),
+    ]  # fmt: skip
+
+
+def judge_split(found):
+    train, val = found.copies
+    share, overlap = sum(val.values()) / found.number, len(train.keys() & val.keys())
+    spread = 4 * (0.05 * 0.95 / found.number) ** 0.5  # four standard deviations: chance goes further once in 16,000 times
+    return [
+        check("val documents", "about 5 %", f"{sum(val.values()):,}, {share:.1%}", abs(share - 0.05) <= spread + 0.01, otherwise="warn",
+              meaning="Too few make the exam a matter of luck, too many take text away from training.",
+              advice="look at is_val in data.py"),
+        check("train/val overlap", "0", f"{overlap + found.moved}", overlap + found.moved == 0,
+              meaning="Texts that are in train and in val, or that change sides when is_val is asked twice. The model would be asked what "
+              "it has seen: val means nothing then.",
+              advice="is_val in data.py must depend on the text alone, as a hash does; `git diff data.py` shows what was changed"),
+    ]  # fmt: skip
+
+
+def judge_enough(project, tokens):
+    """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
+    needed = tokens_needed(project)
+    command = f"handrail {project.folder} --data {project.settings['data']} --from {SMALL}"
+    outlook = "gibberish that looks like your words" if tokens < 500_000 else "right words and short phrases, but little sense"
+    return check("enough text", f"{needed:,} tokens", f"about {tokens:,.0f}", tokens >= needed, otherwise="warn",
+                 meaning=f"A model that starts from nothing has only this text to learn language from. From {tokens:,.0f} tokens it will "
+                 f"write {outlook}. A small open model has read two trillion: it knows the language, and yours only has to add the style. Either "
+                 "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
+                 advice=command)  # fmt: skip
+
+
+def offer_base(project, screen, enough):
+    """On a terminal: ask whether to go on from a small open model instead."""
+    if enough.verdict == "pass" or not screen.talks:
+        return
+    screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
+    if screen.ask(f"Go on from {SMALL} instead? (269 MB are fetched; y, or Enter for no)").lower() == "y":
+        project.decide("base", SMALL, "too little text to learn a language from nothing")
+
+
+def refuse_too_little(found):
+    """Raise Stop when no training is possible at all."""
+    if found.number == 0:
+        raise Stop("There is not one document with text in it. Look into the files, or name the column: --column NAME")
+    tokens, val = found.bytes // 4, sum(found.copies[1].values())
+    if tokens < LEAST:
+        raise Stop(
+            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few rows of text, {LEAST} at "
+            "least. Even going on from a trained model wants some 100 kB; add texts and type the same command."
+        )
+    if val in (0, found.number) and not found.moved:
+        side = "val, so nothing could be measured" if val == 0 else "train, so nothing could be learned"
+        raise Stop(
+            f"None of the {found.number} documents fell into {side}. About one in twenty goes to val (is_val in data.py): add texts, "
+            "or cut long ones into more files (long .txt files are cut every 4,000 characters by themselves)."
+        )
+
+
+def beginning(found):
+    """Return the first words of a val document."""
+    words = " ".join((found.val_text or found.sample[0]).split()[:4])[:60]
+    return "".join(sign for sign in words if sign.isprintable())
+
+
+def total_bytes(seen, found):
+    """Return the bytes of all text: counted, or, for a source looked at in part, reckoned from its size."""
+    return found.bytes if found.whole else max(found.bytes, seen.bytes)
+
+
+def run(project, screen):
+    check_size(project)
+    choose_world(project)
+    program = project.load("data")
+    seen = patient_survey(project, screen, program)
+    column = choose_column(project, screen, seen)
+    program = project.load("data")  # with the column
+    if seen.bytes > 20e6:
+        screen.print(f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ...")
+    found = safe_count(project, program)
+    refuse_too_little(found)
+    samples, plots = show(screen, found)
+    bytes_ = total_bytes(seen, found)
+    rows = [judge_rows(seen, column)] if seen.tables else []
+    checks = [*judge_amount(found), *rows, *judge_copies(found), *judge_split(found)]
+    if not project.settings.get("base"):
+        checks.append(judge_enough(project, bytes_ / 4))
+        offer_base(project, screen, checks[-1])
+    chosen = plan(project, bytes_, found.number / found.bytes * bytes_, beginning(found))
+    lines = [f"{name} = {value}: {why}" for name, (value, why) in chosen.items()]
+    screen.say("Chosen from data and machine, in settings.toml", lines)
+    return Outcome(checks, tells(project, found, bytes_), samples, plots)
+
+
+def tells(project, found, bytes_):
+    val = sum(found.copies[1].values())
+    return (
+        f"Your data is {found.number:,} documents, about {bytes_ / 4:,.0f} tokens. {val:,} of them are locked away as val; "
+        f"the model learns from the others and is examined on these. It cannot learn anything that is not in here."
+    )

@@ -1,0 +1,65 @@
+"""Rate: the one knob that matters most."""
+
+import math
+
+from handrail.screen import Outcome, check
+from handrail.steps.model import load_tokenizer
+
+TITLE = "The learning rate"
+FILES = ["optimizer.py"]
+USES = ["size", "base", "context", "batch"]
+SECONDS = (15, 45)
+MORE = """The gradient only says what is true right here, like a slope under your feet in fog. A small step is safe and
+slow. A large one lands where the slope was never measured. Between them is a valley of good rates, often a factor of ten
+wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
+rates that do nearly as well as the best one, the smallest is taken."""
+
+UPDATES = 40
+
+
+def grid(values):
+    """Return the rates to try: each about three times the one before."""
+    return [1e-5, 3e-5, 1e-4, 3e-4, 1e-3] if values.base else [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+
+
+def expect(project):
+    rates = grid(project.load().values)
+    return [f"{len(rates)} short runs of {UPDATES} updates from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
+            "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge."]  # fmt: skip
+
+
+def run(project, screen):
+    program = project.load("train", "model", "batches", "optimizer")
+    values = program.values
+    accelerator = program.settings.start(values)
+    batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
+    model = accelerator.prepare(program.model.build(values, load_tokenizer(project)))
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    losses, first = {}, None
+    for lr in grid(values):
+        model.load_state_dict(start)
+        optimizer = accelerator.prepare(program.optimizer.make_optimizer(model, lr))
+        schedule = program.optimizer.make_schedule(lr, UPDATES)
+        try:
+            seen = program.train.train(accelerator, model, batches, program.train.next_token_loss, optimizer, schedule, UPDATES)
+            first, losses[lr] = first or seen[0], sum(seen[-5:]) / 5
+        except FloatingPointError:
+            losses[lr] = math.inf
+        screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {UPDATES} updates")
+    screen.print()
+    low = min(losses.values())
+    best = min(lr for lr, loss in losses.items() if loss < low + 0.05)
+    if not project.asked("lr"):
+        project.decide("lr", best, f"the smallest rate whose loss after {UPDATES} updates is within 0.05 of the best")
+    picked = project.settings["lr"]
+    checks = [
+        check("lowest loss", f"< {first:.2f}, the start", f"{low:.3f}", low < first, "No rate learns anything.", "handrail overfit"),
+        check("picked rate", "inside the valley", f"{picked:g}", grid(values)[0] < picked < grid(values)[-1],
+              "It lies at the edge of what was tried, or outside: a better one may lie further on.",
+              "set `lr` in settings.toml yourself", "warn"),
+    ]  # fmt: skip
+    finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
+    plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "xlabel": "learning rate", "ylabel": "loss", "logx": True, "mark": picked}
+    worst = max(losses.values())
+    tells = f"Between the best and the worst of these rates lie {worst - low:.2f} nats after the same work. The run will use {picked:g}."
+    return Outcome(checks, tells, plots={f"The sweep: loss after {UPDATES} updates": plot})

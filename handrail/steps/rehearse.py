@@ -1,0 +1,174 @@
+"""Rehearse: fail in one minute, not in hour six. The real script, killed and started again, in a throw-away copy."""
+
+import json
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from handrail.project import Project, Stop
+from handrail.screen import Outcome, check
+from handrail.steps.model import load_tokenizer
+
+TITLE = "The rehearsal"
+FILES = ["checkpoint.py", "log.py", "pretrain.py"]
+USES = ["size", "base", "context", "batch"]
+SECONDS = (40, 60)
+MORE = """Long runs seldom die of wrong mathematics. They die of the first evaluation that needs more memory, of a disk
+that is full at the third checkpoint, of a machine that is taken back at night. So the whole play is given once in small:
+train, look at val, save, then a kill without warning (SIGKILL, as when the power goes), then again from the checkpoint.
+What was already measured before the kill must come out the same after it, and the saved model must load and write."""
+
+UPDATES, EVERY, KILL_AT = 12, 8, 10
+
+
+def expect(project):
+    return [
+        f"`pretrain.py` makes {KILL_AT} updates and is killed without warning. Started again, it goes on after update {EVERY}, "
+        f"where it had saved, and its losses are {'digit for digit' if project.cpu else 'nearly'} those of before.",
+        "The saved model loads again and writes text. After that we know the time and the memory of the real run.",
+    ]
+
+
+def copy(project, folder):
+    """Return a throw-away project: same files, tokens and tokenizer; small run."""
+    for file in project.folder.glob("*.py"):
+        shutil.copy(file, folder)
+    shutil.copy(project.folder / "settings.toml", folder)
+    other = Project(folder, project.cpu)
+    other.decide("every", EVERY, "rehearsal")
+    other.decide("updates", UPDATES, "rehearsal")
+    other.decide("compile", False, "rehearsal")
+    other.out.mkdir()
+    for name in ("tokens", "tokenizer"):
+        (other.out / name).symlink_to(project.out / name)
+    return other
+
+
+def lines(project):
+    """Return what metrics.jsonl holds, whole lines only."""
+    file = project.out / "metrics.jsonl"
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def start(project):
+    log = open(project.folder / "log.txt", "a")
+    return project.python("pretrain.py", stdout=log, stderr=subprocess.STDOUT)
+
+
+def killed_and_resumed(project):
+    """Run pretrain.py, kill it after KILL_AT updates, run it to the end; return the metrics before and after, and exit code."""
+    process = start(project)
+    while process.poll() is None and len(lines(project)) < KILL_AT:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = lines(project)
+    if not before:
+        return before, [], process.returncode
+    code = start(project).wait()
+    return before, lines(project), code
+
+
+def timed(project, compiled, updates=12):
+    """Return (seconds of the first update, median seconds of the later ones, peak GB) of the real loop, in this process."""
+    program = project.load("train", "model", "batches", "optimizer")
+    values = program.values
+    accelerator = program.settings.start(values)
+    model = program.model.build(values, load_tokenizer(project))
+    model, optimizer = accelerator.prepare(model, program.optimizer.make_optimizer(model, values.lr))
+    batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
+    loss, times = program.train.next_token_loss, []
+    loss = torch.compile(loss) if compiled else loss
+    for step in range(updates):
+        began = time.perf_counter()
+        program.train.update(accelerator, model, batches(step), loss, optimizer, 1.0).tolist()
+        times.append(time.perf_counter() - began)
+    peak = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
+    accelerator.free_memory()
+    return times[0], statistics.median(times[2:]), peak / 1e9
+
+
+def fit(project):
+    """Return timed(project), with fewer rows at once for as long as memory runs out; the sum over them is the same."""
+    rows = project.load().values.batch
+    while True:
+        try:
+            return timed(project, compiled=False)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            rows //= 2
+            if rows == 0:
+                raise Stop("Not even one row fits into this GPU's memory. Choose a smaller --size or a shorter --context.")
+            project.decide("rows_at_once", rows, "as many rows as fit into the GPU's memory; an update adds them up")
+
+
+def choose_compile(project, eager, updates):
+    """Return the seconds an update will take, after deciding whether torch.compile repays the time it takes."""
+    if eager * updates < 90 or project.load().values.base or not (torch.cuda.is_available() or shutil.which("g++")):
+        return eager
+    try:
+        first, later, _ = timed(project, compiled=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # no working compiler on this machine: a reason not to use it, not to stop
+        project.decide("compile", False, f"torch.compile does not work on this machine: {type(error).__name__}")
+        return eager
+    repaid = first + later * updates < eager * updates
+    why = f"an update takes {later * 1000:.0f} ms compiled and {eager * 1000:.0f} ms not; compiling takes about {first:.0f} s once"
+    project.decide("compile", repaid, why)
+    return later if repaid else eager
+
+
+def run(project, screen):
+    values = project.load().values
+    screen.print("  timing the update ...")
+    _, eager, peak = fit(project)
+    seconds = choose_compile(project, eager, values.updates)
+    with tempfile.TemporaryDirectory() as folder:
+        stage = copy(project, Path(folder))
+        screen.print(f"  running pretrain.py, killing it after {KILL_AT} updates, running it again ...\n")
+        before, after, code = killed_and_resumed(stage)
+        log = (stage.folder / "log.txt").read_text()
+        losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
+        apart = max((abs(a - b) for a, b in zip(*losses)), default=float("nan"))
+        sample, size = "", 0.0
+        if code == 0:
+            saved = stage.out / "checkpoints" / f"{EVERY:08}"
+            size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
+            pretrain = stage.load("pretrain").pretrain
+            model = AutoModelForCausalLM.from_pretrained(stage.out / "model")
+            sample = pretrain.continue_text(model, load_tokenizer(stage), values.prompt, 20)
+    total = seconds * values.updates
+    room = shutil.disk_usage(project.folder).free / 1e9
+    went_on = f"going on after update {EVERY}" in log
+    checks = [
+        check("pretrain.py after the kill", "ends well", f"exit code {code}", code == 0, log[-800:], "Run `python pretrain.py` and read the error."),
+        check("goes on where it had saved", f"update {EVERY}", f"update {EVERY}" if went_on else "the start", went_on, "The checkpoint was not found or not whole."),
+        check("losses before and after the kill", "the same" if project.cpu else "within 0.02", f"{apart:.2g} apart",
+              apart <= (0 if project.cpu else 0.02), "What the next update depends on is not all in the checkpoint.", "Compare checkpoint.py and batches.py with `git diff`."),
+        check("saved model writes", "text", repr(sample), bool(sample)),
+        check("peak memory, GB", "what this machine has" if project.cpu else "all at once", f"{peak:.2f}", True),
+        check("disk for 3 checkpoints, GB", f"< {room:.0f} free", f"{3 * size:.3f}", 3 * size < room, "The run would stop at a full disk.", "Free some space."),
+    ]  # fmt: skip
+    rate = values.batch * values.context / seconds
+    tells = (
+        f"One update takes {seconds * 1000:.0f} ms ({rate:,.0f} tokens a second), so the run of {values.updates:,} updates takes about "
+        f"{total / 60:.1f} minutes here. " + cost(total, project.cpu)
+    )
+    return Outcome(checks, tells)
+
+
+def cost(seconds, cpu):
+    """Say what the run costs, or where it should rather be done."""
+    if cpu and seconds > 3600:
+        return "That is long for a CPU. On a rented GPU the same command takes minutes: copy this folder there."
+    return "It can run right here." if cpu else f"On a GPU rented at $2 an hour that would be ${2 * seconds / 3600:.2f}."

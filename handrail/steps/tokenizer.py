@@ -1,0 +1,74 @@
+"""Tokenizer: text becomes numbers and must come back."""
+
+from itertools import islice
+
+import numpy as np
+
+from handrail.project import Stop
+from handrail.screen import Outcome, check
+
+TITLE = "The tokenizer"
+FILES = ["tokenizer.py"]
+USES = ["data", "vocabulary", "base", "column"]
+LEAVES = ["tokenizer", "tokens/about.json"]
+SECONDS = (15, 25)
+MORE = """Why not letters? A story of 200 letters would be 200 steps for the model, of which most say little. Why not words?
+Then every new word would be unknown. Pieces in between give short texts and no unknowns. A larger vocabulary makes texts
+shorter but each entry rarer, and rare entries are learned badly; so its size follows the amount of data. A model can only
+ever be used with the tokenizer it was trained with: the numbers mean nothing without it."""
+
+TRICKY = ["naïve café — 20 €", "  two  spaces\n\n\ttab", "日本語 और हिन्दी", "👩‍👩‍👧 🤷🏽", "\x00\x7f", ""]
+
+
+def guess(project):
+    return "A document of 1,000 letters: how many tokens will it be?"
+
+
+def expect(project):
+    V = project.settings.get("vocabulary")
+    size = f"A vocabulary of at most {V:,} tokens." if V else f"The tokenizer comes with {project.settings['base']}."
+    return [size, "Every text comes back exactly as it went in. English takes about 3 to 4.5 bytes a token."]
+
+
+def run(project, screen):
+    program = project.load("tokenizer", "data", "batches")
+    values, folder = program.values, project.out / "tokens"
+    screen.print("  learning the pieces ..." if not values.base else f"  loading the tokenizer of {values.base} ...")
+    if values.base:
+        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(values.base)
+    else:
+        texts = program.tokenizer.sample(program.data.documents(values))
+        tokenizer = program.tokenizer.train_tokenizer(texts, values.vocabulary)
+    tokenizer.save_pretrained(project.out / "tokenizer")
+    screen.print("  writing all documents as tokens ...")
+    needed = values.updates * values.batch * values.context
+    about = program.tokenizer.encode(program.data.documents(values), tokenizer, folder, needed)
+    if about["train"]["tokens"] <= values.context + 1 or about["val"]["documents"] == 0:
+        raise Stop(
+            f"{about['train']['tokens']:,} train tokens and {about['val']['documents']} val documents are too little for a "
+            f"context of {values.context}. Add texts, or choose a shorter context: handrail --context 64"
+        )
+    texts = [document["text"] for document in islice(program.data.documents(values), 200)]
+    wrong = [t for t in texts + TRICKY if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t]
+    train = program.batches.load_tokens(folder, "train")
+    highest = max(int(train[i : i + 10_000_000].max()) for i in range(0, len(train), 10_000_000))
+    per_token = about["train"]["bytes"] / about["train"]["tokens"]
+    V = len(tokenizer)
+    checks = [
+        check("texts that came back changed", 0, len(wrong), not wrong, f"For example: {wrong[:1]!r}", "Use ByteLevel for both pre_tokenizer and decoder."),
+        check("bytes per token", "2 to 6", f"{per_token:.2f}", 2 <= per_token <= 6,
+              "Below 2, the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
+              "handrail tokenizer, after changing `vocabulary` in settings.toml", "warn"),
+        check("highest token number", f"< {V:,}", f"{highest:,}", highest < V),
+        check("numbers fit their type", train.dtype.name, f"up to {np.iinfo(train.dtype).max:,}", V - 1 <= np.iinfo(train.dtype).max),
+        check("train tokens", f"{needed:,} wanted", f"{about['train']['tokens']:,}", True),
+        check("val documents", "≥ 1", f"{about['val']['documents']:,}", about["val"]["documents"] >= 1),
+    ]  # fmt: skip
+    ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:24]
+    cut = " · ".join(tokenizer.decode([i]) for i in ids)
+    screen.say("See it", [f"{cut} ...", f"the first numbers: {ids[:8]}"])
+    epochs = needed / about["train"]["tokens"]
+    tells = f"1,000 letters of your text are about {1000 / per_token:.0f} tokens. The run will read the train tokens " + (
+        f"{epochs:.1f} times over." if epochs > 1 else "less than once: no row is seen twice."
+    )
+    return Outcome(checks, tells, [cut])

@@ -1,0 +1,248 @@
+"""The data step and the plan: bad input is named with a way to mend it, good input is counted rightly."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from handrail import plan
+from handrail.project import Project, Stop
+from handrail.screen import Screen
+from handrail.steps import data
+
+WORDS = "river stone garden winter letter music bread window paper morning silver road quiet bridge apple cloud".split()
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project whose machine is measured and whose data.py is there."""
+    project = Project(tmp_path / "project", cpu=True)
+    project.out.mkdir(parents=True)
+    (project.folder / "settings.toml").write_text("")
+    (project.out / "machine.json").write_text(json.dumps({"name": "test", "tflops": 0.3, "memory_gb": 16, "cpu": True}))
+    project.add(["settings.py", "data.py"])
+    return project
+
+
+def texts(number, seed=0):
+    rng = random.Random(seed)
+    return [f"Note {i}. " + " ".join(rng.choices(WORDS, k=60)) for i in range(number)]
+
+
+def look(project, source, **settings):
+    """Take the step as the walk does, without a person; return its checks by name."""
+    for name, value in ({"data": str(source)} | settings).items():
+        project.decide(name, value, "test")
+    return {check.name: check for check in data.run(project, Screen(yes=True)).checks}
+
+
+def write(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows(texts, column="text"):
+    return "".join(json.dumps({column: text}) + "\n" for text in texts)
+
+
+BAD = {
+    "empty.txt": (b"", ["empty.txt", "empty"]),
+    "blank.txt": (b"\n \n\n", ["blank.txt", "not one line with text"]),
+    "picture.txt": (b"\x89PNG\0\0\1" * 99, ["picture.txt", "null bytes"]),
+    "windows.txt": ("Grüße\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16 -t UTF-8"]),
+    "old.txt": ("fine\nfine\ncafé\n".encode("latin-1"), ["old.txt, line 3, byte 4", "0xe9", "iconv -f WINDOWS-1252"]),
+    "endless.txt": (b"word " * 11_000_000, ["endless.txt, line 1", "longer than 50 MB", "fold -s"]),
+    "broken.jsonl": (('{"text": "a"}\n' + '{"text": "b\n' * 7).encode(), ["broken.jsonl, line 2", "and 2 more", "sed -i.bak '2d;3d;4d"]),
+    "arrays.jsonl": (b'{"text": "a"}\n["b"]\n', ["arrays.jsonl, line 2", "object"]),
+    "half.jsonl": (b'{"text": "a\\ud800"}\n', ["half.jsonl, line 1", "half a character"]),
+    "object.json": (b'{\n"rows": [{"text": "a"}]}', ["object.json", "no list of objects"]),
+    "comma.json": (b'[{"text": "a"},\n{"text": }]', ["comma.json, line 2", "not valid JSON"]),
+    "uneven.csv": (b"text,n\na,1\nb,2,3\n", ["uneven.csv, line 3", "3 columns"]),
+    "quote.csv": (b'text,n\n"a,1\nb,2\n', ["quote.csv, line 3", "doubled"]),
+    "semicolon.csv": (b"text;n\na;1\n", ["separated by ';'", "pandas"]),
+    "cut.parquet": (b"PAR1 and then nothing", ["cut.parquet", "parquet"]),
+    "numbers.jsonl": (b'{"a": 1, "b": 2}\n', ["a, b", "--column NAME"]),
+    "names.csv": (b"first,last\nMia,Bell\nTom,Hill\n", ["first, last", "--column NAME"]),
+    "tiny.txt": (b"A few words.\n", ["tokens", "add texts"]),
+    "single.txt": (b"One document only, but not short. " * 99, ["fell into val", "One in twenty"]),
+    "notes.log": (b"words", ["not read", "notes.txt"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named_with_a_way_to_mend_them(project, tmp_path, name):
+    """Whatever a newcomer's file holds: what, where and how to mend, and never a traceback."""
+    content, said = BAD[name]
+    with pytest.raises(Stop) as stop:
+        look(project, write(tmp_path / name, content))
+    for part in said:
+        assert part.lower() in str(stop.value).lower()
+
+
+def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
+    """A wrong path, a folder without texts and a hub data set out of reach each say what to do."""
+    write(tmp_path / "scans" / "a.pdf", "x")
+    for source, said in {"nowhere/notes.txt": "`ls`", "nowhere": "`ls`", tmp_path / "scans": "1 .pdf"}.items():
+        with pytest.raises(Stop, match=said):
+            look(project, source)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(Stop, match="unset HF_HUB_OFFLINE"):
+        look(project, "nobody/nothing")
+
+
+@pytest.mark.parametrize("error, said", [
+    ("Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated to access it.", "hf auth login"),
+    ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "exact name"),
+    ("Config name is missing. Please pick one among the available configs: ['en', 'de']", "a/b:CONFIG:SPLIT"),
+])  # fmt: skip
+def test_what_the_hub_answers_becomes_what_to_do(error, said):
+    """A login, a wrong name and a missing configuration each lead to their own next command."""
+    from handrail.sources import hub_fault
+
+    assert said in hub_fault("a/b", ValueError(error))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "txt"])
+def test_every_kind_of_file_gives_the_same_documents(project, tmp_path, kind):
+    """Counts are right for each kind of file, the text column is found, and nothing is lost or in both train and val."""
+    wanted, file = texts(400), tmp_path / f"notes.{kind}"
+    table = [{"id": f"n{i}", "body": text} for i, text in enumerate(wanted)]
+    if kind == "txt":
+        for i, text in enumerate(wanted):
+            write(tmp_path / "notes" / f"{i:03}.txt", text)
+        file = tmp_path / "notes"
+    elif kind == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in table))
+    elif kind == "json":
+        file.write_text(json.dumps(table, indent=1))
+    else:
+        import pandas
+
+        frame = pandas.DataFrame(table)
+        frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
+    checks = look(project, file)
+    assert checks["documents"].measured.startswith("400, ")
+    assert checks["train/val overlap"].measured == "0"
+    assert project.settings.get("column", "text") == ("text" if kind == "txt" else "body")
+    assert project.settings["prompt"] == " ".join(next(t for t in wanted if project.load("data").data.is_val(t)).split()[:4])
+
+
+def test_copies_near_copies_and_empty_rows_are_found(project, tmp_path):
+    """Exact copies, copies with a word changed, and rows without text are counted, not trained on in silence."""
+    some = texts(500)
+    near = [text.replace("Note", "Memo", 1) for text in some[:100]]
+    checks = look(project, write(tmp_path / "a.jsonl", rows(some + some[:100] + near + [""] * 7)))
+    assert checks["exact copies"].verdict == "warn" and checks["exact copies"].measured == "14.3%"
+    assert checks["near copies"].verdict == "warn" and 10 < float(checks["near copies"].measured[:4]) < 20
+    assert checks["rows without text"].measured == "7 of 707"
+
+
+def test_one_text_that_is_most_of_the_data_fails(project, tmp_path):
+    """A document repeated until it is most of the data stops the walk."""
+    some = texts(300)
+    checks = look(project, write(tmp_path / "a.jsonl", rows(some + [some[0]] * 400)))
+    assert checks["most repeated document"].verdict == "fail"
+
+
+def test_any_letter_may_stand_in_the_settings(project, tmp_path):
+    """A val document that begins with emoji or foreign letters becomes a prompt that settings.toml can hold."""
+    look(project, write(tmp_path / "a.jsonl", rows(["👍🏽 日本語 " + text for text in texts(200)])))
+    assert project.settings["prompt"].startswith("👍🏽 日本語 Note")
+
+
+@pytest.mark.parametrize("body", ["import random; return random.random() < 0.05", "is_val.n = getattr(is_val, 'n', 0) + 1; return is_val.n % 20 == 0"])
+def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
+    """A learner's is_val that goes by chance or by position fails the overlap check."""
+    file = project.folder / "data.py"
+    file.write_text(file.read_text().replace("return zlib.crc32(text.encode()) % 20 == 0", body))
+    checks = look(project, write(tmp_path / "a.jsonl", rows(texts(500))))
+    assert checks["train/val overlap"].verdict == "fail"
+
+
+def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
+    """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a command."""
+    check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
+    assert check.verdict == "warn" and "gibberish" in check.meaning
+    assert f"--data {tmp_path / 'a.jsonl'} --from HuggingFaceTB/SmolLM2-135M" in check.advice and "private" in check.meaning
+
+
+def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
+    """The built-in world is written as rows with text and exact nats, the same ones every time, and passes every check."""
+    monkeypatch.setattr(data, "N_STORIES", 3000)
+    monkeypatch.setattr(plan, "VILLAGE", plan.VILLAGE | {"updates": 100})
+    checks = look(project, "village")
+    assert {check.verdict for check in checks.values()} == {"pass"}
+    assert project.settings["data"] == "village.jsonl" and project.settings["world"] == "village"
+    first = json.loads((project.folder / "village.jsonl").read_text().splitlines()[0])
+    assert set(first) == {"text", "nats", "question", "answer"} and first["nats"] > 0
+    assert {name: project.settings[name] for name in plan.VILLAGE} == plan.VILLAGE
+
+
+def test_the_plan_keeps_what_a_person_set_and_follows_the_data(project):
+    """Sizes grow with data and machine; a value set by hand survives a new plan, one that was only planned does not."""
+    project.decide("data", "x", "test")
+    plan.plan(project, 4_000_000, 1000, "Once")
+    small = project.settings
+    project.decide("context", 64, "by hand")
+    (project.out / "machine.json").write_text(json.dumps({"name": "gpu", "tflops": 400, "memory_gb": 140, "cpu": False}))
+    project.cpu = False
+    plan.plan(project, 20_000_000_000, 5_000_000, "Once")
+    large = project.settings
+    assert (small["size"], small["vocabulary"]) == ("1m", 1024)
+    assert large["prompt"] == "Once"
+    assert large["size"] in ("25m", "85m") and large["vocabulary"] == 32768 and large["context"] == 64
+    seen = large["updates"] * large["batch"] * large["context"]
+    count = plan.parameters(plan.sizes(project)[large["size"]], 32768)
+    assert seen >= 20 * count and 6 * count * seen / (400e12 * plan.USED) <= 3700
+
+
+def test_going_on_from_a_model_has_its_own_plan(project, tmp_path):
+    """With --from, size and vocabulary are the model's own; a model that is not there is said with what to do."""
+    from transformers import LlamaConfig
+
+    LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=500).save_pretrained(tmp_path / "base")
+    checks = look(project, write(tmp_path / "a.jsonl", rows(texts(800))), base=str(tmp_path / "base"))
+    assert "enough text" not in checks and not {"size", "vocabulary"} & set(project.settings)
+    seen = project.settings["updates"] * project.settings["batch"] * project.settings["context"]
+    assert seen < 4 * 800 * 390 / 4
+    project.decide("base", str(tmp_path / "nothing"), "test")
+    with pytest.raises(Stop, match="could not be opened"):
+        plan.plan(project, 1_000_000, 100, "Once")
+
+
+def test_an_unknown_size_names_the_sizes(project, tmp_path):
+    """A size that does not exist stops at once, naming those that do."""
+    with pytest.raises(Stop, match="1m 5m 25m 85m 300m 1b"):
+        look(project, write(tmp_path / "a.jsonl", rows(texts(99))), size="2m")
+
+
+def command(folder, *arguments):
+    """Type a command as a user does, in an empty folder, without a terminal."""
+    return subprocess.run([sys.executable, "-m", "handrail.cli", *arguments], cwd=folder, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})  # fmt: skip
+
+
+def test_the_command_counts_and_writes_down_its_choices(tmp_path):
+    """`handrail DIR --data FILE --until data --cpu` ends with 0, data.py in git, and each decision with its reason."""
+    write(tmp_path / "notes.jsonl", rows(texts(400)))
+    done = command(tmp_path, "mine", "--data", "notes.jsonl", "--until", "data", "--cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train/val overlap" in done.stdout and (tmp_path / "mine" / "data.py").exists()
+    settings = (tmp_path / "mine" / "settings.toml").read_text()
+    assert tomllib.loads(settings)["size"] == "1m"
+    assert all("  # " in line for line in settings.splitlines() if "=" in line)
+
+
+def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
+    """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is mended."""
+    file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
+    arguments = ["mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 2 and "line 401" in done.stderr and "Traceback" not in done.stdout + done.stderr
+    file.write_text(file.read_text().rsplit("\n", 2)[0] + "\n")
+    assert command(tmp_path, *arguments).returncode == 0
