@@ -34,19 +34,20 @@ class Project:
         """What was chosen so far, as a dict."""
         file = self.folder / "settings.toml"
         try:
-            return tomllib.loads(file.read_text()) if file.exists() else {}
+            return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except tomllib.TOMLDecodeError as error:
             raise Stop(f"{file} cannot be read: {error}. Mend that line, or take it out to have it chosen again.")
 
     def decide(self, name, value, why):
         """Write `name = value  # why` into settings.toml, in place of an older line of that name."""
         file = self.folder / "settings.toml"
-        lines = [line for line in file.read_text().splitlines() if not re.match(rf"{name}\s*=", line)]
-        file.write_text("\n".join([*lines, f"{name} = {json.dumps(value)}  # {why}"]) + "\n")
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not re.match(rf"{name}\s*=", line)]
+        line = f"{name} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"
+        file.write_text("\n".join([*lines, line]) + "\n", encoding="utf-8")
 
     def asked(self, name):
         """Return True if the user named this setting on the command line: then no step changes it."""
-        return bool(re.search(rf"^{name}\s*=.*{ASKED}", (self.folder / "settings.toml").read_text(), re.M))
+        return bool(re.search(rf"^{name}\s*=.*{ASKED}", (self.folder / "settings.toml").read_text(encoding="utf-8"), re.M))
 
     # --- files: handed over, then the owner's ---
 

@@ -5,6 +5,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -56,7 +57,8 @@ class Screen:
         lines = text if isinstance(text, list) else [" ".join(part.split()) for part in text.split("\n\n")]
         self.console.print(f"[bold cyan]{head}[/]")
         for line in lines:
-            self.print(textwrap.indent(textwrap.fill(line, min(self.console.width, 96) - 2), "  "))
+            wide = min(self.console.width, 96) - 2
+            self.print(textwrap.indent(textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False), "  "))
         self.print()
 
     def code(self, file):
@@ -80,4 +82,4 @@ class Screen:
         """Return a person's answer, or `default` when nobody is there."""
         if not self.talks:
             return default
-        return self.console.input(f"[bold]{question}[/] ").strip() or default
+        return self.console.input(f"[bold]{escape(question)}[/] ").strip() or default

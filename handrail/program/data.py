@@ -11,6 +11,7 @@ decides, so it stays where it was, and exact copies stay together.
 """
 
 import zlib
+from glob import escape
 
 from datasets import load_dataset
 
@@ -22,9 +23,10 @@ PIECE = 4000  # characters: long texts are cut into documents of about this size
 
 
 def files(source):
-    """Return the readable files of a file or folder (a Path), in a fixed order."""
+    """Return the readable files of a file or folder (a Path), in a fixed order; hidden ones are passed over."""
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
-    return [file for file in found if file.suffix in TEXTS or file.suffix in TABLES]
+    seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
+    return [file for file in seen if file.is_file() and file.suffix in TEXTS | TABLES.keys()]
 
 
 def pieces(file):
@@ -50,7 +52,7 @@ def rows(source):
         if file.suffix in TEXTS:
             yield from ({"text": piece} for piece in pieces(file))
         else:
-            yield from load_dataset(TABLES[file.suffix], data_files=str(file), split="train", streaming=True)
+            yield from load_dataset(TABLES[file.suffix], data_files=escape(str(file)), split="train", streaming=True)
 
 
 def documents(settings):

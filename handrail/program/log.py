@@ -21,7 +21,7 @@ class Log:
         """Go on with the file at `path`, without the lines after update `first`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file, self.updates, self.printed = open(path, "a+"), updates, time.perf_counter()
-        self.tokens, self.seconds, self.val, self.pace, kept = 0, 0.0, None, None, 0
+        self.tokens, self.seconds, self.val, self.pace, self.calls, kept = 0, 0.0, None, 0.0, 0, 0
         self.file.seek(0)
         for line in self.file:
             if not line.endswith("\n") or (old := json.loads(line))["step"] > first:
@@ -40,8 +40,9 @@ class Log:
             line |= {"lr": lr, "grad_norm": norm, "tokens_per_second": round(tokens / seconds)}
             print(json.dumps(line | {"seconds": round(self.seconds, 3)}), file=self.file)
         self.file.flush()
-        pace = seconds / len(seen)  # seconds for one update, smoothed
-        self.pace = pace if self.pace is None else 0.9 * self.pace + 0.1 * pace
+        self.calls += 1
+        weight = 0.1 if self.calls > 2 else 1  # the first call is slow (torch.compile): forget it
+        self.pace += weight * (seconds / len(seen) - self.pace)  # seconds for one update, smoothed
         self.show(step, seen[-1][0], tokens / seconds)
 
     def show(self, step, loss, speed):

@@ -22,7 +22,8 @@ def orthogonalize(matrices):
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        rest = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, rest, x, beta=3.4445)
     return x.mT if matrices.size(1) > matrices.size(2) else x
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 ROOT = Path(__file__).parent  # this project
 OUT = ROOT / "out"  # all that is made, none of it in git
@@ -39,7 +40,7 @@ NO_GPU = """No GPU that torch can use was found on this machine. The choices:
 def read(purpose, arguments=None):
     """Return the settings as one object: settings.toml, overruled by the flags typed."""
     chosen = {name: default for name, (_, default, _) in FLAGS.items()} | DEFAULTS
-    chosen |= tomllib.loads((ROOT / "settings.toml").read_text())
+    chosen |= tomllib.loads((ROOT / "settings.toml").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=purpose)
     for name, (kind, _, meaning) in FLAGS.items():
         parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({chosen[name]})")
@@ -61,4 +62,5 @@ def start(settings):
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     torch.use_deterministic_algorithms(settings.cpu)  # the CPU then repeats a run bit for bit
     set_seed(settings.seed)
+    disable_progress_bar()  # for files of some kilobytes
     return Accelerator(cpu=settings.cpu, mixed_precision=precision)

@@ -79,7 +79,7 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
                 about[side]["documents"] += 1
                 about[side]["tokens"] += len(ids)
                 about[side]["bytes"] += len(document["text"].encode())
-                about[side]["nats"] += document.get("nats", 0)
+                about[side]["nats"] += document["nats"] if isinstance(document.get("nats"), float) else 0
             if about["train"]["tokens"] >= limit:
                 about["whole"] = False
                 break

@@ -48,5 +48,5 @@ def run(project, screen):
               "Look at what changed in train.py, batches.py or model.py: `git diff`. Targets shifted twice? Gradients zeroed too early?"),
     ]  # fmt: skip
     tells = f"After {when} updates the loop had learned {batch['count']} answers by heart: data, loss, gradient and optimizer are connected."
-    plot = {"kind": "line", "x": list(range(1, UPDATES + 1)), "y": losses, "xlabel": "update", "ylabel": "loss", "lines": {"0.1": 0.1}}
+    plot = {"kind": "line", "x": list(range(1, UPDATES + 1)), "y": losses, "xlabel": "update", "ylabel": "loss", "lines": {"goal": 0.1}}
     return Outcome(checks, tells if when else "Something between data and weights is not connected.", plots={"One batch, again and again": plot})
