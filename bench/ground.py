@@ -40,7 +40,7 @@ def new_model(layers, width, vocabulary, context, seed=0):
     return model.build(SimpleNamespace(base="", size="bench", context=context), Vocabulary())
 
 
-def village_tokens(folder, number, vocabulary=512):
+def village_tokens(folder, number, vocabulary=1024):
     """Write `number` stories as folder/train.bin and val.bin; return the tokenizer and the nats of each val story."""
     from data import is_val
     from tokenizer import encode, sample, train_tokenizer

@@ -57,17 +57,26 @@ def first_screen(options):
     print(f"In a new terminal, first:         source {Path(sys.prefix) / 'bin' / 'activate'}\n")
 
 
+def folder(options):
+    """Return the folder that is meant: the one named, the current one if it is a project, else ./first-model."""
+    return options.words[0] if options.words else "." if Path("settings.toml").exists() else "first-model"
+
+
+def absolute(source):
+    """Return a path so that it holds from any folder; a name of the hub stays as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
 def open_project(options):
     """Return the project that is meant, made anew if there is none; what was typed is written into its settings."""
     from handrail.project import ASKED, Project, Stop
 
-    here = Path("settings.toml").exists()
-    project = Project(options.words[0] if options.words else "." if here else "first-model", options.cpu)
+    project = Project(folder(options), options.cpu)
     new = not (project.folder / "settings.toml").exists()
     if new:
         if sys.stdin.isatty() and not options.data and not options.yes:
             first_screen(options)
-            project = Project(options.words[0] if options.words else "first-model", options.cpu)
+            project = Project(folder(options), options.cpu)
         project.create()
     elif project.settings.get("handrail") != __version__:
         raise Stop(
@@ -76,9 +85,9 @@ def open_project(options):
         )
     if new or options.data:
         source = options.data or "village"
-        if (Path(source)).exists():
-            source = str(Path(source).resolve())
-        project.decide("data", source, "where the texts come from")
+        project.decide("data", absolute(source), "where the texts come from")
+    if options.base:
+        options.base = absolute(options.base)
     for name in ("column", "base", "size", "updates", "batch", "context", "lr", "seed"):
         if getattr(options, name) is not None:
             project.decide(name, getattr(options, name), ASKED)
@@ -93,14 +102,19 @@ def run(options):
 
         print(explain(" ".join(options.words[1:])))
         return 0
-    if word in ["steps", *WALK, *LATER]:
-        options.words = options.words[1:]
     from handrail import walk
     from handrail.project import Project, Stop
     from handrail.screen import Screen
 
+    if word in ["steps", *WALK, *LATER]:
+        options.words = options.words[1:]
+        project = Project(folder(options), options.cpu)
+        if not (project.folder / "settings.toml").exists():
+            raise Stop(f"{project.folder} holds no project yet. This starts one: handrail {folder(options)}")
+    if len(options.words) > 1:
+        raise Stop(f"There is no step {word!r}. The steps: {' '.join(WALK + LATER)}")
     if word == "steps":
-        walk.show_steps(Project(options.words[0] if options.words else "." if Path("settings.toml").exists() else "first-model"))
+        walk.show_steps(project)
         return 0
     if not options.cpu and "--cpu" in machine.choose([]):
         options.cpu = True

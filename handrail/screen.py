@@ -54,12 +54,11 @@ class Screen:
 
     def say(self, head, text):
         """Print a headed paragraph or list."""
+        wide = min(self.console.width, 96) - 2
         lines = text if isinstance(text, list) else [" ".join(part.split()) for part in text.split("\n\n")]
+        lines = [textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False) for line in lines]
         self.console.print(f"[bold cyan]{head}[/]")
-        for line in lines:
-            wide = min(self.console.width, 96) - 2
-            self.print(textwrap.indent(textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False), "  "))
-        self.print()
+        self.print(textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ") + "\n")
 
     def code(self, file):
         self.console.print(f"[bold cyan]{file.name}[/]")

@@ -106,6 +106,22 @@ def hand_over(project, screen, files):
         project.add([file])
 
 
+def patiently(project, screen, work):
+    """Return work(). What is in the way (a login, a driver, the disk, a broken row) is waited for on a terminal, else raised."""
+    while True:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            stop = error if isinstance(error, Stop) else blame(project, error, [f for name in WALK for f in step(name).FILES])
+            if not (stop and screen.talks):
+                raise stop or error
+            screen.print(f"\n{stop}\n")
+            if screen.ask("Mend that, then Enter to try again, q to stop here:").lower() == "q":
+                raise KeyboardInterrupt
+
+
 def take(project, screen, name, place):
     """Take one step: why, expect, the new file, run, measured, what it tells; return its Outcome."""
     module = step(name)
@@ -114,15 +130,10 @@ def take(project, screen, name, place):
     hand_over(project, screen, module.FILES)
     guess = getattr(module, "guess", lambda _: None)(project) if screen.talks else None
     guessed = screen.ask(f"Your guess? {guess}") if guess else None
-    expected = module.expect(project)
+    expected = patiently(project, screen, lambda: module.expect(project))
     screen.say("Expect", expected)
     began = time.perf_counter()
-    try:
-        outcome = module.run(project, screen)
-    except (Stop, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        raise blame(project, error, [file for earlier in WALK for file in step(earlier).FILES]) or error
+    outcome = patiently(project, screen, lambda: module.run(project, screen))
     screen.measured(outcome.checks)
     if guessed:
         screen.say("You guessed", guessed)

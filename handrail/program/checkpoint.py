@@ -12,6 +12,7 @@ the disk, and only then given its name. Half-written ones never have a name.
 
 import os
 import shutil
+import signal
 import sys
 
 
@@ -67,3 +68,11 @@ def resume(accelerator, folder):
         accelerator.print(f"No checkpoint in {folder} fits this model. To start anew, move that folder away.")
         sys.exit(2)
     return 0
+
+
+def requests_to_stop():
+    """Return a list that is empty until Ctrl-C or SIGTERM comes: the update under way is finished before the run stops."""
+    asked = []
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda number, _: asked.append(number))
+    return asked

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoTokenizer
 
 from batches import load_tokens, train_batches, val_batches
-from checkpoint import resume, save
+from checkpoint import requests_to_stop, resume, save
 from log import Log
 from model import build
 from optimizer import make_optimizer, make_schedule
@@ -71,6 +71,7 @@ def main():
         evaluate=evaluate,
         save=lambda step: save(accelerator, OUT / "checkpoints", step),
         log=Log(OUT / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None,
+        asked=requests_to_stop(),
     )
     if accelerator.is_main_process:
         plain.save_pretrained(OUT / "model")

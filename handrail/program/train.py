@@ -10,9 +10,8 @@ stands idle. So `update` never looks; `train` does, every few updates.
 """
 
 import math
-import signal
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -58,52 +57,39 @@ def mean_loss(accelerator, model, batches, loss):
     return total / count
 
 
-@contextmanager
-def requests_to_stop():
-    """Collect Ctrl-C and SIGTERM in a list, so that the update under way is finished first."""
-    asked = []
-    before = {s: signal.signal(s, lambda *_: asked.append(True)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-
 def train(accelerator, model, batches, loss, optimizer, schedule, updates, *,
-          first=0, clip=1.0, compiled=False, every=None, evaluate=None, save=None, log=None):  # fmt: skip
+          first=0, clip=1.0, compiled=False, every=None, evaluate=None, save=None, log=None, asked=()):  # fmt: skip
     """Run the updates from `first` up to `updates`; return their losses.
 
     batches(step) gives this process's batches for one update, schedule(step) the learning rate. Every `every`
     updates evaluate(step) gives the loss on val and save(step) writes a checkpoint; log(...) gets the numbers.
-    Raises FloatingPointError when a loss is no longer a number, and KeyboardInterrupt, once all is saved, when a
-    person (Ctrl-C) or the machine (SIGTERM) asked to stop.
+    Raises FloatingPointError when a loss is no longer a number, and KeyboardInterrupt, once all is saved, when
+    somebody asked to stop: when the list `asked` is no longer empty.
     """
     loss = torch.compile(loss) if compiled else loss
     patience = 1 if accelerator.device.type == "cpu" else 10  # updates between two looks
     losses, unseen, tokens, clock = [], [], 0, time.perf_counter()
-    with requests_to_stop() if save else nullcontext([]) as asked:
-        for step in range(first, updates):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(step)
-            share = batches(step)
-            unseen.append(update(accelerator, model, share, loss, optimizer, clip))
-            tokens += sum(batch["count"] for batch in share) * accelerator.num_processes
-            due = step + 1 == updates or every and (step + 1) % every == 0
-            if (step + 1) % patience and not due:
-                continue
-            seen = torch.stack(unseen).tolist()  # here the program waits for the GPU
-            for value, norm in seen:
-                if not math.isfinite(value) or not (math.isfinite(norm) or accelerator.scaler):
-                    raise FloatingPointError(f"loss {value}, gradient norm {norm} near update {step + 1}")
-            seconds, losses = time.perf_counter() - clock, losses + [value for value, _ in seen]
-            stop = accelerator.reduce(torch.tensor(len(asked), device=accelerator.device), "sum").item() > 0
-            val = evaluate(step + 1) if evaluate and due and not stop else None
-            if log:
-                log(step + 1, seen, schedule(step), tokens, seconds, val)
-            if save and (due or stop):
-                save(step + 1)
-            if stop:
-                raise KeyboardInterrupt
-            unseen, tokens, clock = [], 0, time.perf_counter()
+    for step in range(first, updates):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule(step)
+        share = batches(step)
+        unseen.append(update(accelerator, model, share, loss, optimizer, clip))
+        tokens += sum(batch["count"] for batch in share) * accelerator.num_processes
+        due = step + 1 == updates or every and (step + 1) % every == 0
+        if (step + 1) % patience and not due:
+            continue
+        seen = torch.stack(unseen).tolist()  # here the program waits for the GPU
+        for value, norm in seen:
+            if not math.isfinite(value) or not (math.isfinite(norm) or accelerator.scaler):
+                raise FloatingPointError(f"loss {value}, gradient norm {norm} near update {step + 1}")
+        seconds, losses = time.perf_counter() - clock, losses + [value for value, _ in seen]
+        stop = accelerator.reduce(torch.tensor(len(asked), device=accelerator.device), "sum").item() > 0
+        val = evaluate(step + 1) if evaluate and due and not stop else None
+        if log:
+            log(step + 1, seen, schedule(step), tokens, seconds, val)
+        if save and (due or stop):
+            save(step + 1)
+        if stop:
+            raise KeyboardInterrupt
+        unseen, tokens, clock = [], 0, time.perf_counter()
     return losses

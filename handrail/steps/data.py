@@ -32,7 +32,7 @@ slip into train.
 Near duplicates (the same text but for a few words) are found with MinHash: of all groups of three words in a text the
 smallest hashes are kept, and two texts that share most of those share most of their words."""
 
-N_STORIES = 60_000
+N_STORIES = 100_000
 SAMPLE = 2_000  # documents in which near duplicates are looked for
 SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to go on from
 LEAST = 512  # tokens: below this there are not even a few rows of text
@@ -93,19 +93,6 @@ def survey(project, screen, program):
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
     sources.raise_problems(seen)
     return seen
-
-
-def patient_survey(project, screen, program):
-    """On a terminal, wait until what cannot be read is mended, a login made or the network back; else stop."""
-    while True:
-        try:
-            return survey(project, screen, program)
-        except Stop as stop:
-            if not screen.talks:
-                raise
-            screen.print(f"\n{stop}\n")
-            if screen.ask("Mend that, then Enter to look again, q to stop here:").lower() == "q":
-                raise KeyboardInterrupt
 
 
 def text_column(seen, wanted):
@@ -361,7 +348,7 @@ def run(project, screen):
     check_size(project)
     choose_world(project)
     program = project.load("data")
-    seen = patient_survey(project, screen, program)
+    seen = survey(project, screen, program)
     column = choose_column(project, screen, seen)
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:

@@ -31,7 +31,7 @@ def expect(project):
 
 
 def run(project, screen):
-    program = project.load("tokenizer", "data", "batches")
+    program = project.load("tokenizer", "data")
     values, folder = program.values, project.out / "tokens"
     screen.print("  learning the pieces ..." if not values.base else f"  loading the tokenizer of {values.base} ...")
     if values.base:
@@ -50,7 +50,7 @@ def run(project, screen):
         )
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
     wrong = [t for t in texts + TRICKY if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t]
-    train = program.batches.load_tokens(folder, "train")
+    train = np.memmap(folder / "train.bin", about["dtype"], mode="r")
     highest = max(int(train[i : i + 10_000_000].max()) for i in range(0, len(train), 10_000_000))
     per_token = about["train"]["bytes"] / about["train"]["tokens"]
     V = len(tokenizer)

@@ -1,0 +1,144 @@
+"""Share: take it home."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from handrail.project import Project, Stop
+from handrail.screen import Outcome, check
+
+TITLE = "Take it home"
+FILES = []
+USES = []
+SECONDS = (120, 180)
+WHY = """A model that only runs here is a demonstration. One that a stranger can load is a result. So this step forgets that
+handrail exists: it makes a fresh Python environment from your `requirements.txt`, copies your project into it, and lets
+your own `evaluate.py` measure the model again. It must find the same loss.
+
+Then it writes the model's card, which says what the model learned from, how well it does, and what it should not be used for.
+
+The trap: giving away what was private. A model repeats parts of its data; look at the longest copy before you share it."""
+MORE = """A model folder holds the architecture (config.json), the weights (model.safetensors, numbers only, no code), and
+the tokenizer. Every tool that reads Transformers models reads it. The card is the README.md in that folder; the hub shows
+it as the model's page, and its first lines (between ---) are for search. Without a licence line nobody may use your model:
+choose one. If it came from another model or from texts of others, their licences hold for yours too."""
+
+LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer, model = AutoTokenizer.from_pretrained("out/model"), AutoModelForCausalLM.from_pretrained("out/model")
+print(tokenizer.decode(model.generate(**tokenizer("{prompt}", return_tensors="pt"), max_new_tokens=40)[0]))"""
+HEAD = "## What was chosen and measured"  # in the project's README; the section is written anew each time
+
+
+def expect(project):
+    return [
+        "In a fresh environment without handrail, `evaluate.py` finds the loss that it found here, and three lines of plain "
+        "Transformers load the model and write.",
+        "This fetches the packages once more (pip has most of them still); some minutes, some GB that are freed again.",
+    ]
+
+
+def fresh_python(folder, requirements):
+    """Make a virtual environment in `folder` with exactly what requirements.txt asks for; return its python."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = Path(folder) / "bin" / "python"
+    done = subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], capture_output=True, text=True)
+    if done.returncode:
+        raise Stop(f"`pip install -r requirements.txt` failed in a fresh environment:\n{done.stderr[-800:]}\nIs there a network, and room on the disk?")
+    return python
+
+
+def copy(project, folder):
+    """Copy what is needed to measure the model elsewhere: the program, the settings, the model and the tokens."""
+    other = Project(folder, project.cpu)
+    (other.out).mkdir(parents=True)
+    for file in [*project.folder.glob("*.py"), project.folder / "settings.toml"]:
+        (other.folder / file.name).write_bytes(file.read_bytes())
+    for name in ("model", "tokens", "tokenizer"):
+        (other.out / name).symlink_to(project.out / name)
+    return other
+
+
+def elsewhere(project, values):
+    """Return (the loss that a copy of the project finds in a fresh environment, what three plain lines write there)."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = fresh_python(Path(folder) / "venv", project.folder / "requirements.txt")
+        if subprocess.run([python, "-c", "import handrail"], capture_output=True).returncode == 0:
+            raise Stop("handrail is installed in the fresh environment: is it in your requirements.txt? It need not be there.")
+        other = copy(project, Path(folder) / "project")
+        runs = [["evaluate.py", *project.flags], ["-c", LOAD.format(prompt=values.prompt)]]
+        done = [subprocess.run([python, *run], cwd=other.folder, capture_output=True, text=True) for run in runs]
+        for run, result in zip(runs, done):
+            if result.returncode:
+                raise Stop(f"Without handrail, `python {run[0]}` failed:\n{result.stderr[-800:]}")
+        return json.loads((other.out / "evaluation.json").read_text())["model"], done[1].stdout.strip()
+
+
+def results(project):
+    """Return the settings and the figures of the exam as Markdown tables."""
+    exam = json.loads((project.out / "evaluation.json").read_text())
+    lines = (project.folder / "settings.toml").read_text(encoding="utf-8").splitlines()
+    chosen = [line.replace("|", "\\|").split("  # ", 1) for line in lines if "  # " in line and not line.startswith("handrail")]
+    rows = [f"| `{value}` | {reason} |" for value, reason in chosen]
+    names = {"model": "this model", "floor": "the floor: the lowest possible", "bigram": "sees one token back", "unigram": "knows frequencies", "uniform": "knows nothing"}
+    figures = [f"| {meaning} | {exam[name]:.3f} |" for name, meaning in names.items() if name in exam]
+    return "\n".join([
+        "| chosen | why |", "|---|---|", *rows, "",
+        "| loss on val, in nats a token | |", "|---|---|", *figures, "",
+        f"{exam['bits_per_byte']:.3f} bits per byte. The longest run of tokens that it copied from its training text: {exam['copy']} "
+        f"(text that nobody copied shares runs of {exam['val_copy']}).",
+    ])  # fmt: skip
+
+
+def card(project, values, parameters):
+    """Return the model card: front matter for the hub, then what a stranger needs to know."""
+    source = "a built-in world of small stories (handrail's village)" if project.settings.get("world") else values.data
+    base = f"base_model: {values.base}\n" if values.base else ""
+    began = f"training of {values.base} was continued" if values.base else "it was trained from nothing"
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+{base}---
+
+# {project.folder.name}
+
+A small language model of {parameters:,} parameters; {began}, on {source}. It continues text. It answers no questions, knows
+nothing about the world beyond its data, and may repeat passages of its data word for word.
+
+```python
+{LOAD.format(prompt=values.prompt).replace("out/model", "PATH OR NAME OF THIS MODEL")}
+```
+
+{HEAD}
+
+{results(project)}
+"""
+
+
+def run(project, screen):
+    if not (project.out / "evaluation.json").exists():
+        raise Stop("There is nothing to share before the exam was taken. First: handrail evaluate")
+    values, here = project.load().values, json.loads((project.out / "evaluation.json").read_text())["model"]
+    screen.print("  making a fresh environment from requirements.txt, without handrail ...")
+    there, written = elsewhere(project, values)
+    near = 1e-6 if project.cpu else 1e-3
+    checks = [
+        check("loss without handrail", f"{here:.6f}", f"{there:.6f}", abs(there - here) < near, "The project depends on something outside it.",
+              "compare the versions: `pip freeze` here, requirements.txt there"),
+        check("three plain lines write", "text", repr(written[-60:]), bool(written)),
+    ]  # fmt: skip
+    from transformers import AutoModelForCausalLM
+
+    parameters = AutoModelForCausalLM.from_pretrained(project.out / "model").num_parameters()
+    (project.out / "model" / "README.md").write_text(card(project, values, parameters), encoding="utf-8")
+    readme = project.folder / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip() + f"\n\n{HEAD}\n\n{results(project)}\n", encoding="utf-8")
+    project.commit(["README.md"], "README: what was chosen and measured")
+    screen.say("Its card is out/model/README.md. Read it, and add a licence line. Then, if you like", [
+        f"cd {project.folder}",
+        "pip install 'transformers[serving]' && transformers serve out/model     a server on this machine",
+        f"hf auth login && hf upload {project.folder.name} out/model               on the hub, for all to see",
+        f"hf upload --private {project.folder.name} out/model                      on the hub, for you alone",
+    ])  # fmt: skip
+    return Outcome(checks, "Your model and your program need nothing but what requirements.txt names. They are yours.", [written])

@@ -1,0 +1,76 @@
+"""What the tests share: real commands in real projects, on this machine's CPU; what needs a GPU is named, never hidden."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HOUSE = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+SMALL = ["--updates", "80", "--batch", "8"]
+left_out = []
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a CUDA card or an Apple GPU")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not torch.accelerator.is_available():
+        left_out.extend(item for item in items if item.get_closest_marker("gpu"))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter):
+    if left_out:
+        terminalreporter.section("NOT RUN: no GPU here")
+        terminalreporter.line(f"{len(left_out)} checks need a GPU; run `make test` on a machine that has one:")
+        for item in left_out:
+            terminalreporter.line(f"  {item.nodeid}")
+
+
+def handrail(*arguments, cwd=None, **how):
+    """Run the command as a user does, away from any terminal; return what came of it."""
+    return subprocess.run([BIN / "handrail", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **how)
+
+
+def script(project, name, *arguments, **how):
+    """Run a script of the project as its owner does, on the CPU."""
+    return subprocess.run([sys.executable, name, *map(str, arguments), "--cpu"], cwd=project, capture_output=True, text=True, **how)
+
+
+def metrics(project):
+    return [json.loads(line) for line in (project / "out" / "metrics.jsonl").read_text().splitlines()]
+
+
+def decide(project, **settings):
+    """Change settings.toml as an owner would."""
+    file = project / "settings.toml"
+    lines = [line for line in file.read_text().splitlines() if line.split(" =")[0] not in settings]
+    file.write_text("\n".join(lines + [f"{name} = {json.dumps(value)}" for name, value in settings.items()]) + "\n")
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory):
+    """(project, what the screen showed): the whole first walk on the village, shortened, by the command itself."""
+    folder = tmp_path_factory.mktemp("walk") / "first-model"
+    done = handrail(folder, "--cpu", "--yes", *SMALL)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, done.stdout
+
+
+@pytest.fixture
+def project(walked, tmp_path):
+    """A copy of the walked project, without what its run left, set to a run of a dozen updates."""
+    copy = tmp_path / "project"
+    shutil.copytree(walked[0], copy, symlinks=True)
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(copy / "out" / name)
+    os.remove(copy / "out" / "metrics.jsonl")
+    decide(copy, updates=12, every=4, context=64, batch=4, compile=False)
+    return copy

@@ -1,0 +1,191 @@
+"""The files that a learner owns, run as the owner runs them."""
+
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import BIN, HOUSE, decide, metrics, script
+
+PROGRAM = HOUSE / "handrail" / "program"
+
+
+def weights(project):
+    """Return a hash of the saved weights: equal only when every bit is."""
+    return hashlib.sha256((project / "out" / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def twin(project, name):
+    return shutil.copytree(project, project.parent / name, symlinks=True)
+
+
+def interrupted(project, ready, kind):
+    """Start pretrain.py, send it a signal once ready() says so; return its exit code and what it printed."""
+    with open(project / "log.txt", "w") as log:
+        process = subprocess.Popen([sys.executable, "pretrain.py", "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None and not ready():
+            time.sleep(0.002)
+        process.send_signal(kind)
+        return process.wait(timeout=120), (project / "log.txt").read_text()
+
+
+def updates_made(project):
+    file = project / "out" / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def test_a_killed_run_ends_with_the_same_weights(project):
+    """A machine that dies, between updates or in the middle of saving, costs time and nothing else: same bits, same curve."""
+    whole = twin(project, "whole")
+    assert script(whole, "pretrain.py").returncode == 0
+    moments = [lambda: updates_made(project) >= 2, lambda: list(project.glob("out/checkpoints/*.part")), lambda: updates_made(project) >= 10]
+    for ready in moments:
+        interrupted(project, ready, signal.SIGKILL)
+    done = script(project, "pretrain.py")
+    assert done.returncode == 0 and "going on after update" in done.stdout, done.stdout + done.stderr
+    assert weights(project) == weights(whole)
+    assert [(m["step"], m["loss"], m["tokens"]) for m in metrics(project)] == [(m["step"], m["loss"], m["tokens"]) for m in metrics(whole)]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_saves_first(project, kind):
+    """Ctrl-C and the notice of a rented machine lose not one update: exit 130, and the same command goes on from there."""
+    code, said = interrupted(project, lambda: updates_made(project) >= 6, kind)
+    assert code == 130 and "saved" in said, said
+    stopped_at = updates_made(project)
+    done = script(project, "pretrain.py")
+    assert f"going on after update {stopped_at}" in done.stdout and len(metrics(project)) == 12
+
+
+def test_a_damaged_checkpoint_is_passed_over(project):
+    """Of a checkpoint that cannot be read the run says so and takes the one before; of a half-written one too."""
+    script(project, "pretrain.py")
+    newest, before = sorted((project / "out" / "checkpoints").iterdir())[::-1]
+    (newest / "optimizer.bin").write_bytes(b"half")
+    (newest.parent / "00000013.part").mkdir()
+    done = script(project, "pretrain.py")
+    assert f"checkpoint {newest} cannot be used" in done.stdout and "00000013.part was cut off" in done.stdout
+    assert f"going on after update {int(before.name)}" in done.stdout and done.returncode == 0
+
+
+def test_a_checkpoint_of_another_model_is_not_overwritten(project):
+    """Changing the size and starting again must not destroy the old run: exit 2, and the folder is as it was."""
+    script(project, "pretrain.py")
+    kept = sorted((project / "out" / "checkpoints").rglob("*"))
+    decide(project, size="5m")
+    done = script(project, "pretrain.py")
+    assert done.returncode == 2 and "move that folder away" in done.stdout
+    assert sorted((project / "out" / "checkpoints").rglob("*")) == kept
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(project):
+    """When a checkpoint cannot be written the run stops with a sentence; with room again it goes on from the last one."""
+    interrupted(project, lambda: updates_made(project) >= 5, signal.SIGTERM)
+    size = max(file.stat().st_size for file in project.glob("out/checkpoints/*/*"))
+    full = script(project, "pretrain.py", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)))
+    assert full.returncode == 2 and "could not be written" in full.stderr and "Traceback" not in full.stderr, full.stderr
+    done = script(project, "pretrain.py")
+    assert done.returncode == 0 and "going on after update" in done.stdout and len(metrics(project)) == 12
+
+
+def test_a_loss_that_is_no_number_stops_the_run(project):
+    """A run that has blown up must not go on for hours, nor save its ruined weights over good ones."""
+    script(project, "pretrain.py", "--updates", "4")
+    good = {file: file.read_bytes() for file in (project / "out" / "checkpoints").rglob("*.bin")}
+    done = script(project, "pretrain.py", "--lr", "1e30")
+    assert done.returncode == 1 and "learning rate" in done.stderr and "Traceback" not in done.stderr
+    assert good and all(file.read_bytes() == before for file, before in good.items())
+
+
+def test_two_processes_learn_what_one_does(project):
+    """The same command on more GPUs is the same training: same rows, same gradient, AdamW losses within 1e-5 for ten updates."""
+    plain = "def make_optimizer(model, lr):\n    return torch.optim.AdamW(model.parameters(), lr)\n\n\ndef muon_optimizer(model, lr):"
+    file = project / "optimizer.py"
+    file.write_text(file.read_text().replace("def make_optimizer(model, lr):", plain))
+    decide(project, lr=1e-3, updates=10, every=10)
+    pair = twin(project, "pair")
+    script(project, "pretrain.py")
+    torchrun = [BIN / "torchrun", "--nproc_per_node", "2", "pretrain.py", "--cpu"]
+    done = subprocess.run(torchrun, cwd=pair, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    for one, two in zip(metrics(project), metrics(pair), strict=True):
+        assert one["tokens"] == two["tokens"] and one["loss"] == pytest.approx(two["loss"], abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-4)
+    assert metrics(project)[-1]["val_loss"] == pytest.approx(metrics(pair)[-1]["val_loss"], rel=0.01)
+
+
+def test_rows_at_once_changes_memory_and_nothing_else(project):
+    """A batch that does not fit into memory is added up from parts: same losses as in one piece."""
+    parts = twin(project, "parts")
+    decide(parts, rows_at_once=3)  # 3 + 1: the parts are not even of one size
+    for folder in (project, parts):
+        assert script(folder, "pretrain.py", "--updates", "4").returncode == 0
+    assert [m["loss"] for m in metrics(project)] == pytest.approx([m["loss"] for m in metrics(parts)], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pretrain.py", "evaluate.py", "chat.py"])
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this is about machines without a GPU; on this one the gpu checks run")
+def test_the_cpu_is_never_taken_silently(project, name):
+    """Without a GPU and without --cpu every script stops, says what the choices are, and changes nothing."""
+    done = subprocess.run([sys.executable, name], cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and "--cpu" in done.stderr and "Traceback" not in done.stderr
+    assert not (project / "out" / "model").exists()
+
+
+def test_chat_streams_and_ends(walked):
+    """The learner types a beginning and reads a continuation; Ctrl-D ends it well."""
+    done = script(walked[0], "chat.py", input="One cold night, Tom\n")
+    assert done.returncode == 0 and len(done.stdout.split("One cold night, Tom")[-1]) > 20, done.stdout + done.stderr
+
+
+def test_the_program_is_small_and_stands_alone():
+    """What is handed over is what we promise: no import of handrail, no long file, about 500 lines of code in all."""
+    import ast
+
+    total = 0
+    for file in PROGRAM.glob("*.py"):
+        tree = ast.parse(file.read_text())
+        assert len(file.read_text().splitlines()) <= 110, file.name
+        assert ast.get_docstring(tree) and "The trap:" in ast.get_docstring(tree), f"{file.name} opens without its lesson"
+        roots = {(node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
+        assert not any("handrail" in root for root in roots)
+        total += code_lines(file)
+    assert total <= 560
+
+
+def code_lines(file):
+    """Return the lines that hold code: no blanks, comments or docstrings."""
+    import ast
+    import io
+    import tokenize
+
+    text = file.read_text()
+    docs = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+            docs |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    empty = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in empty:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    return len(lines - docs)
+
+
+@pytest.mark.gpu
+def test_the_same_commands_on_a_gpu(walked, tmp_path):
+    """On a GPU the scripts need no flag, use 16-bit numbers, and a killed run goes on."""
+    copy = shutil.copytree(walked[0], tmp_path / "gpu", symlinks=True)
+    shutil.rmtree(copy / "out" / "checkpoints")
+    decide(copy, every=20)
+    run = [sys.executable, "pretrain.py"]
+    assert subprocess.run([*run, "--updates", "40"], cwd=copy).returncode == 0
+    shutil.rmtree(copy / "out" / "checkpoints" / "00000040")
+    done = subprocess.run([*run, "--updates", "40"], cwd=copy, capture_output=True, text=True)
+    assert "going on after update 20" in done.stdout and metrics(copy)[-1]["loss"] < metrics(copy)[0]["loss"]

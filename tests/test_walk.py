@@ -1,0 +1,236 @@
+"""The walk, through the commands that a user types: on the screen, in the project, and when something is wrong."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+import torch
+from conftest import BIN, HOUSE, SMALL, decide, handrail, metrics, script
+
+from handrail.steps import WALK, step
+
+
+def git(project, *arguments):
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def change(project, file, before, after):
+    """Edit a file of the project as its owner would."""
+    text = (project / file).read_text()
+    assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {file}"
+    (project / file).write_text(text.replace(before, after))
+
+
+@pytest.fixture
+def grown(walked, tmp_path):
+    """A copy of the walked project with all that its run left."""
+    return shutil.copytree(walked[0], tmp_path / "grown", symlinks=True)
+
+
+# --- the walk itself ---
+
+
+def test_the_walk_shows_every_step_and_leaves_what_it_promises(walked):
+    """One command: every step says why, expects, measures and explains; model, program, history and notes are there."""
+    project, screen = walked
+    for name in WALK:
+        assert step(name).TITLE in screen
+    for head in ("Why", "Expect", "Measured", "What this tells you"):
+        assert len(re.findall(rf"^{head}", screen, re.M)) == len(WALK), head
+    history = git(project, "log", "--reverse", "--format=%s").splitlines()
+    assert history == ["An empty project", *(step(name).TITLE for name in WALK if step(name).FILES)]
+    assert not git(project, "status", "--porcelain")
+    for left in ("model/model.safetensors", "tokenizer", "notebook.html", "checks.jsonl", "metrics.jsonl", "evaluation.json"):
+        assert (project / "out" / left).exists(), left
+    keys = {"step_name", "check", "expected", "measured", "verdict", "meaning", "advice"}
+    assert all(set(json.loads(line)) == keys for line in (project / "out" / "checks.jsonl").read_text().splitlines())
+
+
+def test_metrics_hold_their_contract(walked):
+    """Every update is written down once, with what the design promises, and val now and then."""
+    lines = metrics(walked[0])
+    assert [line["step"] for line in lines] == list(range(1, 81))
+    assert all({"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds"} <= set(line) for line in lines)
+    assert sum("val_loss" in line for line in lines) == 10
+
+
+def test_a_second_walk_trusts_the_disk_and_not_its_notes(grown):
+    """Steps that are done are verified, not repeated; one whose result is gone is made again."""
+    done = handrail(grown, "--cpu", "--yes")
+    assert done.returncode == 0 and done.stdout.count("done, verified") == len(WALK)
+    (grown / "out" / "evaluation.json").unlink()
+    again = handrail(grown, "--cpu", "--yes")
+    assert again.returncode == 0 and again.stdout.count("done, verified") == len(WALK) - 1 and (grown / "out" / "evaluation.json").exists()
+
+
+def test_steps_tells_where_the_walk_stands(grown):
+    """`handrail steps` shows what is done, and what a changed file has put in doubt."""
+    assert handrail("steps", grown).stdout.count("done") == len(WALK)
+    change(grown, "evaluate.py", "it writes:", "it says:")
+    assert re.search(r"evaluate +changed", handrail("steps", grown).stdout)
+
+
+def test_at_a_terminal_it_checks_in(tmp_path):
+    """A person is asked which story, sees the file before it is added, can look, undo, stop, and goes on later where it stopped."""
+    child = pexpect.spawn(str(BIN / "handrail"), ["--cpu"], cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(50, 110))
+    child.expect("Which one"), child.sendline("1")
+    child.expect("source .*activate")
+    child.expect("settings.py, .* lines"), child.expect("Enter to add"), child.sendline("")
+    child.expect("What this tells you"), child.expect("Look at the data"), child.expect("Enter to add"), child.sendline("")
+    child.expect("Enter next"), child.sendline("w"), child.expect("MinHash")
+    child.expect("Enter next"), child.sendline("c"), child.expect("def is_val")
+    child.expect("Enter next"), child.sendline("u"), child.expect("taken back"), child.expect(pexpect.EOF)
+    project = tmp_path / "first-model"
+    assert not (project / "data.py").exists() and "Revert" in git(project, "log", "-1", "--format=%s")
+    child = pexpect.spawn(str(BIN / "handrail"), ["--cpu"], cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(50, 110))
+    child.expect("machine: done, verified"), child.expect("Enter to add"), child.sendline("")
+    child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0 and (project / "data.py").exists()
+
+
+def test_go_on_from_a_pretrained_model(walked, tmp_path):
+    """Story 2: a model that is there already goes on learning from other texts, and ends better on them than it began."""
+    texts = tmp_path / "notes"
+    texts.mkdir()
+    for number, file in enumerate(sorted((HOUSE / "handrail").rglob("*.py"))):
+        (texts / f"{number}.md").write_text(file.read_text())
+    base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
+    done = handrail(tmp_path / "mine", "--data", texts, "--from", base, "--cpu", "--yes", "--updates", "60", "--batch", "4")
+    assert "A pretrained model does not start ignorant" in done.stdout
+    assert done.returncode in (0, 1), done.stderr  # whether it beats the bigram is another question
+    vals = [line["val_loss"] for line in metrics(tmp_path / "mine") if "val_loss" in line]
+    assert vals[-1] < vals[0] - 0.2
+
+
+# --- the owner's changes ---
+
+
+def test_edited_files_are_kept_and_used(grown):
+    """The walk goes on with the learner's version and never overwrites it."""
+    change(grown, "evaluate.py", "it writes:", "it says:")
+    done = handrail("evaluate", grown, "--cpu", "--yes")
+    assert done.returncode == 0 and "it says:" in done.stdout and "it says:" in (grown / "evaluate.py").read_text()
+
+
+BROKEN = {  # what a learner might break: step that must catch it, file, before, after
+    "val leaks": ("data", "data.py", "zlib.crc32(text.encode()) % 20 == 0", "__import__('random').random() < 0.05"),
+    "tokenizer loses spaces": ("tokenizer", "tokenizer.py", "bpe.decoder = decoders.ByteLevel()", "bpe.decoder = decoders.BPEDecoder()"),
+    "model sees the future": ("model", "model.py", "return AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")", "model = AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")\n    for layer in model.model.layers:\n        layer.self_attn.is_causal = False\n    return model"),
+    "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
+    "rate is ignored": ("rate", "optimizer.py", "for p in model.parameters() if p in inside], \"muon\": True}", "for p in model.parameters() if p in inside], \"muon\": True, \"lr\": 0}"),
+    "optimizer is forgotten": ("rehearse", "checkpoint.py", "accelerator.load_state(path)", "accelerator._models[0].load_state_dict(__import__('torch').load(path / 'pytorch_model.bin'))"),
+    "another model is saved": ("chat", "pretrain.py", "plain.save_pretrained(OUT / \"model\")", "build(settings, tokenizer).save_pretrained(OUT / \"model\")"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", [name for name in BROKEN if name not in ("rate is ignored", "another model is saved")])
+def test_each_step_catches_what_it_guards_against(grown, fault):
+    """A check that cannot fail checks nothing: with the fault in the learner's file, the step says no, with exit code 1."""
+    name, *edit = BROKEN[fault]
+    change(grown, *edit)
+    done = handrail(name, grown, "--cpu", "--yes")
+    assert done.returncode == 1 and "✗" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_another_saved_model_is_noticed(grown):
+    """The folder that is shared must hold the model that was trained, to the last bit."""
+    from safetensors.torch import load_file, save_file
+
+    file = grown / "out" / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.norm.weight"] *= 1.001
+    save_file(tensors, file, {"format": "pt"})
+    done = handrail("chat", grown, "--cpu", "--yes")
+    assert done.returncode == 1 and "✗  difference between saved and trained logits" in done.stdout
+
+
+def test_a_broken_contract_is_named(grown):
+    """A file that no longer keeps its promise: which function, in which file, and what it should give. Exit 2, no traceback."""
+    change(grown, "train.py", "def next_token_loss(model, batch):", "def token_loss(model, batch):")
+    missing = handrail("overfit", grown, "--cpu", "--yes")
+    assert missing.returncode == 2 and "next_token_loss" in missing.stderr and "Return the sum" in missing.stderr
+    change(grown, "batches.py", "def to_batch(rows):", "def to_batch(rows):\n    raise ValueError('my idea')")
+    raised = handrail("model", grown, "--cpu", "--yes")
+    assert raised.returncode == 2 and "to_batch" in raised.stderr and "my idea" in raised.stderr
+    (grown / "model.py").write_text("def build(:\n")
+    syntax = handrail("model", grown, "--cpu", "--yes")
+    assert syntax.returncode == 2 and "model.py" in syntax.stderr
+    assert not any("Traceback" in done.stderr for done in (missing, raised, syntax))
+
+
+# --- what is wrong is said once, with exit code 2 ---
+
+
+def wrong(*arguments, cwd, says):
+    done = handrail(*arguments, cwd=cwd)
+    assert done.returncode == 2, (done.returncode, done.stdout[-500:], done.stderr[-1500:])
+    assert says in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_wrong_input_gets_a_sentence(tmp_path):
+    """Unknown sizes, steps, folders that are something else or may not be written: said plainly, nothing touched."""
+    wrong("new", "--cpu", "--size", "9b", "--until", "data", cwd=tmp_path, says="There is no size '9b'")
+    wrong("x", "--cpu", "--until", "nonsense", cwd=tmp_path, says="nonsense")
+    wrong("modle", "x", cwd=tmp_path, says="modle")
+    (tmp_path / "photos").mkdir(), (tmp_path / "photos" / "cat.jpg").write_text("cat")
+    wrong("photos", "--cpu", cwd=tmp_path, says="Nothing was touched")
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    wrong("/sys/my-model", "--cpu", cwd=tmp_path, says="permission")
+    wrong("model", "nowhere", "--cpu", cwd=tmp_path, says="nowhere")
+    (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
+    wrong("torn", "--cpu", cwd=tmp_path, says="settings.toml")
+
+
+def test_a_project_of_another_version_is_left_alone(grown):
+    """A project is never upgraded behind its owner's back."""
+    decide(grown, handrail="0.0.1")
+    before = (grown / "settings.toml").read_bytes()
+    wrong(grown, "--cpu", cwd=grown, says="0.0.1")
+    assert (grown / "settings.toml").read_bytes() == before
+
+
+def test_a_project_inside_a_repository_keeps_its_own_history(walked, tmp_path):
+    """A walk inside somebody's repository commits nothing there."""
+    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+    assert handrail("inner", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode == 0
+    assert git(tmp_path / "inner", "rev-list", "--count", "HEAD").strip() == "2"
+    assert subprocess.run(["git", "log"], cwd=tmp_path, capture_output=True).returncode != 0  # no commit outside
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this is about machines without a GPU")
+def test_without_a_gpu_nothing_starts(tmp_path):
+    """The guide, and `make walk` before it installs anything, stop with the choices when there is no GPU."""
+    for command in ([BIN / "handrail"], [sys.executable, "-m", "handrail.machine"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 2 and "--cpu" in done.stderr and "Rent" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# --- taken home ---
+
+
+def test_the_project_runs_without_handrail(grown):
+    """In a fresh environment made from requirements.txt the program gives the same loss, and plain Transformers loads the model."""
+    done = handrail("share", grown, "--cpu", "--yes")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "bits per byte" in (grown / "out" / "model" / "README.md").read_text()
+    assert "What was chosen and measured" in (grown / "README.md").read_text()
+    assert script(grown, "evaluate.py").returncode == 0
+
+
+def test_papers_and_files_agree():
+    """What the project's README and AGENTS.md name exists, and its requirements are the versions that were tested."""
+    around, program = HOUSE / "handrail" / "around", {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")}
+    for paper in ("README.md", "AGENTS.md"):
+        named = set(re.findall(r"`(\w+\.py)`", (around / paper).read_text()))
+        assert named == program, (paper, named ^ program)
+    pins = set((HOUSE / "constraints.txt").read_text().split())
+    wanted = {line for line in (around / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")}
+    assert wanted <= pins, wanted - pins
+    assert Path(HOUSE / "constraints.txt").read_text().count("torch==2.13.0") == 1
