@@ -111,8 +111,6 @@ def patiently(project, screen, work):
     while True:
         try:
             return work()
-        except KeyboardInterrupt:
-            raise
         except Exception as error:
             stop = error if isinstance(error, Stop) else blame(project, error, [f for name in WALK for f in step(name).FILES])
             if not (stop and screen.talks):
