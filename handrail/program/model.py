@@ -3,7 +3,7 @@
 For every position it gives one number (a *logit*) per token of the vocabulary:
 how likely that token is to come next. Inside are layers of two parts each:
 *attention* fetches what is useful from earlier positions, and a small network
-works on what was fetched. It is the Llama architecture as Transformers has it,
+works on what was fetched. It is the Qwen3 architecture as Transformers has it,
 so every tool that reads such models will read yours.
 
 The trap: a model that has learned nothing should give every one of V tokens
@@ -12,7 +12,7 @@ the weights; a start far below means that it can see the answer.
 """
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, LlamaConfig
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, Qwen3Config
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 # Looking back only needs no mask tensor; without one PyTorch takes its fastest kernel, compiled as well.
@@ -30,14 +30,17 @@ SIZES = {  # name: (layers, width); parameters without the vocabulary are about 
 
 
 def new_config(size, tokenizer, context):
-    """Return the configuration of a new model; everything not named here is Llama's default."""
+    """Return the configuration of a new model; everything not named here is Qwen3's default."""
     layers, width = SIZES[size]
-    return LlamaConfig(
+    heads = max(4, width // 64)
+    return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=round(width * 8 / 3 / 32) * 32,  # three matrices here cost what two of 4 · width would
         num_hidden_layers=layers,
-        num_attention_heads=max(4, width // 64),
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=width // heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,  # one table both reads tokens and writes them: fewer weights to learn
         bos_token_id=tokenizer.bos_token_id,

@@ -22,10 +22,10 @@ def guess(project):
 
 
 def parameters(config):
-    """Return the number of parameters of a Llama model with tied embeddings, by arithmetic."""
+    """Return the number of parameters of a Qwen3 model, by arithmetic."""
     d, f, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
-    head = getattr(config, "head_dim", None) or d // heads
-    attention = d * head * (2 * heads + 2 * config.num_key_value_heads)
+    head = config.head_dim
+    attention = d * head * (2 * heads + 2 * config.num_key_value_heads) + 2 * head  # four matrices, two norms
     layer = attention + 3 * d * f + 2 * d  # and two norms
     return config.vocab_size * d * (1 if config.tie_word_embeddings else 2) + config.num_hidden_layers * layer + d
 

@@ -12,7 +12,7 @@ SECONDS = (15, 45)
 MORE = """The gradient only says what is true right here, like a slope under your feet in fog. A small step is safe and
 slow. A large one lands where the slope was never measured. Between them is a valley of good rates, often a factor of ten
 wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
-rates that do nearly as well as the best one, the smallest is taken."""
+rates that make nearly the best one's progress, the smallest is taken."""
 
 UPDATES = 40
 
@@ -48,9 +48,9 @@ def run(project, screen):
         screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {UPDATES} updates")
     screen.print()
     low = min(losses.values())
-    best = min(lr for lr, loss in losses.items() if loss < low + 0.05)
+    best = min(lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low))
     if not project.asked("lr"):
-        project.decide("lr", best, f"the smallest rate whose loss after {UPDATES} updates is within 0.05 of the best")
+        project.decide("lr", best, f"the smallest rate that makes 95 % of the best one's progress in {UPDATES} updates")
     picked = project.settings["lr"]
     checks = [
         check("lowest loss", f"< {first:.2f}, the start", f"{low:.3f}", low < first, "No rate learns anything.", "handrail overfit"),
