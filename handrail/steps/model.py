@@ -3,8 +3,11 @@
 import math
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from handrail.screen import Outcome, check
+
+disable_progress_bar()  # models of some kilobytes need none
 
 TITLE = "The model"
 FILES = ["model.py", "batches.py"]
