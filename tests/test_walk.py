@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pexpect
@@ -13,6 +14,7 @@ import torch
 from conftest import BIN, HOUSE, SMALL, decide, handrail, metrics, script
 
 from handrail.steps import WALK, step
+from handrail.village import stories
 
 
 def git(project, *arguments):
@@ -83,7 +85,7 @@ def test_at_a_terminal_it_checks_in(tmp_path):
     child.expect("settings.py, .* lines"), child.expect("Enter to add"), child.sendline("")
     child.expect("What this tells you"), child.expect("Look at the data"), child.expect("Enter to add"), child.sendline("")
     child.expect("Enter next"), child.sendline("w"), child.expect("MinHash")
-    child.expect("Enter next"), child.sendline("c"), child.expect("def is_val")
+    child.expect("Enter next"), child.sendline("c"), child.expect("is_val")
     child.expect("Enter next"), child.sendline("u"), child.expect("taken back"), child.expect(pexpect.EOF)
     project = tmp_path / "first-model"
     assert not (project / "data.py").exists() and "Revert" in git(project, "log", "-1", "--format=%s")
@@ -98,12 +100,12 @@ def test_go_on_from_a_pretrained_model(walked, tmp_path):
     """Story 2: a model that is there already goes on learning from other texts, and ends better on them than it began."""
     texts = tmp_path / "notes"
     texts.mkdir()
-    for number, file in enumerate(sorted((HOUSE / "handrail").rglob("*.py"))):
-        (texts / f"{number}.md").write_text(file.read_text())
+    for number, story in enumerate(islice(stories(7), 400)):
+        (texts / f"{number}.md").write_text(story["text"].replace(" the ", " that ").replace("One ", "On a "))
     base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
     done = handrail(tmp_path / "mine", "--data", texts, "--from", base, "--cpu", "--yes", "--updates", "60", "--batch", "4")
     assert "A pretrained model does not start ignorant" in done.stdout
-    assert done.returncode in (0, 1), done.stderr  # whether it beats the bigram is another question
+    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr  # whether it beats the bigram is another question
     vals = [line["val_loss"] for line in metrics(tmp_path / "mine") if "val_loss" in line]
     assert vals[-1] < vals[0] - 0.2
 

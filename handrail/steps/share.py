@@ -64,7 +64,7 @@ def elsewhere(project, values):
     """Return (the loss that a copy of the project finds in a fresh environment, what three plain lines write there)."""
     with tempfile.TemporaryDirectory() as folder:
         python = fresh_python(Path(folder) / "venv", project.folder / "requirements.txt")
-        if subprocess.run([python, "-c", "import handrail"], capture_output=True).returncode == 0:
+        if subprocess.run([python, "-c", "import handrail"], cwd=folder, capture_output=True).returncode == 0:
             raise Stop("handrail is installed in the fresh environment: is it in your requirements.txt? It need not be there.")
         other = copy(project, Path(folder) / "project")
         runs = [["evaluate.py", *project.flags], ["-c", LOAD.format(prompt=values.prompt)]]
