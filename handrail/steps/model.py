@@ -72,7 +72,7 @@ def run(project, screen):
     count, V = model.num_parameters(), len(tokenizer)
     if values.base:
         start = check("loss before training", f"< ln V = {math.log(V):.2f}", f"{loss:.2f}", loss < math.log(V) - 1,
-                      "It knows no more than a new model: model and tokenizer do not belong together, or the language is new to it.")  # fmt: skip
+                      "It knows no more than a new model: model and tokenizer do not belong together, or the language is new to it.", otherwise="warn")  # fmt: skip
         size = check("parameters", "as its name says", f"{count:,}", True)
     else:
         expected = initial_loss(V, model.config.hidden_size)

@@ -14,7 +14,7 @@ seconds. If it cannot, then something between data and weights is broken: target
 not arrive, a rate that is far off. Nothing here is about being clever; it is about the loop being connected. Real
 training is the opposite: so much data that learning by heart is not possible, and only the rules behind it help."""
 
-UPDATES, ROWS = 100, 4
+UPDATES, ROWS, CONTEXT = 100, 4, 128
 
 
 def rate(width):
@@ -34,12 +34,14 @@ def run(project, screen):
     values = program.values
     accelerator = program.settings.start(values)
     model = program.model.build(values, load_tokenizer(project))
-    lr = rate(model.config.hidden_size) if not values.base else 1e-4
+    lr = rate(model.config.hidden_size)
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr))
     tokens = program.batches.load_tokens(project.out / "tokens", "train")
-    batch = program.batches.to_batch([program.batches.row(tokens, values.context, values.seed, n) for n in range(ROWS)])
-    losses = program.train.train(accelerator, model, lambda step: [batch], program.train.next_token_loss, optimizer,
-                                 lambda step: lr, UPDATES)  # fmt: skip
+    rows = [program.batches.row(tokens, min(CONTEXT, values.context), values.seed, number) for number in range(ROWS)]
+    batch, losses = program.batches.to_batch(rows), []
+    while len(losses) < UPDATES and min(losses, default=1) >= 0.1:
+        losses += program.train.train(accelerator, model, lambda step: [batch], program.train.next_token_loss, optimizer,
+                                      lambda step: lr, len(losses) + 10, first=len(losses))  # fmt: skip
     best, when = min(losses), next((i + 1 for i, loss in enumerate(losses) if loss < 0.1), None)
     checks = [
         check("loss at the start", "as before", f"{losses[0]:.2f}", True),
@@ -48,5 +50,5 @@ def run(project, screen):
               "Look at what changed in train.py, batches.py or model.py: `git diff`. Targets shifted twice? Gradients zeroed too early?"),
     ]  # fmt: skip
     tells = f"After {when} updates the loop had learned {batch['count']} answers by heart: data, loss, gradient and optimizer are connected."
-    plot = {"kind": "line", "x": list(range(1, UPDATES + 1)), "y": losses, "xlabel": "update", "ylabel": "loss", "lines": {"goal": 0.1}}
+    plot = {"kind": "line", "x": list(range(1, len(losses) + 1)), "y": losses, "xlabel": "update", "ylabel": "loss", "lines": {"goal": 0.1}}
     return Outcome(checks, tells if when else "Something between data and weights is not connected.", plots={"One batch, again and again": plot})

@@ -19,7 +19,7 @@ UPDATES = 40
 
 def grid(values):
     """Return the rates to try: each about three times the one before."""
-    return [1e-5, 3e-5, 1e-4, 3e-4, 1e-3] if values.base else [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+    return [3e-5, 1e-4, 3e-4, 1e-3, 3e-3] if values.base else [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 
 
 def expect(project):
