@@ -1,5 +1,6 @@
 """What the learner sees: one look for every step, on a terminal and off it."""
 
+import re
 import sys
 import textwrap
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class Screen:
         lines = text if isinstance(text, list) else [" ".join(part.split()) for part in text.split("\n\n")]
         lines = [textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False) for line in lines]
         self.console.print(f"[bold cyan]{head}[/]")
-        self.print(textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ") + "\n")
+        body = textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ")
+        self.console.print(re.sub(r"\*(\w[^*]*)\*", r"[italic]\1[/]", escape(body)) + "\n")
 
     def code(self, file):
         self.console.print(f"[bold cyan]{file.name}[/]")

@@ -262,7 +262,7 @@ def judge_copies(found):
     counts = found.copies[0] + found.copies[1]
     extra, most = 1 - len(counts) / found.number, max(counts.values()) / found.number
     near = near_duplicates(found.sample)
-    part = f" of a sample of {SAMPLE:,} (really more)" if found.number > SAMPLE else ""
+    part = f" in a sample of {SAMPLE:,} (in all there are more)" if found.number > SAMPLE else ""
     return [
         check("most repeated document", "1 % or once", f"{most:.1%} of all", most <= 0.01 or max(counts.values()) == 1,
               otherwise="fail" if most > 0.5 else "warn",

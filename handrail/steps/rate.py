@@ -1,6 +1,7 @@
 """Rate: the one knob that matters most."""
 
 import math
+import time
 
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
@@ -14,7 +15,7 @@ slow. A large one lands where the slope was never measured. Between them is a va
 wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
 rates that make nearly the best one's progress, the smallest is taken."""
 
-UPDATES = 40
+UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
 
 
 def grid(values):
@@ -24,33 +25,44 @@ def grid(values):
 
 def expect(project):
     rates = grid(project.load().values)
-    return [f"{len(rates)} short runs of {UPDATES} updates from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
+    return [f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
             "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge."]  # fmt: skip
 
 
-def run(project, screen):
+def runs(project, values):
+    """Yield (rate, losses of a short run with it), all from the same weights; first a run at rate 0, which only takes the time."""
     program = project.load("train", "model", "batches", "optimizer")
-    values = program.values
     accelerator = program.settings.start(values)
     batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
     model = accelerator.prepare(program.model.build(values, load_tokenizer(project)))
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    losses, first = {}, None
-    for lr in grid(values):
+    start, updates = {name: tensor.clone() for name, tensor in model.state_dict().items()}, 2
+    for lr in [0.0, *grid(values)]:
         model.load_state_dict(start)
         optimizer = accelerator.prepare(program.optimizer.make_optimizer(model, lr))
-        schedule = program.optimizer.make_schedule(lr, UPDATES)
+        schedule, began = program.optimizer.make_schedule(lr, updates), time.perf_counter()
         try:
-            seen = program.train.train(accelerator, model, batches, program.train.next_token_loss, optimizer, schedule, UPDATES)
-            first, losses[lr] = first or seen[0], sum(seen[-5:]) / 5
+            yield lr, program.train.train(accelerator, model, batches, program.train.next_token_loss, optimizer, schedule, updates)
         except FloatingPointError:
-            losses[lr] = math.inf
-        screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {UPDATES} updates")
+            yield lr, [math.inf]
+        if lr == 0:
+            seconds = (time.perf_counter() - began) / updates
+            updates = int(min(UPDATES, max(LEAST, PATIENCE / seconds / len(grid(values)))))
+
+
+def run(project, screen):
+    values, losses = project.load().values, {}
+    for lr, seen in runs(project, values):
+        if lr == 0:
+            first = seen[0]
+            continue
+        losses[lr] = sum(seen[-5:]) / len(seen[-5:])
+        screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {len(seen)} updates")
     screen.print()
+    finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
     low = min(losses.values())
-    best = min(lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low))
+    best = min((lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0), default=min(losses))
     if not project.asked("lr"):
-        project.decide("lr", best, f"the smallest rate that makes 95 % of the best one's progress in {UPDATES} updates")
+        project.decide("lr", best, "the smallest rate that makes 95 % of the best one's progress in a short run")
     picked = project.settings["lr"]
     checks = [
         check("lowest loss", f"< {first:.2f}, the start", f"{low:.3f}", low < first, "No rate learns anything.", "handrail overfit"),
@@ -58,8 +70,6 @@ def run(project, screen):
               "It lies at the edge of what was tried, or outside: a better one may lie further on.",
               "set `lr` in settings.toml yourself", "warn"),
     ]  # fmt: skip
-    finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
     plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "xlabel": "learning rate", "ylabel": "loss", "logx": True, "mark": picked}
-    worst = max(losses.values())
-    tells = f"Between the best and the worst of these rates lie {worst - low:.2f} nats after the same work. The run will use {picked:g}."
-    return Outcome(checks, tells, plots={f"The sweep: loss after {UPDATES} updates": plot})
+    spread = f"Between the best and the worst of these rates lie {max(finite.values(), default=low) - low:.2f} nats after the same work. "
+    return Outcome(checks, f"{spread}The run will use {picked:g}.", plots={"The sweep: loss at the end of short runs": plot})
