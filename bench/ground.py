@@ -22,7 +22,7 @@ import torch
 from handrail.project import PROGRAM
 from handrail.village import stories
 
-sys.path.insert(0, str(PROGRAM))
+sys.path[:0] = [str(PROGRAM), str(Path(__file__).parents[1] / "tests")]
 NANOGPT = Path(__file__).parents[2] / "scratch" / "nanoGPT"
 
 

@@ -31,6 +31,7 @@ from settings import start
 from torch._inductor.utils import fresh_cache
 from train import mean_loss, next_token_loss, train
 
+SAME = ("batch", "context", "stories", "exam", "seed")  # what all runs of a comparison have in common
 WHO = ["handrail, Muon", "handrail, AdamW", "nanoGPT"]
 
 
@@ -90,6 +91,8 @@ def floor_table(args, runs, floor, per_story):
     print(f"\nfloor {floor:.4f} nats a token, {floor * per_story:.2f} a story; target {1.05 * floor:.4f}\n\n"
           "| who | best rate | of a run of | updates to target | seconds to target | loss at the end | nats a story above the floor |\n|---|---|---|---|---|---|---|")  # fmt: skip
     for who in WHO:
+        if not any(r["who"] == who for r in runs):
+            continue
         # best: the first at the target; if none comes there, the lowest loss at its end
         judged = [((reached(r["curve"], 1.05 * floor) or (0, math.inf))[1], r["curve"][-1][2], r) for r in runs if r["who"] == who]
         _, end, best = min(judged, key=lambda j: j[:2])
@@ -119,13 +122,14 @@ def main():
     parser.add_argument("--shapes", nargs="+", default=["2x64", "4x128", "6x192"], help="layers x width; without --sizes 4x128")
     parser.add_argument("--updates", type=int, nargs="+", default=[800], help="lengths of run to try")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 6e-3])
+    parser.add_argument("--who", nargs="+", choices=WHO, default=WHO, help="make only the runs of these")
     parser.add_argument("--eager", action="store_true", help="do not compile")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("learn.jsonl"))
     for name, value in dict(batch=32, context=128, stories=80_000, exam=256, looks=40, seed=0).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     args.shapes = [tuple(map(int, shape.split("x"))) for shape in (args.shapes if args.sizes else ["4x128"])]
-    runs, made = [], [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
+    made = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer, nats = ground.village_tokens(Path(folder), args.stories)
@@ -135,19 +139,21 @@ def main():
         floor = sum(nats) / targets
         print(f"{len(tokens):,} tokens: {max(args.updates) * args.batch * args.context / len(tokens):.2f} epochs in the longest run")
         for layers, width in args.shapes:
-            for key in [(who, rate, updates) for who in WHO[: 2 if args.sizes else 3] for rate in args.rates for updates in args.updates]:
+            for key in [(who, rate, updates) for who in args.who[: 2 if args.sizes else 3] for rate in args.rates for updates in args.updates]:
                 about = dict(zip(("who", "rate", "updates"), key), layers=layers, width=width, device=args.device, eager=args.eager)
-                about |= {name: getattr(args, name) for name in ("batch", "context", "stories", "exam", "seed")} | {"floor": floor}
+                about |= {name: getattr(args, name) for name in SAME} | {"floor": floor}
                 done = next((old for old in made if about.items() <= old.items()), None)
                 if not done:
                     with ProcessPoolExecutor(1, get_context("spawn")) as alone, fresh_cache():
                         how = about["who"], layers, width, about["rate"], about["updates"], (tokens, exam, len(tokenizer))
                         curve = alone.submit(run, args, *how).result()
                     done = about | {"threads": torch.get_num_threads(), "curve": curve}
+                    made.append(done)
                     with open(args.results, "a") as file:
                         print(json.dumps(done), file=file)
                 print(f"{about['who']}, {layers} x {width}, rate {about['rate']:g}: {done['curve'][-1]}", flush=True)
-                runs.append(done)
+    same = {name: getattr(args, name) for name in SAME} | {"device": args.device, "eager": args.eager, "floor": floor}
+    runs = [r for r in made if same.items() <= r.items() and (r["layers"], r["width"]) in args.shapes]  # at whatever rates
     (sizes_table if args.sizes else floor_table)(args, runs, floor, targets / len(nats))
 
 

@@ -2,16 +2,19 @@
 
 import argparse
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from handrail import __version__, machine
-from handrail.steps import LATER, WALK
+from handrail.steps import ANSWERS, LATER, WALK
 
 HELP = """handrail takes you from data to a language model and a training program of your own, one step at a time.
 
   handrail                     start the walk in ./first-model, or go on with it
   handrail my-model --data notes/          the same, on your own texts
   handrail my-model --data notes/ --from HuggingFaceTB/SmolLM2-135M     go on training an open model
+  handrail my-model --answers qa.jsonl     teach an open model to answer as your file does (--from names the model)
+  handrail finetune [DIR]      after the walk: teach your own model to answer; then: handrail align
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
   handrail explain WORD        what a word means
@@ -25,12 +28,15 @@ def parser():
         usage="handrail [DIR | STEP [DIR] | steps [DIR] | explain WORD] [options]")  # fmt: skip
     p.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     p.add_argument("--data", help="village (the built-in world), a file, a folder, or a hub data set owner/name[:config[:split]]")
+    p.add_argument("--answers", help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for align: pairs")
+    p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning; default: chosen from memory")
+    p.add_argument("--objective", choices=["dpo", "grpo"], help="of align: from pairs, or from verdicts")
     p.add_argument("--column", help="the column of a table that holds the text")
     p.add_argument("--from", dest="base", help="a pretrained model to go on from: hub id or folder")
     p.add_argument("--size", help="1m 5m 25m 85m 300m 1b; default: chosen from data and machine")
     p.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
     p.add_argument("--yes", action="store_true", help="do not ask, go on after every step that passes")
-    p.add_argument("--until", choices=WALK, help="stop after this step", metavar="STEP")
+    p.add_argument("--until", choices=[*WALK, *LATER], help="stop after this step", metavar="STEP")
     for name, kind in (("updates", int), ("batch", int), ("context", int), ("lr", float), ("seed", int)):
         p.add_argument(f"--{name}", type=kind, help="for every script; written into settings.toml")
     p.add_argument("--version", action="version", version=__version__)
@@ -42,17 +48,26 @@ handrail: from data to a language model of your own.
 
   1  Show me how it works     a first model, from nothing, on a small built-in world
   2  Write like my texts      your own notes, book, logs
+  3  Answer like my questions and answers     a small open model, fine-tuned on your file
 """
+
+OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # small, open, and can chat already
 
 
 def first_screen(options):
     """Ask which story is the learner's, and print the command that would have said the same."""
     print(STORIES)
-    options.data = "village"
-    if input("Which one? [1] ").strip() == "2":
+    story = input("Which one? [1] ").strip()
+    if story == "3":
+        options.answers = input("The file with your questions and answers (.jsonl .json .csv .parquet): ").strip()
+        options.base = input(f"The model to start from, hub name or folder [{OPEN}]: ").strip() or OPEN
+    elif story == "2":
         options.data = input("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ").strip()
-        options.words = ["my-model"]
-    command = f"handrail {options.words[0] if options.words else 'first-model'} --data {options.data}"
+    else:
+        options.data = "village"
+    options.words = options.words or (["my-model"] if story in ("2", "3") else [])
+    source = f"--answers {options.answers} --from {options.base}" if options.answers else f"--data {options.data}"
+    command = f"handrail {options.words[0] if options.words else 'first-model'} {source}"
     print(f"\nThe same in one line, next time:  {command}{' --cpu' if options.cpu else ''}")
     print(f"In a new terminal, first:         source {Path(sys.prefix) / 'bin' / 'activate'}\n")
 
@@ -64,33 +79,44 @@ def folder(options):
 
 def absolute(source):
     """Return a path so that it holds from any folder; a name of the hub stays as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
-def open_project(options):
+def open_project(options, word=None):
     """Return the project that is meant, made anew if there is none; what was typed is written into its settings."""
     from handrail.project import ASKED, Project, Stop
 
     project = Project(folder(options), options.cpu)
     new = not (project.folder / "settings.toml").exists()
     if new:
-        if sys.stdin.isatty() and not options.data and not options.yes:
+        if sys.stdin.isatty() and not options.data and not options.answers and not options.yes:
             first_screen(options)
             project = Project(folder(options), options.cpu)
+            new = not (project.folder / "settings.toml").exists()
+    if new:
         project.create()
     elif project.settings.get("handrail") != __version__:
         raise Stop(
             f"{project.folder} was made by handrail {project.settings.get('handrail')}, this is {__version__}. A project is "
             "never changed behind its owner's back: install that version, or edit the line `handrail = ` in settings.toml."
         )
-    if new or options.data:
-        source = options.data or "village"
-        project.decide("data", absolute(source), "where the texts come from")
+    if options.data or new and not options.answers:
+        project.decide("data", absolute(options.data or "village"), "where the texts come from")
+    elif new:
+        options.base = options.base or OPEN
+    if options.answers:
+        project.decide("pairs" if word == "align" else "answers", absolute(options.answers), "questions and answers to learn from")
     if options.base:
         options.base = absolute(options.base)
-    for name in ("column", "base", "size", "updates", "batch", "context", "lr", "seed"):
+    for name in ("column", "base", "size", "seed", "objective"):
         if getattr(options, name) is not None:
             project.decide(name, getattr(options, name), ASKED)
+    part = "finetune." if word in ANSWERS or not project.settings.get("data") else ""
+    part = f"{project.settings.get('objective', 'dpo')}." if word == "align" else part
+    for name in ("updates", "batch", "context", "lr", "method"):
+        if getattr(options, name) is not None:
+            project.decide(part + name, getattr(options, name), ASKED)
     return project
 
 
@@ -111,6 +137,9 @@ def run(options):
         project = Project(folder(options), options.cpu)
         if not (project.folder / "settings.toml").exists():
             raise Stop(f"{project.folder} holds no project yet. This starts one: handrail {folder(options)}")
+    steps = ["steps", "explain", *WALK, *LATER]
+    if word not in steps and word and not Path(word).exists() and (near := get_close_matches(word, steps, 1, 0.8)):
+        raise Stop(f"There is no step {word!r}. Did you mean: handrail {near[0]}? A new folder of that name would be: handrail ./{word}")
     if len(options.words) > 1:
         raise Stop(f"There is no step {word!r}. The steps: {' '.join(WALK + LATER)}")
     if word == "steps":
@@ -118,7 +147,9 @@ def run(options):
         return 0
     if not options.cpu and "--cpu" in machine.choose([]):
         options.cpu = True
-    project, screen = open_project(options), Screen(options.yes)
+    project, screen = open_project(options, word), Screen(options.yes)
+    if word == "finetune" and project.settings.get("data"):
+        return walk.walk(project, screen, options.until, ANSWERS)
     if word in [*WALK, *LATER]:
         outcome = walk.take(project, screen, word, "by itself")
         return int(any(check.verdict == "fail" for check in outcome.checks))

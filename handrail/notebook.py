@@ -10,11 +10,11 @@ from html import escape
 from pathlib import Path
 
 from handrail.plots import draw
-from handrail.steps import LATER, WALK
+from handrail.steps import LATER, WALK, path
 
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "to do": "·"}
 STYLE = Path(__file__).with_suffix(".css")
-SETTING = re.compile(r'(\w+)\s*=\s*("(?:\\.|[^"\\])*"|[^#]*?)\s*(?:#\s*(.*))?$')  # name = value  # why
+SETTING = re.compile(r'([\w.]+)\s*=\s*("(?:\\.|[^"\\])*"|[^#]*?)\s*(?:#\s*(.*))?$')  # name = value  # why
 
 # --- reading what is there ---
 
@@ -30,7 +30,7 @@ def read(text):
 
 def read_all(project):
     """Return the records of the steps taken (by name, in order), the metrics, and the settings as (name, value, why)."""
-    files = {name: project.out / "steps" / f"{name}.json" for name in WALK + LATER}
+    files = {name: project.out / "steps" / f"{name}.json" for name in dict.fromkeys(WALK + LATER)}
     records = {name: read(file.read_text()) for name, file in files.items() if file.exists()}
     metrics, settings = project.out / "metrics.jsonl", project.folder / "settings.toml"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
@@ -122,11 +122,11 @@ def summary(project, records, metrics, settings):
     verdicts = [check.get("verdict") for record in records.values() for check in record.get("checks", [])]
     told = {"pass": "passed", "warn": "to look at", "fail": "failed"}
     counts = [f"{verdicts.count(verdict)} {word}" for verdict, word in told.items() if verdict in verdicts]
-    taken = [name for name in WALK if name in records]
+    taken = [name for name in path(project) if name in records]
     facts = {
         "data": value.get("data"),
         "model": value.get("base") or value.get("size") and f"from scratch, size {value['size']}",
-        "steps": f"{len(taken)} of {len(WALK)} taken, {sum(r.get('seconds', 0) for r in records.values()) / 60:.1f} minutes in all",
+        "steps": f"{len(taken)} of {len(path(project))} taken, {sum(r.get('seconds', 0) for r in records.values()) / 60:.1f} minutes in all",
         "checks": ", ".join(counts),
     }
     if metrics:
@@ -135,7 +135,7 @@ def summary(project, records, metrics, settings):
     listed = "".join(f"<dt>{name}</dt><dd>{escape(str(fact))}</dd>" for name, fact in facts.items() if fact)
     steps = "".join(
         f'<li><a href="#{name}">{sign(worst(records[name]))} {name}</a></li>' if name in records
-        else f'<li class="quiet">{sign("to do")} {name}</li>' for name in WALK + [n for n in LATER if n in records])  # fmt: skip
+        else f'<li class="quiet">{sign("to do")} {name}</li>' for name in dict.fromkeys(path(project) + [n for n in LATER if n in records]))  # fmt: skip
     return f"<header><h1>{escape(project.folder.name)}</h1><dl>{listed}</dl><nav><ol>{steps}</ol></nav></header>"
 
 

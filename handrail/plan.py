@@ -14,7 +14,7 @@ import math
 from handrail.project import PROGRAM, Stop
 
 # the built-in world: tried, not calculated
-VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 1100, "vocabulary": 1024}
+VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 750, "vocabulary": 1024}
 
 PATIENCE = {True: 4 * 60, False: 60 * 60}  # seconds: with the CPU alone, with a GPU
 USED = 0.4  # of the speed measured for one large product of matrices, a whole update reaches about this part
@@ -47,6 +47,11 @@ def machine(project):
 
 def power_of_two(number, least, most):
     return int(min(most, max(least, 2 ** round(math.log2(max(1, number))))))
+
+
+def bytes_per_token(vocabulary):
+    """Return how many bytes of ordinary text one token holds, about; measured on English documentation (see LOG.md)."""
+    return 0.37 * math.log2(vocabulary) - 1.4
 
 
 def parameters(shape, vocabulary):
@@ -93,7 +98,8 @@ def choose(project, fixed, bytes_, documents):
         n, most, epochs, least = base_parameters(fixed["base"]), 256 if cpu else 1024, 3, 2048
     else:
         vocabulary = fixed.get("vocabulary") or power_of_two(math.sqrt(tokens), 512, 32768)
-        chosen["vocabulary"] = vocabulary, f"a power of two near the square root of your {tokens:,.0f} tokens"
+        chosen["vocabulary"] = vocabulary, f"a power of two near the square root of a quarter of your {bytes_:,.0f} bytes"
+        tokens = bytes_ / bytes_per_token(vocabulary)
         size = fixed.get("size", "auto")
         if size == "auto":
             size = choose_size(sizes(project), vocabulary, tokens, operations, memory)

@@ -53,10 +53,12 @@ class Project:
 
     def create(self):
         """Make the folder a project: settings.toml, the files around the program, its own git repository."""
+        if self.folder.is_file():
+            raise Stop(f"{self.folder} is a file. Texts go after --data: handrail my-model --data {self.folder.name}")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise Stop(
                 f"{self.folder} is not empty and holds no settings.toml, so it is no project of handrail's. "
-                "Nothing was touched. Name another folder: handrail my-model"
+                f"Nothing was touched. Name a new folder: handrail my-new-model\nIf your texts are in it: handrail my-new-model --data {self.folder}"
             )
         try:
             shutil.copytree(PROGRAM.parent / "around", self.folder, dirs_exist_ok=True)
@@ -97,13 +99,17 @@ class Project:
 
     def commit(self, files, message):
         """Commit the named files, if one of them changed; return the commit or None."""
-        if not (self.folder / ".git").exists():
+        if not (shutil.which("git") and (self.folder / ".git").exists()):
             return None
         self.git("add", "--", *files)
         if not self.git("status", "--porcelain", "--untracked-files=no", "--", *files):
             return None
         self.git("commit", "-q", "-m", message, "--", *files)
         return self.git("rev-parse", "--short", "HEAD")
+
+    def dirty(self, file):
+        """Return True if a file differs from what was last committed."""
+        return bool(shutil.which("git") and (self.folder / ".git").exists() and self.git("status", "--porcelain", "--", file))
 
     # --- running what is there ---
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 SIGNS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 
@@ -60,11 +61,19 @@ class Screen:
         lines = [textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False) for line in lines]
         self.console.print(f"[bold cyan]{head}[/]")
         body = textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ")
-        self.console.print(re.sub(r"\*(\w[^*]*)\*", r"[italic]\1[/]", escape(body)) + "\n")
+        self.console.print(re.sub(r"\*(\w[\w -]*)\*(?![\w*])", r"[italic]\1[/]", escape(body)) + "\n")
 
     def code(self, file):
         self.console.print(f"[bold cyan]{file.name}[/]")
         self.console.print(Syntax(file.read_text(), "python", background_color="default"))
+
+    def tokens(self, pieces):
+        """Print a row of (token, is it trained): what is trained bright, what is only read dim."""
+        text = Text("  ")
+        for piece, trained in pieces:
+            text.append(piece, "green" if trained else "dim")
+        self.console.print(text if self.console.is_terminal else Text("  " + "".join(f"[{p}]" if said else p for p, said in pieces)))
+        self.print()
 
     def measured(self, checks):
         """Print each number beside what was expected, then what the ones that did not pass mean."""

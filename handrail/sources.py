@@ -49,6 +49,9 @@ def first_fault(file):
         start = stream.read(8192)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return f"this is UTF-16, not UTF-8. Make a copy that is: {recode(file, 'UTF-16')}"
+    if start.count(b"\0") > 0.3 * len(start) and b"\0\0" not in start:
+        code = "UTF-16LE" if start[1:2] == b"\0" else "UTF-16BE"
+        return f"this is UTF-16, not UTF-8. Make a copy that is: {recode(file, code)}"
     if b"\0" in start:
         return "there are null bytes in it, so it is no plain text (a picture, a program, a zip?). Take it out of the data"
     return None if start else "the file is empty. Take it out, or fill it"

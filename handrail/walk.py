@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handrail import notebook
 from handrail.project import PROGRAM, Stop
-from handrail.steps import LATER, WALK, step
+from handrail.steps import ANSWERS, LATER, files, path, step
 
 KEYS = "Enter next · c show the code · w tell me more · r run again · u undo · q stop here"
 
@@ -21,21 +21,32 @@ def lesson(file):
     return ast.get_docstring(ast.parse((PROGRAM / file).read_text()))
 
 
-def why(name):
-    """Return the lesson of a step."""
+def why(project, name):
+    """Return the lesson of a step: its own, or that of the first file it adds."""
     module = step(name)
-    return module.WHY if hasattr(module, "WHY") else lesson(module.FILES[0]).split("\n", 2)[2]
+    return module.WHY if hasattr(module, "WHY") else lesson(files(project, name)[0]).split("\n", 2)[2]
 
 
 # --- what was done, verified from what is on disk ---
 
 
+def before(project, name):
+    """Return the steps that a step rests on, in order; those that do not apply to this project are left out."""
+    steps = path(project)
+    if name not in steps:
+        steps = steps[: steps.index("pretrain") + 1] + ANSWERS if "pretrain" in steps else steps
+    earlier = steps[: steps.index(name)] if name in steps else path(project)
+    return [other for other in earlier if not getattr(step(other), "applies", lambda _: "")(project)]
+
+
 def fingerprint(project, name):
-    """Return a hash of what the step rests on: its files as they are now, and the settings it uses."""
-    module = step(name)
-    parts = [(project.folder / file).read_bytes() for file in module.FILES if (project.folder / file).exists()]
-    parts += [json.dumps(project.settings.get(key)).encode() for key in getattr(module, "USES", [])]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    """Return a hash of what the step rests on: files as they are now and settings, its own and those of all steps before it."""
+    digest = hashlib.sha256()
+    for part in [*before(project, name), name]:
+        for file in files(project, part):
+            digest.update((project.folder / file).read_bytes() if (project.folder / file).exists() else b"missing")
+        digest.update(json.dumps([project.settings.get(key) for key in getattr(step(part), "USES", [])]).encode())
+    return digest.hexdigest()[:16]
 
 
 def record(project, name):
@@ -52,7 +63,7 @@ def state(project, name):
     if any(check["verdict"] == "fail" for check in written["checks"]):
         return "failed"
     left = [project.out / path for path in getattr(module, "LEAVES", [])]
-    whole = all(path.exists() for path in left) and not project.missing(module.FILES)
+    whole = all(path.exists() for path in left) and not project.missing(files(project, name))
     return "done" if whole and written["fingerprint"] == fingerprint(project, name) else "changed"
 
 
@@ -60,7 +71,7 @@ def write_down(project, name, outcome, expected, seconds, commit):
     """Keep the outcome in out/steps/NAME.json, add its checks to out/checks.jsonl, and draw the notebook anew."""
     folder = project.out / "steps"
     folder.mkdir(parents=True, exist_ok=True)
-    written = asdict(outcome) | {"title": step(name).TITLE, "why": why(name), "expect": expected, "commit": commit}
+    written = asdict(outcome) | {"title": step(name).TITLE, "why": why(project, name), "expect": expected, "commit": commit}
     written |= {"seconds": round(seconds, 1), "fingerprint": fingerprint(project, name)}
     (folder / f"{name}.json").write_text(json.dumps(written, indent=1))
     with open(project.out / "checks.jsonl", "a") as file:
@@ -74,7 +85,7 @@ def write_down(project, name, outcome, expected, seconds, commit):
 # --- one step ---
 
 
-def blame(project, error, files):
+def blame(project, error, owned):
     """Return a Stop that says where the learner's own code went wrong and what that function promises, if it was theirs."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == project.folder]
     if frames:
@@ -83,9 +94,11 @@ def blame(project, error, files):
     elif isinstance(error, AttributeError) and getattr(error.obj, "__file__", "") and error.name:
         file, function = Path(error.obj.__file__).name, error.name
         where = f"{file} has no {function}"
-    elif edited := project.edited(files):
+    elif edited := project.edited(owned):
         file, function, where = edited[0], None, f"after a change in {', '.join(edited)}"
     else:
+        return None
+    if not project.edited(owned):
         return None
     promise = ""
     for node in ast.walk(ast.parse((PROGRAM / file).read_text())):
@@ -94,9 +107,9 @@ def blame(project, error, files):
     return Stop(f"{where}: {type(error).__name__}: {error}{promise}\n`git diff` in {project.folder} shows your changes.")
 
 
-def hand_over(project, screen, files):
+def hand_over(project, screen, wanted):
     """Show the files that are new, and add them on a yes."""
-    for file in project.missing(files):
+    for file in project.missing(wanted):
         lines = len((PROGRAM / file).read_text().splitlines())
         if screen.talks:
             screen.code(PROGRAM / file)
@@ -112,7 +125,7 @@ def patiently(project, screen, work):
         try:
             return work()
         except Exception as error:
-            stop = error if isinstance(error, Stop) else blame(project, error, [f for name in WALK for f in step(name).FILES])
+            stop = error if isinstance(error, Stop) else blame(project, error, [f for name in path(project) + LATER for f in files(project, name)])
             if not (stop and screen.talks):
                 raise stop or error
             screen.print(f"\n{stop}\n")
@@ -123,9 +136,11 @@ def patiently(project, screen, work):
 def take(project, screen, name, place):
     """Take one step: why, expect, the new file, run, measured, what it tells; return its Outcome."""
     module = step(name)
+    if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
+        raise Stop(f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.folder}")
     screen.title(module.TITLE, place)
-    screen.say("Why", why(name))
-    hand_over(project, screen, module.FILES)
+    screen.say("Why", why(project, name))
+    hand_over(project, screen, files(project, name))
     guess = getattr(module, "guess", lambda _: None)(project) if screen.talks else None
     guessed = screen.ask(f"Your guess? {guess}") if guess else None
     expected = patiently(project, screen, lambda: module.expect(project))
@@ -136,8 +151,9 @@ def take(project, screen, name, place):
     if guessed:
         screen.say("You guessed", guessed)
     screen.say("What this tells you", outcome.tells)
-    files = [file for file in [*module.FILES, "settings.toml"] if (project.folder / file).exists()]
-    commit = project.commit(files, f"{module.TITLE}\n\n{why(name)}\n\n{outcome.tells}")
+    named = [file for file in [*files(project, name), "settings.toml"] if (project.folder / file).exists()]
+    commit = project.commit(named, f"{module.TITLE}\n\n{why(project, name)}\n\n{outcome.tells}")
+    commit = commit or (record(project, name) or {}).get("commit")  # taken again: what the first time added is still there
     write_down(project, name, outcome, expected, time.perf_counter() - began, commit)
     return outcome
 
@@ -145,6 +161,8 @@ def take(project, screen, name, place):
 def undo(project, screen, name):
     """Take a step back: its commit is reverted, its note removed; what it made in out/ is made again next time."""
     written = record(project, name)
+    if changed := [file for file in files(project, name) if project.dirty(file)]:
+        raise Stop(f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout .")
     if written["commit"]:
         project.git("revert", "--no-edit", written["commit"])
     (project.out / "steps" / f"{name}.json").unlink()
@@ -163,16 +181,17 @@ def check_in(project, screen, name):
             undo(project, screen, name)
             return "undone"
         if key == "c":
-            for file in step(name).FILES or ["settings.py"]:
+            for file in files(project, name) or ["settings.py"]:
                 screen.code(project.folder / file)
         if key == "w":
             screen.say("More", step(name).MORE)
     return "next"
 
 
-def walk(project, screen, until=None):
-    """Go through the steps from the first that is not done; return the exit code."""
-    for number, name in enumerate(WALK, start=1):
+def walk(project, screen, until=None, steps=None):
+    """Go through the steps (the whole walk, if none are named) from the first that is not done; return the exit code."""
+    steps = steps or path(project)
+    for number, name in enumerate(steps, start=1):
         module = step(name)
         passed_over = getattr(module, "applies", lambda _: "")(project)
         if passed_over:
@@ -184,8 +203,8 @@ def walk(project, screen, until=None):
         while now != "done":
             if now == "changed":
                 screen.print(f"  ·  {name}: something it rests on was changed since; it is taken again")
-            left = sum(step(later).SECONDS[project.cpu] for later in WALK[number - 1 :])
-            outcome = take(project, screen, name, f"{number} of {len(WALK)}, about {max(1, round(left / 60))} min left")
+            left = sum(step(later).SECONDS[project.cpu] for later in steps[number - 1 :])
+            outcome = take(project, screen, name, f"{number} of {len(steps)}, about {max(1, round(left / 60))} min left")
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say("Stopped", f"A check of this step failed. Mend it, then `handrail` goes on here.")
                 return 1
@@ -201,15 +220,17 @@ def walk(project, screen, until=None):
 
 def finish(project, screen):
     """Say what the learner has now, and what can be done with it."""
-    screen.title("The first walk is done", str(project.folder))
+    texts = bool(project.settings.get("data"))
+    screen.title("The first walk is done" if texts else "The walk is done", str(project.folder))
     screen.say("You own", [
-        "a model: out/model, a plain Transformers folder",
+        f"a model: out/{'' if texts else 'finetune/'}model, a plain Transformers folder",
         "a training program: the .py files here, and git log tells how it grew",
         f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
     ])  # fmt: skip
     screen.say("Go on", [
         f"cd {project.folder} && source {Path(sys.prefix) / 'bin' / 'activate'}   (then `python` is the right one)",
         f"python chat.py{' --cpu' if project.cpu else ''}   talk to it",
+        "handrail finetune   teach it to answer questions" if texts else "handrail align   from answering to answering well",
         "handrail share   take it home: check it without handrail, write its card",
         "Change a file, run it again, see what happens. That is the whole trade.",
     ])  # fmt: skip
@@ -218,6 +239,6 @@ def finish(project, screen):
 def show_steps(project):
     """Print where the walk stands."""
     signs = {"done": "✓", "failed": "✗", "changed": "·", "to do": " "}
-    for name in WALK + LATER:
+    for name in dict.fromkeys(path(project) + LATER):
         now = state(project, name)
         print(f"  {signs[now]}  {name:10} {now:8} {step(name).TITLE}")

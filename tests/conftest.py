@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def handrail(*arguments, cwd=None, **how):
 def script(project, name, *arguments, **how):
     """Run a script of the project as its owner does, on the CPU."""
     return subprocess.run([sys.executable, name, *map(str, arguments), "--cpu"], cwd=project, capture_output=True, text=True, **how)
+
+
+def interrupted(project, ready, kind, name="pretrain.py"):
+    """Start a script, send it a signal once ready() says so; return its exit code and what it printed."""
+    with open(project / "log.txt", "w") as log:
+        process = subprocess.Popen([sys.executable, name, "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None and not ready():
+            time.sleep(0.002)
+        process.send_signal(kind)
+        return process.wait(timeout=120), (project / "log.txt").read_text()
 
 
 def metrics(project):

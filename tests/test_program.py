@@ -7,11 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
-from conftest import BIN, HOUSE, decide, metrics, script
+from conftest import BIN, HOUSE, decide, interrupted, metrics, script
 
 PROGRAM = HOUSE / "handrail" / "program"
 
@@ -23,16 +22,6 @@ def weights(project):
 
 def twin(project, name):
     return shutil.copytree(project, project.parent / name, symlinks=True)
-
-
-def interrupted(project, ready, kind):
-    """Start pretrain.py, send it a signal once ready() says so; return its exit code and what it printed."""
-    with open(project / "log.txt", "w") as log:
-        process = subprocess.Popen([sys.executable, "pretrain.py", "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT)
-        while process.poll() is None and not ready():
-            time.sleep(0.002)
-        process.send_signal(kind)
-        return process.wait(timeout=120), (project / "log.txt").read_text()
 
 
 def updates_made(project):

@@ -36,7 +36,7 @@ def save(accelerator, folder, step, keep=2):
     new, path = folder / f"{step:08}.part", folder / f"{step:08}"
     try:
         accelerator.save_state(new, safe_serialization=False)
-    except Exception as error:  # each file format has its own word for a full disk
+    except (OSError, RuntimeError) as error:  # torch's word for a full disk is RuntimeError
         shutil.rmtree(new, ignore_errors=True)
         raise OSError(f"the checkpoint of update {step} could not be written: {error}") from error
     accelerator.wait_for_everyone()
@@ -55,7 +55,7 @@ def resume(accelerator, folder):
     """Load the newest checkpoint that can be read; return how many updates it has seen, 0 when there is none."""
     if accelerator.is_main_process:
         for part in folder.glob("*.part"):
-            print(f"{part.name} was cut off while it was written; the checkpoint before it is used")
+            print(f"{part.name} was cut off while it was written; it is not used")
             shutil.rmtree(part)
     found = checkpoints(folder)
     for step, path in reversed(found.items()):
@@ -76,3 +76,17 @@ def requests_to_stop():
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda number, _: asked.append(number))
     return asked
+
+
+def run(main):
+    """Run a script's main(). What can stop a training run becomes a sentence and an exit code."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped, and saved. The same command goes on from here.")
+        sys.exit(130)
+    except FloatingPointError as error:
+        sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")
+    except OSError as error:
+        print(f"Stopped: {error}\nCheckpoints written before are whole. Mend this, and the same command goes on.", file=sys.stderr)
+        sys.exit(2)

@@ -1,6 +1,6 @@
 """Is it good, or has it only memorised?
 
-The whole of val is read, document by document, and the loss stands beside
+All of val that was prepared is read, document by document, and the loss stands beside
 those of the simple guessers. *Bits per byte* is the same loss counted per byte
 of text; only that may be compared between models with different tokenizers.
 
@@ -20,12 +20,17 @@ from batches import load_tokens, val_batches
 from settings import OUT, read, start
 from train import mean_loss, next_token_loss
 
+P = 0x9E3779B97F4A7C15  # any large odd number
+
+
 def fingerprints(tokens, length):
-    """Return one number (N - length + 1,) for every `length` tokens that stand side by side."""
-    marks = np.zeros(len(tokens) - length + 1, np.uint64)
-    for i in range(length):
-        marks = marks * np.uint64(0x9E3779B97F4A7C15) + tokens[i : i + len(marks)]
-    return marks
+    """Return one number (N - length + 1,) for every `length` tokens that stand side by side, all modulo 2**64.
+
+    With running sums of token · P**place, a window is the difference of two sums, divided by P**(its place).
+    """
+    powers, inverse = (np.cumprod(np.full(len(tokens), p, np.uint64)) for p in (P, pow(P, -1, 2**64)))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(tokens * powers)])
+    return (sums[length:] - sums[:-length]) * inverse[: len(tokens) - length + 1]
 
 
 def longest_copy(text, train):
@@ -34,15 +39,17 @@ def longest_copy(text, train):
     run, too_long = text[:0], min(len(text), len(train)) + 1
     while too_long - len(run) > 1:
         length = (too_long + len(run)) // 2
-        found = np.isin(fingerprints(text, length), fingerprints(train, length)).nonzero()[0]
-        run, too_long = (text[found[0] :][:length], too_long) if len(found) else (run, length)
+        here, there = fingerprints(text, length), fingerprints(train, length)
+        known = np.sort(here)
+        found = there[known[np.searchsorted(known, there).clip(max=len(known) - 1)] == there]
+        run, too_long = (text[list(here).index(found[0]) :][:length], too_long) if len(found) else (run, length)
     return run.tolist()
 
 
 @torch.no_grad()
 def samples(model, tokenizer, number, length):
     """Return `number` token lists that the model writes from nothing, each up to its END."""
-    start = torch.full((number, 1), tokenizer.bos_token_id, device=model.device)
+    start = torch.full((number, 1), tokenizer.eos_token_id, device=model.device)
     written = model.generate(start, do_sample=True, top_k=0, max_new_tokens=length, use_cache=True)[:, 1:].tolist()
     end = tokenizer.eos_token_id
     return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
@@ -61,7 +68,7 @@ def main():
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
     result |= {"floor": about["nats"] / targets} if about["nats"] else {}
     result |= baselines(train, val, len(tokenizer))
-    print("loss on all of val    nats/token   bits/byte")
+    print(f"loss on the {about['documents']:,} documents of val\n{'':20} nats/token   bits/byte")
     bits = targets / about["bytes"] / math.log(2)  # turns nats per token into bits per byte
     for name, nats in result.items():
         print(f"{name:20} {nats:10.3f} {nats * bits:12.3f}")

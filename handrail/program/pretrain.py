@@ -17,7 +17,7 @@ import torch
 from transformers import AutoTokenizer
 
 from batches import load_tokens, train_batches, val_batches
-from checkpoint import requests_to_stop, resume, save
+from checkpoint import requests_to_stop, resume, run, save
 from log import Log
 from model import build
 from optimizer import make_optimizer, make_schedule
@@ -28,7 +28,7 @@ from train import mean_loss, next_token_loss, train
 @torch.no_grad()
 def continue_text(model, tokenizer, prompt, length=60, **how):
     """Return what the model writes after `prompt`; `how` goes to Transformers' generate."""
-    inputs = tokenizer(tokenizer.bos_token + prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
+    inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
     how = {"do_sample": True, "top_k": 0, "use_cache": True} | how
     return tokenizer.decode(model.generate(**inputs, max_new_tokens=length, **how)[0], skip_special_tokens=True)
 
@@ -38,6 +38,10 @@ def main():
     accelerator = start(settings)
     tokenizer = AutoTokenizer.from_pretrained(OUT / "tokenizer")
     tokens, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
+    if len(tokens) <= settings.context or settings.batch < accelerator.num_processes:
+        print(f"{len(tokens):,} tokens are too few for a context of {settings.context:,}, or a batch of {settings.batch} for "
+              f"{accelerator.num_processes} processes: choose a smaller --context or a larger --batch.", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
 
     model = build(settings, tokenizer)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
@@ -47,7 +51,7 @@ def main():
     rows = settings.updates * settings.batch
     accelerator.print(
         f"{plain.num_parameters():,} parameters, {len(tokens):,} tokens, {rows * settings.context / len(tokens):.1f} "
-        f"epochs on {accelerator.device}" + (f", going on after update {first:,}" if first else "")
+        f"epochs on {accelerator.device}" + (f", going on after update {first:,}" if first else "") + (": nothing is left to do" if first >= settings.updates else "")
     )
 
     def evaluate(step):
@@ -80,13 +84,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("\nStopped, and saved. The same command goes on from here.")
-        sys.exit(130)
-    except FloatingPointError as error:
-        sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")
-    except OSError as error:
-        print(f"Stopped: {error}\nThe last checkpoint is whole. Mend this, and the same command goes on.", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -37,16 +37,25 @@ NO_GPU = """No GPU that torch can use was found on this machine. The choices:
     compare `nvidia-smi` with `python -m torch.utils.collect_env`"""
 
 
-def read(purpose, arguments=None):
-    """Return the settings as one object: settings.toml, overruled by the flags typed."""
+def read(purpose, arguments=None, step=""):
+    """Return the settings as one object: settings.toml, what it has for `step` alone, overruled by the flags typed."""
     chosen = {name: default for name, (_, default, _) in FLAGS.items()} | DEFAULTS
-    chosen |= tomllib.loads((ROOT / "settings.toml").read_text(encoding="utf-8"))
+    try:
+        written = tomllib.loads((ROOT / "settings.toml").read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        print(f"settings.toml cannot be read: {error}", file=sys.stderr)
+        sys.exit(2)
+    chosen |= written | written.get(step, {})
     parser = argparse.ArgumentParser(description=purpose)
     for name, (kind, _, meaning) in FLAGS.items():
         parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({chosen[name]})")
     parser.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
     typed = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    return argparse.Namespace(**chosen | typed)
+    settings = argparse.Namespace(**chosen | typed)
+    for name in ("updates", "batch", "context", "lr"):
+        if not getattr(settings, name) > 0:
+            parser.error(f"{name} has to be above 0")
+    return settings
 
 
 def start(settings):

@@ -1,13 +1,26 @@
 """The steps of the walk, in order. Each module holds, in the order of the screen:
 
-TITLE, FILES (what it adds), WHY (if no file has the lesson in its docstring), MORE (for `w`),
+TITLE, FILES (what it adds; a function of the project where that depends), WHY (if no file has the lesson in its docstring), MORE (for `w`),
 applies(project) -> reason to pass over, or "",   expect(project) -> lines,   run(project, screen) -> Outcome.
 """
 
 import importlib
 
 WALK = ["machine", "data", "tokenizer", "model", "overfit", "rate", "rehearse", "pretrain", "chat", "evaluate"]
-LATER = ["share"]
+ANSWERS = ["examples", "finetune", "exam"]  # on top of the first walk: `handrail finetune`
+LATER = [*ANSWERS, "align", "share"]
+SHORT = ["machine", "examples", "rehearse", "finetune", "chat", "exam"]  # a pretrained model, and questions with answers
+
+
+def path(project):
+    """Return the steps of this project's walk: the short one, if it began with questions and answers and not with texts."""
+    return WALK if project.settings.get("data") else SHORT
+
+
+def files(project, name):
+    """Return the program files that a step adds to the project."""
+    found = step(name).FILES
+    return found(project) if callable(found) else found
 
 
 def step(name):

@@ -7,7 +7,7 @@ from handrail.screen import Outcome, check
 
 TITLE = "Talk to it"
 FILES = ["chat.py"]
-LEAVES = ["model/config.json"]
+LEAVES = []
 SECONDS = (5, 8)
 MORE = """A language model has no plan and no memory besides the text before it. Each token is drawn from the chances it
 computes for the next one. That is why the same beginning gives another story each time, and why a wrong word early on is
@@ -22,6 +22,40 @@ def expect(project):
 
 
 def run(project, screen):
+    return (continues if project.settings.get("data") else answers)(project, screen)
+
+
+def answers(project, screen):
+    """Of a model that was taught to answer: is what was saved what was trained? Then talk."""
+    program = project.load("finetune", "checkpoint", "chat", "messages")
+    values = program.settings.read("", project.flags, "finetune")
+    trained, tokenizer = program.finetune.load(values)
+    newest = list(program.checkpoint.checkpoints(project.out / "finetune" / "checkpoints").values())[-1]
+    trained.load_state_dict(torch.load(newest / "pytorch_model.bin"))
+    plain = AutoModelForCausalLM.from_pretrained(project.out / "finetune" / "model", dtype=torch.float32).eval()
+    chat = program.messages.load_rows(project.out / "chats" / "val.jsonl")[0]["messages"]
+    inputs = torch.tensor([program.messages.encode(tokenizer, chat)[0][0]])  # (1, T)
+    with torch.no_grad():
+        apart = (plain(inputs).logits - trained.eval()(inputs).logits).abs().max().item()
+        asked = tokenizer.apply_chat_template(chat[:-1], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        written = plain.generate(**asked, max_new_tokens=80, use_cache=True, do_sample=False)[0, asked["input_ids"].size(1) :]
+    reply, end = tokenizer.decode(written, skip_special_tokens=True), plain.generation_config.eos_token_id
+    screen.say("It is asked, and says", [chat[-2]["content"], f"→ {reply}"])
+    checks = [
+        check("difference between saved and trained logits", "< 0.001", f"{apart:.2g}", apart < 1e-3, "The saved folder is another model.", "python finetune.py writes it again."),
+        check("end mark of its template", program.messages.end_of_turn(tokenizer)[1], end, program.messages.end_of_turn(tokenizer)[1] == end, "It would not know where to stop."),
+    ]  # fmt: skip
+    talk(project, screen)
+    return Outcome(checks, f"It is a standard model with a chat template. Later: cd {project.folder}, then python chat.py", [reply])
+
+
+def talk(project, screen):
+    if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
+        project.python("chat.py").wait()
+
+
+def continues(project, screen):
+    """Of a model that continues text: is what was saved what was trained? Then talk."""
     program = project.load("model", "checkpoint", "pretrain", "batches")
     values = program.values
     tokenizer = AutoTokenizer.from_pretrained(project.out / "model")
@@ -41,7 +75,6 @@ def run(project, screen):
         check("end of text", tokenizer.eos_token_id, plain.generation_config.eos_token_id, plain.generation_config.eos_token_id == tokenizer.eos_token_id,
               "It would not know where to stop."),
     ]  # fmt: skip
-    if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
-        project.python("chat.py").wait()
+    talk(project, screen)
     tells = f"What you have is a standard model. Later: cd {project.folder}, then python chat.py" + (" --cpu" if project.cpu else "")
     return Outcome(checks, tells, texts)

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from handrail import sources
-from handrail.plan import check_size, plan, tokens_needed
+from handrail.plan import bytes_per_token, check_size, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.village import stories
@@ -370,7 +370,9 @@ def run(project, screen):
 
 def tells(project, found, bytes_):
     val = sum(found.copies[1].values())
+    vocabulary = project.settings.get("vocabulary")
+    tokens = bytes_ / (bytes_per_token(vocabulary) if vocabulary and not project.settings.get("world") else 4)
     return (
-        f"Your data is {found.number:,} documents, about {bytes_ / 4:,.0f} tokens. {val:,} of them are locked away as val; "
+        f"Your data is {found.number:,} documents, about {tokens:,.0f} tokens. {val:,} of them are locked away as val; "
         f"the model learns from the others and is examined on these. It cannot learn anything that is not in here."
     )

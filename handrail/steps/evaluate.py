@@ -36,7 +36,7 @@ def run(project, screen):
     result = json.loads((project.out / "evaluation.json").read_text())
     bits = result["bits_per_byte"]
     checks = [
-        check("loss on all of val", f"< {result['bigram']:.3f} (bigram)", f"{result['model']:.3f}", result["model"] < result["bigram"],
+        check("loss on val", f"< {result['bigram']:.3f} (bigram)", f"{result['model']:.3f}", result["model"] < result["bigram"],
               "A table of neighbouring tokens does better.", "more updates: handrail --updates N"),
         check("bits per byte", "below 8, knowing nothing", f"{bits:.3f}", bits < 8),
         check("longest copy from train, tokens", f"about {result['val_copy']} (val's own)", result["copy"], result["copy"] <= 2 * result["val_copy"] + 10,

@@ -20,8 +20,8 @@ predicting it, and the loss would look wonderful. That is why we change the futu
 
 
 def guess(project):
-    V = project.settings.get("vocabulary")
-    return f"A model that knows nothing about {V} tokens: what is its loss? (a hint: ln {V})" if V else None
+    V = len(load_tokenizer(project))
+    return None if project.settings.get("base") else f"A model that knows nothing about {V} tokens: what is its loss? (a hint: ln {V})"
 
 
 def parameters(config):
@@ -46,7 +46,7 @@ def expect(project):
     if program.values.base:
         return ["A pretrained model does not start ignorant: its loss should be far below ln V.", "Every tensor gets a gradient."]
     layers, width = program.model.SIZES[program.values.size]
-    V = program.values.vocabulary
+    V = len(load_tokenizer(project))
     return [
         f"{layers} layers of width {width} and {V:,} tokens: about {(12 * layers * width**2 + V * width) / 1e6:.1f} million parameters.",
         f"Loss before any training: {initial_loss(V, width):.2f} nats (ln {V:,} = {math.log(V):.2f}).",

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.rehearse import lines
+from handrail.steps.rehearse import lines, make_room
 
 TITLE = "The run"
 FILES = ["baselines.py"]
-USES = ["size", "base", "context"]
+USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
 LEAVES = ["model/config.json", "metrics.jsonl"]
 SECONDS = (60, 240)
 WHY = """Everything is tried; now it may take its time. `python pretrain.py` is what runs, the script that you own. The
@@ -50,6 +50,7 @@ def yardsticks(project):
 
 def run(project, screen):
     values = project.load().values
+    make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
     process = project.python("pretrain.py")
     try:
         code = process.wait()
@@ -59,7 +60,7 @@ def run(project, screen):
     screen.print()
     if code:
         raise Stop(f"pretrain.py ended with exit code {code}; what it said stands above. What was saved is kept: `handrail` goes on from it.")
-    metrics = lines(project)
+    metrics = lines(project.out)
     guessers, floor = yardsticks(project)
     vals = [(line["step"], line["val_loss"]) for line in metrics if "val_loss" in line]
     final, best = vals[-1][1], min(val for _, val in vals)

@@ -8,17 +8,16 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from handrail.project import Project, Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
 
 TITLE = "The rehearsal"
-FILES = ["checkpoint.py", "log.py", "pretrain.py"]
 USES = ["size", "base", "context", "batch"]
 SECONDS = (40, 60)
 MORE = """Long runs seldom die of wrong mathematics. They die of the first evaluation that needs more memory, of a disk
@@ -29,9 +28,18 @@ What was already measured before the kill must come out the same after it, and t
 UPDATES, EVERY, KILL_AT = 12, 8, 10
 
 
+def script(project):
+    """Return the name of the run that is rehearsed: pretrain, or finetune where the walk began with a trained model."""
+    return "pretrain" if project.settings.get("data") else "finetune"
+
+
+def FILES(project):
+    return ["checkpoint.py", "log.py", *(["pretrain.py"] if script(project) == "pretrain" else ["train.py", "optimizer.py", "finetune.py"])]
+
+
 def expect(project):
     return [
-        f"`pretrain.py` makes {KILL_AT} updates and is killed without warning. Started again, it goes on after update {EVERY}, "
+        f"`{script(project)}.py` makes {KILL_AT} updates and is killed without warning. Started again, it goes on after update {EVERY}, "
         f"where it had saved, and its losses are {'digit for digit' if project.cpu else 'nearly'} those of before.",
         "The saved model loads again and writes text. After that we know the time and the memory of the real run.",
     ]
@@ -43,39 +51,60 @@ def copy(project, folder):
         shutil.copy(file, folder)
     shutil.copy(project.folder / "settings.toml", folder)
     other = Project(folder, project.cpu)
-    other.decide("every", EVERY, "rehearsal")
-    other.decide("updates", UPDATES, "rehearsal")
-    other.decide("compile", False, "rehearsal")
+    part = "finetune." if script(project) == "finetune" else ""
+    for name, value in {f"{part}every": EVERY, f"{part}updates": UPDATES, "compile": False}.items():
+        other.decide(name, value, "rehearsal")
     other.out.mkdir()
-    for name in ("tokens", "tokenizer"):
-        (other.out / name).symlink_to(project.out / name)
+    for name in ("tokens", "tokenizer", "chats"):
+        if (project.out / name).exists():
+            (other.out / name).symlink_to(project.out / name)
     return other
 
 
-def lines(project):
-    """Return what metrics.jsonl holds, whole lines only."""
-    file = project.out / "metrics.jsonl"
+def lines(folder):
+    """Return what folder/metrics.jsonl holds, whole lines only."""
+    file = folder / "metrics.jsonl"
     text = file.read_text() if file.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def make_room(screen, folder, settings, updates):
+    """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
+    note, old = folder / "run.json", folder / "checkpoints"
+    steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
+    other = note.exists() and json.loads(note.read_text()) != settings
+    if steps and (other or max(steps) >= updates):
+        number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
+        for path in (old, folder / "metrics.jsonl"):
+            if path.exists():
+                path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        screen.print(f"  An earlier run{' with other settings' if other else ''} is kept in {folder.name}/checkpoints-{number}; this one begins anew.")
+    folder.mkdir(exist_ok=True)
+    note.write_text(json.dumps(settings))
+
+
 def start(project):
     log = open(project.folder / "log.txt", "a")
-    return project.python("pretrain.py", stdout=log, stderr=subprocess.STDOUT)
+    return project.python(f"{script(project)}.py", stdout=log, stderr=subprocess.STDOUT)
 
 
 def killed_and_resumed(project):
-    """Run pretrain.py, kill it after KILL_AT updates, run it to the end; return the metrics before and after, and exit code."""
-    process = start(project)
-    while process.poll() is None and len(lines(project)) < KILL_AT:
+    """Run the script, kill it after KILL_AT updates, run it to the end; return the metrics before and after, and exit code."""
+    process, folder = start(project), made(project)
+    while process.poll() is None and len(lines(folder)) < KILL_AT:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = lines(project)
+    before = lines(folder)
     if not before:
         return before, [], process.returncode
     code = start(project).wait()
-    return before, lines(project), code
+    return before, lines(folder), code
+
+
+def made(project):
+    """Return the folder in which the run leaves its metrics, checkpoints and model."""
+    return project.out if script(project) == "pretrain" else project.out / "finetune"
 
 
 def timed(project, compiled, updates=12):
@@ -129,29 +158,32 @@ def choose_compile(project, eager, updates):
 
 
 def run(project, screen):
-    values = project.load().values
-    screen.print("  timing the update ...")
-    _, eager, peak = fit(project)
-    seconds = choose_compile(project, eager, values.updates)
+    program, name = project.load(), script(project)
+    values, peak, seconds = program.settings.read("", project.flags, name), 0.0, None
+    if name == "pretrain":
+        screen.print("  timing the update ...")
+        _, eager, peak = fit(project)
+        seconds = choose_compile(project, eager, values.updates)
     with tempfile.TemporaryDirectory() as folder:
         stage = copy(project, Path(folder))
-        screen.print(f"  running pretrain.py, killing it after {KILL_AT} updates, running it again ...\n")
+        screen.print(f"  running {name}.py, killing it after {KILL_AT} updates, running it again ...\n")
         before, after, code = killed_and_resumed(stage)
         log = (stage.folder / "log.txt").read_text()
         losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
         apart = max((abs(a - b) for a, b in zip(*losses)), default=float("nan"))
         sample, size = "", 0.0
         if code == 0:
-            saved = stage.out / "checkpoints" / f"{EVERY:08}"
+            saved = made(stage) / "checkpoints" / f"{EVERY:08}"
             size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
-            pretrain = stage.load("pretrain").pretrain
-            model = AutoModelForCausalLM.from_pretrained(stage.out / "model")
-            sample = pretrain.continue_text(model, load_tokenizer(stage), values.prompt, 20)
+            sample = writes(stage, values)
+    if not seconds and len(after) > 1:
+        seconds, peak = (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2), 1024 * getrusage(RUSAGE_CHILDREN).ru_maxrss / 1e9
+    seconds = seconds or float("nan")
     total = seconds * values.updates
     room = shutil.disk_usage(project.folder).free / 1e9
     went_on = f"going on after update {EVERY}" in log
     checks = [
-        check("pretrain.py after the kill", "ends well", f"exit code {code}", code == 0, log[-800:], "Run `python pretrain.py` and read the error."),
+        check(f"{name}.py after the kill", "ends well", f"exit code {code}", code == 0, log[-800:], f"Run `python {name}.py` and read the error."),
         check("goes on where it had saved", f"update {EVERY}", f"update {EVERY}" if went_on else "the start", went_on, "The checkpoint was not found or not whole."),
         check("losses before and after the kill", "the same" if project.cpu else "within 0.02", f"{apart:.2g} apart",
               apart <= (0 if project.cpu else 0.02), "What the next update depends on is not all in the checkpoint.", "Compare checkpoint.py and batches.py with `git diff`."),
@@ -159,12 +191,24 @@ def run(project, screen):
         check("peak memory, GB", "what this machine has" if project.cpu else "all at once", f"{peak:.2f}", True),
         check("disk for 3 checkpoints, GB", f"< {room:.0f} free", f"{3 * size:.3f}", 3 * size < room, "The run would stop at a full disk.", "Free some space."),
     ]  # fmt: skip
-    rate = values.batch * values.context / seconds
     tells = (
-        f"One update takes {seconds * 1000:.0f} ms ({rate:,.0f} tokens a second), so the run of {values.updates:,} updates takes about "
+        f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
         f"{total / 60:.1f} minutes here. " + cost(total, project.cpu)
     )
     return Outcome(checks, tells)
+
+
+def writes(project, values):
+    """Return a few words that the saved model writes."""
+    model = AutoModelForCausalLM.from_pretrained(made(project) / "model")
+    if script(project) == "pretrain":
+        return project.load("pretrain").pretrain.continue_text(model, load_tokenizer(project), values.prompt, 20)
+    program = project.load("finetune", "messages")
+    chat = program.messages.load_rows(project.out / "chats" / "val.jsonl")[0]
+    tokenizer = AutoTokenizer.from_pretrained(made(project) / "model")
+    text = tokenizer.apply_chat_template(chat["messages"][:-1], tokenize=False, add_generation_prompt=True)
+    inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)
+    return tokenizer.decode(model.generate(**inputs, max_new_tokens=20, use_cache=True)[0, inputs["input_ids"].size(1) :])
 
 
 def cost(seconds, cpu):

@@ -26,14 +26,26 @@ it as the model's page, and its first lines (between ---) are for search. Withou
 choose one. If it came from another model or from texts of others, their licences hold for yours too."""
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer, model = AutoTokenizer.from_pretrained("out/model"), AutoModelForCausalLM.from_pretrained("out/model")
+tokenizer, model = AutoTokenizer.from_pretrained("{folder}"), AutoModelForCausalLM.from_pretrained("{folder}")
 print(tokenizer.decode(model.generate(**tokenizer("{prompt}", return_tensors="pt"), max_new_tokens=40)[0]))"""
 HEAD = "## What was chosen and measured"  # in the project's README; the section is written anew each time
 
 
+def taken(project):
+    """Return (script, its file of results, the model's folder) of the exam that this project's walk ends with."""
+    texts = project.settings.get("data")
+    return ("evaluate.py", "evaluation.json", "out/model") if texts else ("answers.py", "answers.json", "out/finetune/model")
+
+
+def loss(project):
+    """Return the loss that the exam wrote down."""
+    result = json.loads((project.out / taken(project)[1]).read_text())
+    return result["model"] if "model" in result else result["after"]["loss"]
+
+
 def expect(project):
     return [
-        "In a fresh environment without handrail, `evaluate.py` finds the loss that it found here, and three lines of plain "
+        f"In a fresh environment without handrail, `{taken(project)[0]}` finds the loss that it found here, and three lines of plain "
         "Transformers load the model and write.",
         "This fetches the packages once more (pip has most of them still); some minutes, some GB that are freed again.",
     ]
@@ -55,8 +67,9 @@ def copy(project, folder):
     (other.out).mkdir(parents=True)
     for file in [*project.folder.glob("*.py"), project.folder / "settings.toml"]:
         (other.folder / file.name).write_bytes(file.read_bytes())
-    for name in ("model", "tokens", "tokenizer"):
-        (other.out / name).symlink_to(project.out / name)
+    for name in ("model", "tokens", "tokenizer", "chats", "finetune"):
+        if (project.out / name).exists():
+            (other.out / name).symlink_to(project.out / name)
     return other
 
 
@@ -67,20 +80,28 @@ def elsewhere(project, values):
         if subprocess.run([python, "-c", "import handrail"], cwd=folder, capture_output=True).returncode == 0:
             raise Stop("handrail is installed in the fresh environment: is it in your requirements.txt? It need not be there.")
         other = copy(project, Path(folder) / "project")
-        runs = [["evaluate.py", *project.flags], ["-c", LOAD.format(prompt=values.prompt)]]
+        script, _, model = taken(project)
+        runs = [[script, *project.flags], ["-c", LOAD.format(prompt=begin(values), folder=model)]]
         done = [subprocess.run([python, *run], cwd=other.folder, capture_output=True, text=True) for run in runs]
         for run, result in zip(runs, done):
             if result.returncode:
                 raise Stop(f"Without handrail, `python {run[0]}` failed:\n{result.stderr[-800:]}")
-        return json.loads((other.out / "evaluation.json").read_text())["model"], done[1].stdout.strip()
+        return loss(other), done[1].stdout.strip()
+
+
+def begin(values):
+    return getattr(values, "prompt", "Hello")
 
 
 def results(project):
     """Return the settings and the figures of the exam as Markdown tables."""
-    exam = json.loads((project.out / "evaluation.json").read_text())
+    exam = json.loads((project.out / taken(project)[1]).read_text())
     lines = (project.folder / "settings.toml").read_text(encoding="utf-8").splitlines()
     chosen = [line.replace("|", "\\|").split("  # ", 1) for line in lines if "  # " in line and not line.startswith("handrail")]
     rows = [f"| `{value}` | {reason} |" for value, reason in chosen]
+    if "after" in exam:
+        figures = [f"| {meaning} | {exam['before'][name]:.3f} | {exam['after'][name]:.3f} |" for name, meaning in (("loss", "loss on answers never seen, nats a token"), ("exact", "share of them exactly right"))]
+        return "\n".join(["| chosen | why |", "|---|---|", *rows, "", "| | before | after |", "|---|---|---|", *figures])
     names = {"model": "this model", "floor": "the floor: the lowest possible", "bigram": "sees one token back", "unigram": "knows frequencies", "uniform": "knows nothing"}
     figures = [f"| {meaning} | {exam[name]:.3f} |" for name, meaning in names.items() if name in exam]
     return "\n".join([
@@ -93,7 +114,9 @@ def results(project):
 
 def card(project, values, parameters):
     """Return the model card: front matter for the hub, then what a stranger needs to know."""
-    source = "a built-in world of small stories (handrail's village)" if project.settings.get("world") else values.data
+    world = "a built-in world of small stories (handrail's village)"
+    source = world if project.settings.get("world") else getattr(values, "data", getattr(values, "answers", ""))
+    does = "continues text. It answers no questions" if taken(project)[0] == "evaluate.py" else "answers questions of the kind it was trained on"
     base = f"base_model: {values.base}\n" if values.base else ""
     began = f"training of {values.base} was continued" if values.base else "it was trained from nothing"
     return f"""---
@@ -103,11 +126,11 @@ pipeline_tag: text-generation
 
 # {project.folder.name}
 
-A small language model of {parameters:,} parameters; {began}, on {source}. It continues text. It answers no questions, knows
-nothing about the world beyond its data, and may repeat passages of its data word for word.
+A small language model of {parameters:,} parameters; {began}, on {source}. It {does}. It knows
+little about the world beyond its data, and may repeat passages of its data word for word.
 
 ```python
-{LOAD.format(prompt=values.prompt).replace("out/model", "PATH OR NAME OF THIS MODEL")}
+{LOAD.format(prompt=begin(values), folder="PATH OR NAME OF THIS MODEL")}
 ```
 
 {HEAD}
@@ -117,9 +140,10 @@ nothing about the world beyond its data, and may repeat passages of its data wor
 
 
 def run(project, screen):
-    if not (project.out / "evaluation.json").exists():
-        raise Stop("There is nothing to share before the exam was taken. First: handrail evaluate")
-    values, here = project.load().values, json.loads((project.out / "evaluation.json").read_text())["model"]
+    script, result, model = taken(project)
+    if not (project.out / result).exists():
+        raise Stop(f"There is nothing to share before the exam was taken. First: handrail {'evaluate' if script == 'evaluate.py' else 'exam'}")
+    values, here, folder = project.load().values, loss(project), project.folder / model
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")
     there, written = elsewhere(project, values)
     near = 1e-6 if project.cpu else 1e-3
@@ -130,15 +154,15 @@ def run(project, screen):
     ]  # fmt: skip
     from transformers import AutoModelForCausalLM
 
-    parameters = AutoModelForCausalLM.from_pretrained(project.out / "model").num_parameters()
-    (project.out / "model" / "README.md").write_text(card(project, values, parameters), encoding="utf-8")
+    parameters = AutoModelForCausalLM.from_pretrained(folder).num_parameters()
+    (folder / "README.md").write_text(card(project, values, parameters), encoding="utf-8")
     readme = project.folder / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip() + f"\n\n{HEAD}\n\n{results(project)}\n", encoding="utf-8")
     project.commit(["README.md"], "README: what was chosen and measured")
-    screen.say("Its card is out/model/README.md. Read it, and add a licence line. Then, if you like", [
+    screen.say(f"Its card is {model}/README.md. Read it, and add a licence line. Then, if you like", [
         f"cd {project.folder}",
-        "pip install 'transformers[serving]' && transformers serve out/model     a server on this machine",
-        f"hf auth login && hf upload {project.folder.name} out/model               on the hub, for all to see",
-        f"hf upload --private {project.folder.name} out/model                      on the hub, for you alone",
+        f"pip install 'transformers[serving]' && transformers serve {model}     a server on this machine",
+        f"hf auth login && hf upload {project.folder.name} {model}               on the hub, for all to see",
+        f"hf upload --private {project.folder.name} {model}     on the hub, for you alone",
     ])  # fmt: skip
     return Outcome(checks, "Your model and your program need nothing but what requirements.txt names. They are yours.", [written])

@@ -4,12 +4,13 @@ from itertools import islice
 
 import numpy as np
 
+from handrail.plan import bytes_per_token
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 
 TITLE = "The tokenizer"
 FILES = ["tokenizer.py"]
-USES = ["data", "vocabulary", "base", "column"]
+USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
 LEAVES = ["tokenizer", "tokens/about.json"]
 SECONDS = (15, 25)
 MORE = """Why not letters? A story of 200 letters would be 200 steps for the model, of which most say little. Why not words?
@@ -27,7 +28,8 @@ def guess(project):
 def expect(project):
     V = project.settings.get("vocabulary")
     size = f"A vocabulary of at most {V:,} tokens." if V else f"The tokenizer comes with {project.settings['base']}."
-    return [size, "Every text comes back exactly as it went in. English takes about 3 to 4.5 bytes a token."]
+    about = f"about {bytes_per_token(V):.1f}" if V else "3 to 4.5"
+    return [size, f"Every text comes back exactly as it went in. Ordinary English takes {about} bytes a token with it."]
 
 
 def run(project, screen):
@@ -52,12 +54,13 @@ def run(project, screen):
     wrong = [t for t in texts + TRICKY if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t]
     train = np.memmap(folder / "train.bin", about["dtype"], mode="r")
     highest = max(int(train[i : i + 10_000_000].max()) for i in range(0, len(train), 10_000_000))
+    least = 0.7 * bytes_per_token(len(tokenizer))
     per_token = about["train"]["bytes"] / about["train"]["tokens"]
     V = len(tokenizer)
     checks = [
         check("texts that came back changed", 0, len(wrong), not wrong, f"For example: {wrong[:1]!r}", "Use ByteLevel for both pre_tokenizer and decoder."),
-        check("bytes per token", "2 to 6", f"{per_token:.2f}", 2 <= per_token <= 6,
-              "Below 2, the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
+        check("bytes per token", f"above {least:.1f}", f"{per_token:.2f}", per_token > least,
+              "So few: the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
               "handrail tokenizer, after changing `vocabulary` in settings.toml", "warn"),
         check("highest token number", f"< {V:,}", f"{highest:,}", highest < V),
         check("numbers fit their type", train.dtype.name, f"up to {np.iinfo(train.dtype).max:,}", V - 1 <= np.iinfo(train.dtype).max),

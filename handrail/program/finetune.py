@@ -1,0 +1,97 @@
+"""From continuing text to answering: the same loop, other rows.
+
+Nothing here is new but the data. The model reads a question and its loss counts
+only on the answer. `--method full` moves every weight. `--method lora` freezes
+them all and learns, beside each matrix W, a small correction B·A of rank 16:
+one weight in a hundred, so less memory, and a rate about ten times as high.
+At the end the correction is added to W, and nobody sees that it was ever apart.
+
+The trap: forgetting. A model that is trained on answers alone drifts away from
+what it could do before. Few updates, a small rate, and a look at what was lost.
+"""
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from checkpoint import requests_to_stop, resume, run, save
+from log import Log
+from messages import add_template, bins, encode, load_rows, message_batches, pack
+from optimizer import make_optimizer, make_schedule
+from settings import OUT, ROOT, read, start
+from train import mean_loss, train
+
+
+def answer_loss(model, batch):
+    """Return the sum of -ln P over the tokens of the answers; logits are made only where an answer is."""
+    keep = batch["keep"]
+    logits = model(batch["inputs"], position_ids=batch["positions"], use_cache=False, logits_to_keep=keep).logits  # (1, K, V)
+    return F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="sum")
+
+
+def load(settings):
+    """Return (model, tokenizer) of settings.model, with a chat template, and small trainable corrections for LoRA."""
+    name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model  # a folder here, or a model of the hub
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    model, known = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), len(tokenizer)
+    add_template(tokenizer, model)
+    if settings.method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        new = list(range(known, len(tokenizer)))  # the marks of a new template have to be learned whatever the method
+        how = {"trainable_token_indices": new} if new else {}
+        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **how))
+    return model, tokenizer
+
+
+def learn(accelerator, settings, model, tokenizer, folder, batches, loss, evaluate):
+    """Train `model` with the one loop, go on where it was stopped, and leave a plain Transformers folder in folder/model."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    plain = model
+    model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
+    first = resume(accelerator, folder / "checkpoints")
+    trained, total = sum(p.numel() for p in weights), sum(p.numel() for p in plain.parameters())
+    accelerator.print(f"{trained:,} of {total:,} weights are trained" + (f", going on after update {first:,}" if first else ""))
+    train(
+        accelerator,
+        model,
+        batches,
+        loss,
+        optimizer,
+        make_schedule(settings.lr, settings.updates),
+        settings.updates,
+        first=first,
+        every=settings.every or max(1, settings.updates // 5),
+        evaluate=evaluate,
+        save=lambda step: save(accelerator, folder / "checkpoints", step),
+        log=Log(folder / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None,
+        asked=requests_to_stop(),
+    )
+    if accelerator.is_main_process:
+        merged = plain.merge_and_unload() if settings.method == "lora" else plain
+        merged.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+        print(f"the model is in {folder / 'model'}")
+
+
+def main():
+    settings = read("Teach the model to answer, from out/chats; goes on where it was stopped.", step="finetune")
+    accelerator = start(settings)
+    model, tokenizer = load(settings)
+    rows, exam = (
+        [row for chat in load_rows(OUT / "chats" / f"{side}.jsonl") for row in encode(tokenizer, chat["messages"])]
+        for side in ("train", "val")
+    )
+    rows = [(ids[: settings.context], trained[: settings.context]) for ids, trained in rows]
+
+    def evaluate(step):
+        loss = mean_loss(accelerator, model, map(pack, bins(exam, settings.context)), answer_loss)
+        accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
+        return loss
+
+    batches = message_batches(rows, settings, accelerator.process_index, accelerator.num_processes)
+    learn(accelerator, settings, model, tokenizer, OUT / "finetune", batches, answer_loss, evaluate)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,290 @@
+"""From continuing text to answering: what is trained, the losses held against trusted ones, and the steps by their commands."""
+
+import json
+import re
+import shutil
+import signal
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+from conftest import HOUSE, decide, handrail, interrupted, script
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+sys.path.insert(0, str(HOUSE / "handrail" / "program"))
+MARKS = "<|im_start|> <|im_end|> <think> </think> <|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <bos> <start_of_turn> <end_of_turn> <s> </s> [INST] [/INST] <|user|> <|assistant|> <|system|>".split()
+
+# Templates in the forms of well-known models, written here anew.
+TEMPLATES = {
+    "llama-3": "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
+    "gemma": "{{ '<bos>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% else %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + at.lead + m['content'] | trim + '<end_of_turn>\\n' }}{% set at.lead = '' %}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}",
+    "mistral": "{{ '<s>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% elif m['role'] == 'user' %}{{ '[INST] ' + (at.lead if loop.last else '') + m['content'] + '[/INST]' }}{% else %}{{ ' ' + m['content'] + '</s>' }}{% endif %}{% endfor %}",
+    "qwen3": "{% set at = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set at.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.index0 > at.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    "zephyr": "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + '</s>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}",
+}  # fmt: skip
+SINGLE = [("user", "Hi there"), ("assistant", "Hello!")]
+MULTI = [*SINGLE, ("user", "Bye"), ("assistant", "See you")]
+SYSTEM = [("system", "Be kind."), *SINGLE]
+
+# Written by hand: the rows that should come of each, what is trained between « and ».
+EXPECTED = {
+    ("chatml", "single"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"],
+    ("chatml", "multi"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«See you<|im_end|>»"],
+    ("chatml", "system"): ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"],
+    ("llama-3", "single"): ["<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"],
+    ("llama-3", "multi"): ["<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«See you<|eot_id|>»"],
+    ("llama-3", "system"): ["<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"],
+    ("gemma", "single"): ["<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"],
+    ("gemma", "multi"): ["<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n«See you<end_of_turn>»"],
+    ("gemma", "system"): ["<bos><start_of_turn>user\nBe kind.\n\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"],
+    ("mistral", "single"): ["<s>[INST] Hi there[/INST]« Hello!</s>»"],
+    ("mistral", "multi"): ["<s>[INST] Hi there[/INST]« Hello!</s>»[INST] Bye[/INST]« See you</s>»"],
+    ("mistral", "system"): ["<s>[INST] Be kind.\n\nHi there[/INST]« Hello!</s>»"],  # the template itself would lose the system turn
+    ("qwen3", "single"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"],
+    ("qwen3", "multi"): [  # its template drops the thoughts of earlier turns: two rows
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»",
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nSee you<|im_end|>»",
+    ],
+    ("qwen3", "system"): ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"],
+    ("zephyr", "single"): ["<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"],
+    ("zephyr", "multi"): ["<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»\n<|user|>\nBye</s>\n<|assistant|>\n«See you</s>»"],
+    ("zephyr", "system"): ["<|system|>\nBe kind.</s>\n<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"],
+}  # fmt: skip
+
+
+def byte_tokenizer(template=None):
+    """Return a tokenizer of single bytes and all the marks above, each one token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    plain = Tokenizer(models.BPE({sign: i for i, sign in enumerate(alphabet)}, []))
+    plain.pre_tokenizer, plain.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    plain.add_special_tokens([*MARKS, "<|endoftext|>"])
+    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<|endoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>", chat_template=template)
+
+
+def chat(turns):
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def tiny(vocabulary, **more):
+    torch.manual_seed(0)
+    config = Qwen3Config(vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16, **more)
+    return Qwen3ForCausalLM(config)
+
+
+@pytest.mark.parametrize("name, case", EXPECTED)
+def test_exactly_the_answers_are_trained(name, case):
+    """Token for token, what is trained is what the model will have to say itself: each answer with its end mark, nothing else."""
+    import messages
+
+    tokenizer = byte_tokenizer(TEMPLATES.get(name, messages.CHATML))
+    rows = messages.encode(tokenizer, chat({"single": SINGLE, "multi": MULTI, "system": SYSTEM}[case]))
+    wanted = []
+    for text in EXPECTED[name, case]:
+        pieces = re.split("[«»]", text)  # every second one is trained
+        coded = [(tokenizer(piece, add_special_tokens=False)["input_ids"], bool(i % 2)) for i, piece in enumerate(pieces) if piece]
+        wanted.append(([i for ids, _ in coded for i in ids], [said for ids, said in coded for _ in ids]))
+    assert rows == wanted
+
+
+def some_rows(tokenizer, number=4):
+    import messages
+
+    said = [[("user", "Count to " + "1" * i), ("assistant", "one " * (2 * i + 1))] for i in range(1, number + 1)]
+    return [row for turns in said for row in messages.encode(tokenizer, chat(turns))]
+
+
+def test_packed_rows_do_not_see_each_other():
+    """Laid end to end, every row gets the logits that it gets alone: no example reads another one."""
+    import messages
+
+    tokenizer = byte_tokenizer(messages.CHATML)
+    model, rows = tiny(len(tokenizer)).eval(), some_rows(tokenizer)
+    with torch.no_grad():
+        together = messages.pack(rows)
+        packed = model(together["inputs"], position_ids=together["positions"], use_cache=False).logits[0]
+        alone = torch.cat([model(torch.tensor([ids[:-1]]), use_cache=False).logits[0] for ids, _ in rows])
+    assert (packed - alone).abs().max() < 1e-5
+
+
+def test_one_batch_or_four_parts_give_the_same_gradient():
+    """Rows of unequal length: four at once, or one at a time and added up, are the same update to 1e-6."""
+    import finetune
+    import messages
+    from settings import start
+    from train import update
+
+    tokenizer, found = byte_tokenizer(messages.CHATML), []
+    rows, accelerator = some_rows(tokenizer), start(Namespace(cpu=True, seed=0))
+    for batches in ([messages.pack(rows)], [messages.pack([row]) for row in rows]):
+        model = tiny(len(tokenizer))
+        optimizer, gradients = torch.optim.SGD(model.parameters(), 0.0), []
+        optimizer.register_step_pre_hook(lambda *_: gradients.extend(p.grad.flatten().clone() for p in model.parameters()))
+        loss, norm = update(accelerator, model, batches, finetune.answer_loss, optimizer, float("inf")).tolist()
+        found.append((loss, torch.cat(gradients)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert (found[0][1] - found[1][1]).norm() / found[0][1].norm() < 1e-6
+
+
+def padded(rows):
+    """Return rows as TRL wants them: input_ids, attention_mask, completion_mask, each (R, T)."""
+    longest = max(len(ids) for ids, _ in rows)
+    fill = lambda lists: torch.tensor([list(values) + [0] * (longest - len(values)) for values in lists])
+    return {"input_ids": fill([ids for ids, _ in rows]), "attention_mask": fill([[1] * len(ids) for ids, _ in rows]), "completion_mask": fill([list(map(int, said)) for _, said in rows])}
+
+
+def gradient(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_the_dpo_loss_is_trl_s(tmp_path):
+    """On the same pairs our loss and gradient are those of TRL's DPOTrainer."""
+    import dpo
+    from accelerate import Accelerator
+    from datasets import Dataset
+    from messages import CHATML
+    from trl import DPOConfig, DPOTrainer
+
+    tokenizer = byte_tokenizer(CHATML)
+    model, reference = tiny(len(tokenizer)), tiny(len(tokenizer))
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1.3)  # no longer the reference
+    pairs = [dpo.encode_pair(tokenizer, {"messages": chat(SINGLE[:1]), "chosen": c, "rejected": r}) for c, r in [("Yes.", "Well, no"), ("Hello you", "What?")]]
+    trainer = DPOTrainer(model, reference, DPOConfig(str(tmp_path), beta=dpo.BETA, use_cpu=True, report_to="none", bf16=False, gradient_checkpointing=False),
+                         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2), processing_class=tokenizer)  # fmt: skip
+    both = padded([rows[0] for rows in pairs] + [rows[1] for rows in pairs])
+    theirs = trainer._compute_loss(trainer.model, both, False)
+    theirs.backward()
+    wanted, _ = gradient(model), model.zero_grad()
+    batch = dpo.to_batch(dpo.with_reference(Accelerator(cpu=True), reference, pairs))
+    ours = dpo.dpo_loss(model, batch) / batch["count"]
+    ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5) and abs(ours.item() - 0.6931) > 1e-4
+    assert (gradient(model) - wanted).abs().max() < 1e-5
+
+
+def test_the_grpo_loss_is_trl_s(tmp_path):
+    """On the same answers and rewards our advantages, loss and gradient are those of TRL's GRPOTrainer."""
+    import grpo
+    from datasets import Dataset
+    from messages import CHATML
+    from trl import GRPOConfig, GRPOTrainer
+
+    tokenizer = byte_tokenizer(CHATML)
+    model = tiny(len(tokenizer))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    said = [tokenizer(text, add_special_tokens=False)["input_ids"] + [end] for text in ("Yes", "No, never", "Maybe", "I do not know")]
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
+    rows = [grpo.written(tokenizer, chat(SINGLE[:1]), reply) for reply in said]
+    advantage = grpo.advantages(rewards).flatten()
+    trainer = GRPOTrainer(model, lambda completions, **_: [0.0] * len(completions),
+                          GRPOConfig(str(tmp_path), use_cpu=True, report_to="none", bf16=False, num_generations=4, per_device_train_batch_size=4, gradient_checkpointing=False),
+                          train_dataset=Dataset.from_list([{"prompt": "a"}] * 4), processing_class=tokenizer)  # fmt: skip
+    both, asked = padded(rows), len(rows[0][0]) - len(said[0])
+    inputs = {"prompt_ids": both["input_ids"][:, :asked], "prompt_mask": both["attention_mask"][:, :asked], "completion_ids": both["input_ids"][:, asked:],
+              "completion_mask": both["completion_mask"][:, asked:], "advantages": advantage, "num_items_in_batch": both["completion_mask"].sum()}  # fmt: skip
+    trainer.current_gradient_accumulation_steps = 1
+    theirs = trainer._compute_loss(trainer.model, inputs)
+    theirs.backward()
+    wanted, _ = gradient(model), model.zero_grad()
+    batches = grpo.to_batches(rows, advantage.tolist(), 10_000)
+    ours = sum(grpo.grpo_loss(model, batch) for batch in batches) / sum(batch["count"] for batch in batches)
+    ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    assert wanted.abs().max() > 1e-4 and (gradient(model) - wanted).abs().max() < 1e-5
+
+
+# --- by the commands ---
+
+
+@pytest.fixture(scope="session")
+def answering(walked, tmp_path_factory):
+    """(project, screen): the walked project, taught to answer by `handrail finetune`, in a few updates."""
+    copy = shutil.copytree(walked[0], tmp_path_factory.mktemp("answers") / "project", symlinks=True)
+    done = handrail("finetune", copy, "--cpu", "--yes", "--updates", "12", "--batch", "16")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return copy, done.stdout
+
+
+def test_finetune_goes_on_from_the_first_walk(answering):
+    """One command after the walk: rows are shown as they are trained, the loss on new questions falls, before and after stand side by side."""
+    project, screen = answering
+    assert "[<|im_end|>]" in screen and "✓  rows whose end mark is trained" in screen and "✓  loss on answers never seen" in screen
+    assert "✓  end mark in the saved model" in screen and "before:" in screen and "after:" in screen
+    result = json.loads((project / "out" / "answers.json").read_text())
+    assert result["after"]["loss"] < result["before"]["loss"] - 1 and 0 < result["blind"] < 0.2
+    assert {"messages.py", "finetune.py", "answers.py"} <= {file.name for file in project.glob("*.py")}
+
+
+def test_chat_answers_and_is_what_generate_gives(answering):
+    """chat.py uses the template and the model that learned last, and stops at the end mark."""
+    done = script(answering[0], "chat.py", input="Who is there?\n")
+    assert done.returncode == 0 and "out/finetune/model" in done.stdout and "<|im_" not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["finetune", "dpo", "grpo"])
+def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, tmp_path, name):
+    """The same loop, so the same promise: killed without warning and started again, each objective ends with the same bits."""
+    whole = shutil.copytree(answering[0], tmp_path / "whole", symlinks=True)
+    if name != "finetune":
+        align = handrail("align", whole, "--cpu", "--yes", "--objective", name, "--updates", "4", "--batch", "4")
+        assert align.returncode == 0, align.stdout[-2000:] + align.stderr[-2000:]
+    shutil.rmtree(whole / "out" / name)
+    decide(whole, **{f"{name}.updates": 6, f"{name}.batch": 4, f"{name}.every": 2})
+    killed = shutil.copytree(whole, tmp_path / "killed", symlinks=True)
+    assert script(whole, f"{name}.py").returncode == 0
+    lines = killed / "out" / name / "metrics.jsonl"
+    code, said = interrupted(killed, lambda: lines.exists() and lines.read_text().count("\n") >= 3, signal.SIGKILL, f"{name}.py")
+    assert code == -signal.SIGKILL, said
+    done = script(killed, f"{name}.py")
+    assert "going on after update 2" in done.stdout, done.stdout + done.stderr
+    model = ("out", name, "model", "model.safetensors")
+    assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
+
+
+def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
+    """Story 3, the whole short walk: a CSV of questions, a pretrained model, LoRA; merged, it gives the logits that were trained."""
+    rows = ["question,answer"] + [f"How many is {a} and {b}?,It is {a + b}." for a in range(12) for b in range(12)]
+    (tmp_path / "sums.csv").write_text("\n".join(rows) + "\n")
+    base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
+    options = ["--answers", "sums.csv", "--from", base, "--method", "lora", "--cpu", "--yes", "--updates", "30", "--batch", "8", "--lr", "1e-2"]
+    done = handrail("mine", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "✓  difference between saved and trained logits" in done.stdout and "✓  frozen tensors that moved" in done.stdout
+    assert "✓  losses before and after the kill" in done.stdout and "✓  loss on answers never seen" in done.stdout
+    assert not (tmp_path / "mine" / "pretrain.py").exists() and not (tmp_path / "mine" / "tokenizer.py").exists()
+    again = handrail("mine", "--cpu", "--yes", cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout.count("done, verified") == 6, again.stdout
+
+
+def test_a_real_small_model_learns_real_answers(tmp_path):
+    """SmolLM2-135M-Instruct, its own template, LoRA, real questions: the loss on answers never seen falls by a tenth in 12 updates."""
+    from smollm2 import chats, smollm2
+
+    base = smollm2(tmp_path / "smollm2")
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats(300)))
+    options = ["--answers", "talk.jsonl", "--from", base, "--cpu", "--yes", "--updates", "12", "--batch", "8", "--lr", "1e-3"]
+    done = handrail("mine", *options, "--until", "examples", cwd=tmp_path)
+    assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    for file in (HOUSE / "handrail" / "program").glob("*.py"):
+        shutil.copy(file, tmp_path / "mine")
+    trained = script(tmp_path / "mine", "finetune.py")
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    lines = [json.loads(line) for line in (tmp_path / "mine" / "out" / "finetune" / "metrics.jsonl").read_text().splitlines()]
+    vals = [line["val_loss"] for line in lines if "val_loss" in line]
+    assert vals[-1] < 0.9 * lines[0]["loss"]
+
+
+def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
+    """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no traceback."""
+    files = {
+        "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail align"),
+        "notes.txt": ("Some notes.\n", "questions and answers"),
+        "few.jsonl": ('{"question": "a", "answer": "b"}\n', "too few"),
+    }
+    base = str(walked[0] / "out" / "model")
+    for name, (text, said) in files.items():
+        (tmp_path / name).write_text(text)
+        done = handrail(tmp_path / f"for-{name}", "--answers", name, "--from", base, "--cpu", "--yes", cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

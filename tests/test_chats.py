@@ -1,0 +1,204 @@
+"""Chats: every form that people have becomes the same messages, and no row is lost without its name and the reason."""
+
+import json
+import os
+
+import pytest
+
+from handrail import chats
+from handrail.chats import read_chats, split, write_chats
+from handrail.project import Stop
+
+U, A, S = (lambda text, role=role: {"role": role, "content": text} for role in ("user", "assistant", "system"))
+PART = {"type": "text", "text": "Hi!"}
+TALK = [U("Hello"), A("Hi!")]
+LONG = [S("Be kind."), U("Hello"), A("Hi!"), U("And now?"), A("Tea.")]
+
+FORMS = {  # a row and the messages that it must become
+    "messages": ({"messages": LONG, "id": 7}, LONG),
+    "conversation": ({"Conversation": TALK, "system": "Be kind."}, [S("Be kind."), *TALK]),
+    "content in parts": ({"messages": [U([PART | {"text": "Hel"}, PART | {"text": "lo"}], "User"), A([PART])]}, TALK),
+    "ShareGPT": ({"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}]}, TALK),
+    "more roles": ({"conversations": [{"from": "prompter", "value": "Hello"}, {"from": "ChatGPT", "value": "Hi!"}]}, TALK),
+    "prompt/completion": ({"prompt": "Hello", "completion": "Hi!"}, TALK),
+    "lists": ({"prompt": LONG[:4], "completion": LONG[4:]}, LONG),
+    "prompt/response": ({"PROMPT": "Hello", "Response": "Hi!"}, TALK),
+    "question/answer": ({"Question": "Hello", " Answer": "Hi!", "system": ""}, TALK),
+    "query/response": ({"query": "Hello", "response": "Hi!"}, TALK),
+    "input/output": ({"input": "Hello", "output": "Hi!"}, TALK),
+    "q/a": ({"Q": "Hello", "A": "Hi!"}, TALK),
+    "instruction": ({"instruction": "Hello", "input": "", "output": "Hi!"}, TALK),
+    "instruction with input": ({"instruction": "Add.", "input": "1, 2", "output": "3!"}, [U("Add.\n\n1, 2"), A("3!")]),
+    "rendered again": ({"instruction": "Hello", "output": "Hi!", "text": "### Hello\n### Hi!"}, TALK),
+    "village": ({"text": "Tom ran.", "nats": 1.5, "question": "Who?", "answer": "Tom"}, [U("Tom ran.\nWho?"), A("Tom")]),
+    "two columns": ({"id": "x1", "me": "Hello", "you": "Hi!"}, TALK),
+}
+PAIR = {"messages": [U("Hello")], "chosen": "Hi!", "rejected": "What?"}
+PAIRS = {
+    "texts": {"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"},
+    "lists with the prompt in them": {"chosen": TALK, "rejected": [U("Hello"), A("What?")], "prompt": "Hello"},
+    "lists without a prompt": {"chosen": TALK, "rejected": [U("Hello"), A("What?")], "messages": TALK},
+    "three lists": {"prompt": [U("Hello")], "chosen": [A("Hi!")], "rejected": [A("What?")]},
+    "whole talks": {"chosen": "\n\nHuman: Hello\n\nAssistant: Hi!", "rejected": "\n\nHuman: Hello\n\nAssistant: What?"},
+}  # fmt: skip
+BAD = {  # a row that cannot be used, and what is said of it
+    "no answer in it": [U("Hello")],
+    "no list of messages": "Hello",
+    "empty answer": [U("Hello"), A(" ")],
+    "empty question": [U(""), A("Hi!")],
+    "unknown role 'tool'": [U("Hello"), {"role": "tool", "content": "9"}, A("Hi!")],
+    "without a role": [{"content": "Hello"}, A("Hi!")],
+    "without content": [{"role": "user", "text": "Hello"}, A("Hi!")],
+    "two questions in a row": [U("Hello"), U("Hello?"), A("Hi!")],
+    "begins with an answer": [S("Be kind."), A("Hi!"), U("Hello"), A("Hi!")],
+    "system message that is not the first": [U("Hello"), S("Be kind."), A("Hi!")],
+    "no text (int)": [U("Hello"), A(5)],
+    "no text (list)": [U("Hello"), A([{"type": "image"}])],
+}
+
+
+def write(file, rows):
+    """Write rows as a person would have them in a file of that kind."""
+    if file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif file.suffix == ".json":
+        file.write_text(json.dumps(rows))
+    else:
+        import pandas
+
+        frame = pandas.DataFrame(rows)
+        frame.to_csv(file, index=False) if file.suffix == ".csv" else frame.to_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "rows"])
+def test_every_form_becomes_the_same_messages(tmp_path, form, kind):
+    """Nothing of a chat is changed, lost or put into another's mouth, whatever form and file it came in."""
+    row, wanted = FORMS[form]
+    found = read_chats([row] if kind == "rows" else write(tmp_path / f"a.{kind}", [row]), "a")
+    assert found.rows == [{"messages": wanted}] and (found.total, found.left_out, found.pairs) == (1, {}, False)
+    assert chats.looks_like_chat(row) == (form != "two columns")
+
+
+@pytest.mark.parametrize("form", PAIRS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_every_form_of_pairs_becomes_prompt_better_and_worse(tmp_path, form, kind):
+    """The beginning that two answers share is the prompt, once, and the better one stays the better one."""
+    found = read_chats(write(tmp_path / f"a.{kind}", [PAIRS[form]]), "a")
+    assert found.rows == [PAIR] and found.pairs and chats.looks_like_chat(PAIRS[form])
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_row_that_cannot_be_used_is_named(tmp_path, reason):
+    """One bad row costs only itself, and its line on the disk is said, blank lines counted."""
+    file = tmp_path / "qa.jsonl"
+    file.write_text(f"\n{json.dumps({'messages': TALK})}\n\n{json.dumps({'messages': BAD[reason]})}\n")
+    found = read_chats(file, "qa")
+    assert found.rows == [{"messages": TALK}] and found.total == 2
+    ((said, where),) = found.left_out.items()
+    assert reason in said and where == ["qa.jsonl, line 4"]
+
+
+@pytest.mark.parametrize("reason, row", [
+    ("the same", {"prompt": "Hello", "chosen": "Hi!", "rejected": "Hi!"}),
+    ("one answer each", {"prompt": None, "chosen": [*TALK, U("So?"), A("Yes")], "rejected": [U("Hello"), A("What?")]}),
+    ("begins with an answer", {"prompt": None, "chosen": "Hi!", "rejected": "What?"}),
+    ("empty answer", {"prompt": "Hello", "chosen": "Hi!", "rejected": ""}),
+    ("half a character", {"prompt": "Hello", "chosen": "Hi!", "rejected": "\ud83d"}),
+])  # fmt: skip
+def test_a_pair_that_cannot_be_used_is_named(reason, row):
+    """A pair teaches only if two different answers follow the same question."""
+    found = read_chats([PAIRS["texts"], row], "pairs")
+    ((said, where),) = found.left_out.items()
+    assert reason in said and where == ["row 2"] and found.rows == [PAIR]
+
+
+def test_what_is_kept_but_odd_is_noted():
+    """A question without an answer at the end is cut off; copies, two answers in a row and unused columns are counted and said."""
+    rows = [{"messages": TALK, "score": 1}, {"messages": TALK}, {"messages": [*TALK, U("And?")]}, {"messages": [*TALK, A("Tea?")]}]
+    found = read_chats(rows, "hub/set")
+    assert [len(row["messages"]) for row in found.rows] == [2, 2, 2, 3] and found.copies == 2 and not found.left_out
+    notes = " ".join(found.notes)
+    assert "last question without an answer, cut off (row 3)" in notes and "two answers in a row" in notes and "(row 4)" in notes
+    assert "not used, the column score" in notes
+
+
+def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_path):
+    """An answer such as 42 is an answer, and the first line of a CSV without names is not lost in silence."""
+    (tmp_path / "sums.csv").write_text('question,answer\n"6 * 7",42\n"a ""b""\nc?",yes\n6 * 8,\n')
+    found = read_chats(tmp_path / "sums.csv", "sums")
+    assert found.rows == [{"messages": [U("6 * 7"), A("42")]}, {"messages": [U('a "b"\nc?'), A("yes")]}]
+    assert found.left_out == {"empty answer": ["sums.csv, row 3"]}
+    (tmp_path / "bare.csv").write_text("Who are you?,A parrot.\nHello,Hi!\n")
+    found = read_chats(tmp_path / "bare.csv", "bare")
+    assert found.rows == [{"messages": TALK}] and "'Who are you?' asks" in found.notes[0]
+    assert "first line was taken as column names" in found.notes[1]
+
+
+def test_the_forms_that_a_refusal_shows_are_accepted():
+    """Every example that a newcomer is told to copy works as it stands."""
+    for form, line in chats.EXAMPLES.items():
+        found = read_chats([json.loads(line)], form)
+        assert len(found.rows) == 1 and found.form
+    found = read_chats([json.loads(chats.EXAMPLES[chats.QUESTIONS])], "")
+    assert found.form == "prompt and completion, in the columns question and answer"
+
+
+STOPS = {
+    "notes.txt": ("Once there was", ["plain text", '"question": "Hello"', "handrail my-model --data"]),
+    "plain.jsonl": ('{"id": "n1", "body": "Once"}', ["plain.jsonl: no form", "id and body", '"from"', '"chosen"', '"instruction"']),
+    "three.csv": ("a,b,c\nx,y,z", ["no form", "a, b and c"]),
+    "lines.jsonl": ('{"messages": "user: Hello"}', ["none of the 1 rows", "no list of messages: lines.jsonl, line 1"]),
+    "none.jsonl": ('{"q": "Hello", "a": ""}\n' * 9, ["none of the 9 rows", "empty answer: none.jsonl, line 1;", "and 4 more"]),
+    "zero.json": ("[]", ["not one row"]),
+    "broken.jsonl": ('{"q": "a", "a": "b"}\n{"q": \n', ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"]),
+    "uneven.csv": ("q,a\nb,2,3\n", ["uneven.csv, line 2", "3 columns"]),
+    "semicolon.csv": ("q;a\nb;2\n", ["separated by ';'", "pandas"]),
+    "cut.parquet": ("PAR1", ["cut.parquet", "no whole parquet file"]),
+    "a.pdf": ("x", ["not read"]),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
+    """Whatever a newcomer hands over: what, where and how to mend, never a traceback."""
+    content, said = STOPS[name]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(Stop) as stop:
+        read_chats(tmp_path / name, name)
+    assert not [part for part in said if part not in str(stop.value)], stop.value
+
+
+def test_a_folder_is_read_file_by_file(tmp_path):
+    """Files of different forms may lie in one folder; what is passed over is said; pairs and conversations are not mixed."""
+    write(tmp_path / "a.jsonl", [{"q": "Hello", "a": "Hi!"}])
+    write(tmp_path / "b.json", [{"messages": TALK}, {"messages": []}])
+    (tmp_path / "README.md").write_text("About these")
+    found = read_chats(tmp_path, "folder")
+    assert found.rows == [{"messages": TALK}] * 2 and found.copies == 1 and list(found.left_out.values()) == [["b.json, row 2"]]
+    assert "1 .md" in found.notes[0] and "q and a; conversations, in the column messages" in found.form
+    write(tmp_path / "c.jsonl", [PAIRS["texts"]])
+    with pytest.raises(Stop, match="these do not: a.jsonl; b.json"):
+        read_chats(tmp_path, "folder")
+
+
+def test_no_question_stands_on_both_sides(tmp_path):
+    """The split is the same every time, about one in ten, never empty on a side, and copies of a question stay together."""
+    rows = [{"messages": [U(f"How many are {i % 500}?"), A(f"{i}")]} for i in range(1000)]
+    train, held = split(rows)
+    assert len(train) + len(held) == 1000 and 60 < len(held) < 140 and split(rows) == (train, held)
+    assert not {row["messages"][0]["content"] for row in train} & {row["messages"][0]["content"] for row in held}
+    for number in range(2, 12):
+        for start in range(0, 1000, 37):
+            assert all(split((rows + rows)[start : start + number]))
+    assert split(rows[:1]) in ((rows[:1], []), ([], rows[:1]))
+
+
+def test_what_is_written_is_what_was_read(tmp_path):
+    """The file holds every row in any script, one a line for every reader, and no half file is left behind."""
+    found = read_chats([{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a")
+    write_chats(found.rows, tmp_path / "chats.jsonl")
+    assert read_chats(tmp_path / "chats.jsonl", "b").rows == found.rows and os.listdir(tmp_path) == ["chats.jsonl"]
+    text = (tmp_path / "chats.jsonl").read_text()
+    assert "日本 👍🏽" in text and [json.loads(line) for line in text.rstrip("\n").split("\n")] == found.rows
