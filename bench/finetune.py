@@ -36,7 +36,8 @@ TURNS = ["handrail", "TRL, defaults", "handrail, for memory", "TRL, packing, for
 def ours(args, rows_of, folder):
     """Return turn(updates) -> real tokens, of the handed-over program."""
     import finetune
-    from messages import encode, message_batches
+    from messages import encode
+    from packing import message_batches
     from settings import start
 
     settings = SimpleNamespace(model=str(args.model), method=args.method, batch=args.batch, context=args.context, seed=0, cpu=True)

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run side by side (pytest-xdist), on two cores
+
 import pytest
 import torch
+from filelock import FileLock
 
 HOUSE = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -19,6 +22,8 @@ left_out = []
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a CUDA card or an Apple GPU")
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(FromWorkers())
 
 
 def pytest_collection_modifyitems(config, items):
@@ -27,12 +32,24 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = [item.nodeid for item in left_out]
+
+
+class FromWorkers:
+    """Under xdist the workers collect the tests, and tell here what they left out."""
+
+    def pytest_testnodedown(self, node, error):
+        left_out[:] = node.workeroutput["left_out"]
+
+
 def pytest_terminal_summary(terminalreporter):
     if left_out:
         terminalreporter.section("NOT RUN: no GPU here")
         terminalreporter.line(f"{len(left_out)} checks need a GPU; run `make test` on a machine that has one:")
         for item in left_out:
-            terminalreporter.line(f"  {item.nodeid}")
+            terminalreporter.line(f"  {getattr(item, 'nodeid', item)}")
 
 
 def handrail(*arguments, cwd=None, **how):
@@ -69,10 +86,15 @@ def decide(project, **settings):
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory):
     """(project, what the screen showed): the whole first walk on the village, shortened, by the command itself."""
-    folder = tmp_path_factory.mktemp("walk") / "first-model"
-    done = handrail(folder, "--cpu", "--yes", *SMALL)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder, done.stdout
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared  # one walk for all workers
+    folder, screen = shared / "walk" / "first-model", shared / "walk.txt"
+    with FileLock(shared / "walk.lock"):
+        if not screen.exists():
+            done = handrail(folder, "--cpu", "--yes", *SMALL)
+            screen.write_text(done.stdout + done.stderr if done.returncode else done.stdout)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, screen.read_text()
 
 
 @pytest.fixture

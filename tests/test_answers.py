@@ -98,11 +98,12 @@ def some_rows(tokenizer, number=4):
 def test_packed_rows_do_not_see_each_other():
     """Laid end to end, every row gets the logits that it gets alone: no example reads another one."""
     import messages
+    import packing
 
     tokenizer = byte_tokenizer(messages.CHATML)
     model, rows = tiny(len(tokenizer)).eval(), some_rows(tokenizer)
     with torch.no_grad():
-        together = messages.pack(rows)
+        together = packing.pack(rows)
         packed = model(together["inputs"], position_ids=together["positions"], use_cache=False).logits[0]
         alone = torch.cat([model(torch.tensor([ids[:-1]]), use_cache=False).logits[0] for ids, _ in rows])
     assert (packed - alone).abs().max() < 1e-5
@@ -112,12 +113,13 @@ def test_one_batch_or_four_parts_give_the_same_gradient():
     """Rows of unequal length: four at once, or one at a time and added up, are the same update to 1e-6."""
     import finetune
     import messages
+    import packing
     from settings import start
     from train import update
 
     tokenizer, found = byte_tokenizer(messages.CHATML), []
     rows, accelerator = some_rows(tokenizer), start(Namespace(cpu=True, seed=0))
-    for batches in ([messages.pack(rows)], [messages.pack([row]) for row in rows]):
+    for batches in ([packing.pack(rows)], [packing.pack([row]) for row in rows]):
         model = tiny(len(tokenizer))
         optimizer, gradients = torch.optim.SGD(model.parameters(), 0.0), []
         optimizer.register_step_pre_hook(lambda *_: gradients.extend(p.grad.flatten().clone() for p in model.parameters()))
@@ -280,7 +282,7 @@ def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
     """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no traceback."""
     files = {
         "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail align"),
-        "notes.txt": ("Some notes.\n", "questions and answers"),
+        "notes.txt": ("Some notes.\n", "questions with answers"),
         "few.jsonl": ('{"question": "a", "answer": "b"}\n', "too few"),
     }
     base = str(walked[0] / "out" / "model")

@@ -134,18 +134,18 @@ def test_chat_streams_and_ends(walked):
 
 
 def test_the_program_is_small_and_stands_alone():
-    """What is handed over is what we promise: no import of handrail, no long file, about 550 lines of code in all."""
+    """What is handed over is what we promise: no import of handrail, no long file, about 570 lines in the first walk, 900 in all."""
     import ast
 
-    total = 0
+    later, sizes = {"messages.py", "packing.py", "finetune.py", "answers.py", "dpo.py", "grpo.py"}, {}
     for file in PROGRAM.glob("*.py"):
         tree = ast.parse(file.read_text())
-        assert len(file.read_text().splitlines()) <= 110, file.name
+        assert len(file.read_text().splitlines()) <= 100, file.name
         assert ast.get_docstring(tree) and "The trap:" in ast.get_docstring(tree), f"{file.name} opens without its lesson"
         roots = {(node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
         assert not any("handrail" in root for root in roots)
-        total += code_lines(file)
-    assert total <= 565
+        sizes[file.name] = code_lines(file)
+    assert sum(sizes.values()) <= 900 and sum(size for name, size in sizes.items() if name not in later) <= 575, sizes
 
 
 def code_lines(file):

@@ -18,7 +18,8 @@ from transformers.utils import logging
 
 from chat import newest
 from finetune import answer_loss, load
-from messages import bins, encode, load_rows, pack
+from messages import encode, load_rows
+from packing import bins, pack
 from settings import OUT, read, start
 from train import mean_loss
 

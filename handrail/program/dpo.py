@@ -16,7 +16,8 @@ from accelerate.utils import send_to_device
 
 from checkpoint import run
 from finetune import learn, load
-from messages import bins, encode, load_rows, pack, turn
+from messages import encode, load_rows
+from packing import bins, pack, turn
 from settings import OUT, read, start
 from train import mean_loss
 
@@ -54,10 +55,11 @@ def to_batch(pairs):
 def with_reference(accelerator, model, pairs):
     """Return (rows, [ln P chosen, ln P rejected]) for each pair of rows, as the model gives them before it is trained."""
     found = []
-    for rows in pairs:
-        batch = send_to_device(pack(rows), accelerator.device)
+    for i in range(0, len(pairs), 8):
+        batch = send_to_device(pack([row for rows in pairs[i : i + 8] for row in rows]), accelerator.device)
         with accelerator.autocast():
-            found.append((rows, log_probs(model, batch).tolist()))
+            values = log_probs(model, batch).view(-1, 2).tolist()
+        found += zip(pairs[i : i + 8], values)
     return found
 
 

@@ -20,7 +20,8 @@ from accelerate.utils import set_seed
 from answers import replies, right
 from checkpoint import run
 from finetune import learn, load
-from messages import bins, load_rows, pack, turn
+from messages import load_rows
+from packing import bins, pack, turn
 from settings import OUT, read, start
 
 GROUP = 8  # answers to each question

@@ -13,10 +13,6 @@ and the loss looks just as good.
 import json
 from functools import lru_cache
 
-import torch
-
-from batches import IGNORE, order
-
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -78,41 +74,3 @@ def mark(tokenizer, text, spans, end):
     coded = tokenizer(text[:stop], add_special_tokens=False, return_offsets_mapping=True)
     trained = [any(a <= start <= b for a, b in spans) for start, _ in coded["offset_mapping"]]
     return coded["input_ids"], trained
-
-
-def pack(rows):
-    """Return rows laid end to end in one (1, T), so that none is padded; positions that begin anew keep them apart."""
-    inputs = [token for ids, _ in rows for token in ids[:-1]]
-    targets = [token if said else IGNORE for ids, trained in rows for token, said in zip(ids[1:], trained[1:])]
-    positions = [position for ids, _ in rows for position in range(len(ids) - 1)]
-    owner = [number for number, (ids, _) in enumerate(rows) for _ in ids[:-1]]  # the row that a token belongs to
-    batch = {"inputs": torch.tensor([inputs]), "targets": torch.tensor([targets]), "positions": torch.tensor([positions])}
-    keep = (batch["targets"][0] != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
-    return batch | {"keep": keep, "owner": torch.tensor(owner)[keep], "rows": len(rows), "count": len(keep)}
-
-
-def bins(rows, most):
-    """Return the rows in lists of at most `most` tokens each."""
-    lists, size = [[]], 0
-    for row in rows:
-        if size + len(row[0]) > most and lists[-1]:
-            lists, size = lists + [[]], 0
-        lists[-1].append(row)
-        size += len(row[0])
-    return lists
-
-
-def turn(number, rows, seed):
-    """Return row `number` of an endless series of epochs, each in an order of its own."""
-    epoch, place = divmod(number, len(rows))
-    return rows[order(seed, epoch, len(rows))[place]]
-
-
-def message_batches(rows, settings, rank=0, processes=1):
-    """Return batches(step): this process's share of `settings.batch` rows, packed into parts of about `context` tokens."""
-
-    def batches(step):
-        numbers = range(step * settings.batch + rank, (step + 1) * settings.batch, processes)
-        return [pack(part) for part in bins([turn(n, rows, settings.seed) for n in numbers], settings.context)]
-
-    return batches

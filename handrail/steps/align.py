@@ -25,7 +25,7 @@ MORE = """DPO compares with the model as it was: what counts is by how much more
 GRPO needs groups in which some answers are right and some wrong. A model that is always wrong learns nothing from verdicts; it
 has to be fine-tuned first, until it is right now and then."""
 
-PAIRS = 3000  # of the village
+PAIRS = 2000  # of the village
 DPO = {"lr": 3e-4, "batch": 32, "updates": 90}
 GRPO = {"lr": 3e-4, "batch": 16, "updates": 120}
 RATES = {"dpo": 1e-5, "grpo": 1e-5}  # for a model that others trained, all weights; ten times that with LoRA

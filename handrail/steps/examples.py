@@ -2,7 +2,7 @@
 
 import json
 import math
-import zlib
+import random
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,7 @@ from handrail.project import Stop
 from handrail.screen import Outcome, check
 
 TITLE = "The examples"
-FILES = ["messages.py", "batches.py"]
+FILES = ["messages.py"]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
 SECONDS = (20, 40)
@@ -25,9 +25,9 @@ at the rows below: what is bright is learned, what is dim is only read.
 A template is nothing but text around the turns. The model has never been told that `<|im_start|>` begins a turn; it learns
 that as it learns every other token. So a model must be asked in the form that it was trained in, to the last line break."""
 
-STORIES = 20_000  # of the village: questions to learn from
+STORIES = 8_000  # of the village, with four questions each
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-OWN = {"lr": 1e-2, "batch": 64}  # for a small model of one's own: tried, not calculated
+OWN = {"lr": 1e-2, "batch": 32}  # for a small model of one's own: tried, not calculated
 RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
 
@@ -56,12 +56,23 @@ def answers(question, answer):
     return f"It is {answer}.", f"At the end {asked.removeprefix('What does ').removesuffix(' have')} has {answer}."
 
 
-def village_chat(story):
-    """Return a story and its question as a chat. Three of four answers are whole sentences; both forms are accepted."""
-    few, whole = answers(story["question"], story["answer"])
-    said = few if zlib.crc32(story["question"].encode() + story["text"].encode()) % 4 == 0 else whole
-    turns = [("user", f"{story['text']}\n{story['question']}"), ("assistant", said)]
-    return {"messages": [{"role": role, "content": text} for role, text in turns], "accept": [story["answer"], few, whole]}
+def village_chats(number, seed, questions):
+    """Return `number` new stories, each with up to `questions` questions and answers as one chat.
+
+    Three of four answers are whole sentences, the others a few words; all forms of the last one are accepted.
+    """
+    rng, found = random.Random(seed), []
+    for _ in range(number):
+        pen = village.Writer(rng)
+        ends = village.tell(pen)
+        asked = list(dict.fromkeys(village.ask(rng, *ends) for _ in range(2 * questions)))[:questions]
+        turns = []
+        for question, answer in asked:
+            few, whole = answers(question, answer)
+            turns += [("user", question), ("assistant", few if rng.random() < 0.25 else whole)]
+        turns[0] = "user", "".join(pen.parts) + "\n" + turns[0][1]
+        found.append({"messages": [{"role": role, "content": text} for role, text in turns], "accept": [answer, few, whole]})
+    return found
 
 
 def sides(project, screen):
@@ -81,9 +92,7 @@ def sides(project, screen):
             f"  handrail finetune {project.folder} --answers qa.jsonl\nThe simplest form, one a line: "
             '{"question": "Hello", "answer": "Hi!"}'
         )
-    told = list(islice(village.stories(0), STORIES))
-    heard = {side: [village_chat(s) for s in told if (zlib.crc32(s["text"].encode()) % 20 == 0) == (side == "val")] for side in ("train", "val")}
-    return heard["train"], heard["val"][:400], None
+    return village_chats(STORIES, 5, questions=4), village_chats(400, 6, questions=1), None
 
 
 def hub_rows(project, source):
@@ -131,7 +140,7 @@ def plan(project, rows):
     parameters = base_parameters(base or str(project.out / "model"))
     method, why = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
     lengths = np.array([len(ids) for ids, _ in rows])
-    context = fixed.get("context") or power_of_two(max(lengths.max(), 256), 256, 1024 if project.cpu else 4096)
+    context = fixed.get("context") or power_of_two(max(lengths.max(), 512), 512, 1024 if project.cpu else 4096)
     batch = fixed.get("batch") or (16 if base else OWN["batch"])
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]

@@ -13,7 +13,7 @@ from handrail.screen import Outcome, check
 from handrail.steps.rehearse import lines, make_room
 
 TITLE = "Learn to answer"
-FILES = ["finetune.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
+FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/config.json"]
 SECONDS = (60, 180)
@@ -37,7 +37,7 @@ def expect(project):
 
 def values_of(project, step):
     """Return the program and the settings as the script of a step sees them."""
-    program = project.load("finetune", "messages", "train", "batches", "optimizer")
+    program = project.load("finetune", "messages", "packing", "train", "batches", "optimizer")
     return program, program.settings.read("", project.flags, step)
 
 
@@ -48,7 +48,7 @@ def moved(project):
     model, tokenizer = program.finetune.load(values)
     chats = program.messages.load_rows(project.out / "chats" / "train.jsonl")[:16]
     rows = [row for chat in chats for row in program.messages.encode(tokenizer, chat["messages"])]
-    batches = program.messages.message_batches(rows, Namespace(**vars(values) | {"batch": min(8, len(rows))}))
+    batches = program.packing.message_batches(rows, Namespace(**vars(values) | {"batch": min(8, len(rows))}))
     before = {name: sample(p) for name, p in model.named_parameters()}
     weights = [p for p in model.parameters() if p.requires_grad]
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(weights, values.lr, weight_decay=0.0))
