@@ -261,21 +261,22 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
 
 
 def test_a_real_small_model_learns_real_answers(tmp_path):
-    """SmolLM2-135M-Instruct, its own template, LoRA, real questions: the loss on answers never seen falls by a tenth in 12 updates."""
+    """SmolLM2-135M-Instruct, its own template, LoRA, real questions: within 8 updates the loss on answers never seen falls by a tenth."""
     from smollm2 import chats, smollm2
 
     base = smollm2(tmp_path / "smollm2")
-    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats(300)))
-    options = ["--answers", "talk.jsonl", "--from", base, "--cpu", "--yes", "--updates", "12", "--batch", "8", "--lr", "1e-3"]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats(160)))
+    options = ["--answers", "talk.jsonl", "--from", base, "--cpu", "--yes", "--updates", "8", "--batch", "8", "--lr", "1e-3"]
     done = handrail("mine", *options, "--until", "examples", cwd=tmp_path)
     assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    decide(tmp_path / "mine", **{"finetune.every": 2})
     for file in (HOUSE / "handrail" / "program").glob("*.py"):
         shutil.copy(file, tmp_path / "mine")
     trained = script(tmp_path / "mine", "finetune.py")
     assert trained.returncode == 0, trained.stderr[-2000:]
     lines = [json.loads(line) for line in (tmp_path / "mine" / "out" / "finetune" / "metrics.jsonl").read_text().splitlines()]
     vals = [line["val_loss"] for line in lines if "val_loss" in line]
-    assert vals[-1] < 0.9 * lines[0]["loss"]
+    assert vals[-1] < 0.9 * vals[0], vals
 
 
 def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
