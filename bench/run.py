@@ -17,6 +17,7 @@ BENCHES = {
     "resume": ["resume.py"],
     "resume-compiled": ["resume.py", "--compiled"],
     "loop": ["loop.py"],
+    "finetune": ["finetune.py"],
     "learn": ["learn.py", "--updates", "800", "1200"],
     "sizes": ["learn.py", "--sizes", "--updates", "800"],
 }

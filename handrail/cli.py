@@ -95,6 +95,10 @@ def open_project(options, word=None):
             project = Project(folder(options), options.cpu)
             new = not (project.folder / "settings.toml").exists()
     if new:
+        if (outer := project.inside()) and sys.stdin.isatty() and not options.yes:
+            print(f"{project.folder} lies inside the git repository {outer}.\nThe project gets a history of its own; nothing is committed in the other one.")
+            if input("Enter to go on, q to stop: ").strip().lower() == "q":
+                raise KeyboardInterrupt
         project.create()
     elif project.settings.get("handrail") != __version__:
         raise Stop(

@@ -73,6 +73,10 @@ class Project:
             self.git("init", "-q")
             self.commit(["settings.toml", "README.md", "AGENTS.md", "requirements.txt", ".gitignore"], "An empty project")
 
+    def inside(self):
+        """Return the git repository of somebody else in which this folder lies, or None."""
+        return next((parent for parent in self.folder.parents if (parent / ".git").exists()), None)
+
     def missing(self, files):
         """Return those of `files` that are not in the project yet."""
         return [file for file in files if not (self.folder / file).exists()]
