@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from checkpoint import requests_to_stop, resume, run, save
 from log import Log
 from messages import add_template, encode, load_rows
-from packing import bins, message_batches, pack
 from optimizer import make_optimizer, make_schedule
+from packing import bins, message_batches, pack
 from settings import OUT, ROOT, read, start
 from train import mean_loss, train
 
