@@ -232,6 +232,8 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     if name != "finetune":
         align = handrail("align", whole, "--cpu", "--yes", "--objective", name, "--updates", "4", "--batch", "4")
         assert align.returncode == 0, align.stdout[-2000:] + align.stderr[-2000:]
+    for file in whole.glob("out/*/train.jsonl"):  # a run of six updates needs no more
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:100]))
     shutil.rmtree(whole / "out" / name)
     decide(whole, **{f"{name}.updates": 6, f"{name}.batch": 4, f"{name}.every": 2})
     killed = shutil.copytree(whole, tmp_path / "killed", symlinks=True)
