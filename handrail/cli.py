@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from handrail import __version__, machine
-from handrail.steps import ANSWERS, LATER, WALK
+from handrail.steps import ANSWERS, LATER, OPEN, WALK
 
 HELP = """handrail takes you from data to a language model and a training program of your own, one step at a time.
 
@@ -50,8 +50,6 @@ handrail: from data to a language model of your own.
   2  Write like my texts      your own notes, book, logs
   3  Answer like my questions and answers     a small open model, fine-tuned on your file
 """
-
-OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # small, open, and can chat already
 
 
 def first_screen(options):

@@ -30,7 +30,7 @@ def read(text):
 
 def read_all(project):
     """Return the records of the steps taken (by name, in order), the metrics, and the settings as (name, value, why)."""
-    files = {name: project.out / "steps" / f"{name}.json" for name in dict.fromkeys(WALK + LATER)}
+    files = {name: project.out / "steps" / f"{name}.json" for name in WALK + LATER}
     records = {name: read(file.read_text()) for name, file in files.items() if file.exists()}
     metrics, settings = project.out / "metrics.jsonl", project.folder / "settings.toml"
     lines = metrics.read_text().splitlines() if metrics.exists() else []

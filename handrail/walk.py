@@ -33,9 +33,9 @@ def why(project, name):
 def before(project, name):
     """Return the steps that a step rests on, in order; those that do not apply to this project are left out."""
     steps = path(project)
-    if name not in steps:
-        steps = steps[: steps.index("pretrain") + 1] + ANSWERS if "pretrain" in steps else steps
-    earlier = steps[: steps.index(name)] if name in steps else path(project)
+    if name in [*ANSWERS, "align"] and "pretrain" in steps:
+        steps = steps[: steps.index("pretrain") + 1] + ANSWERS
+    earlier = steps[: steps.index(name)] if name in steps else steps
     return [other for other in earlier if not getattr(step(other), "applies", lambda _: "")(project)]
 
 
@@ -206,7 +206,7 @@ def walk(project, screen, until=None, steps=None):
             left = sum(step(later).SECONDS[project.cpu] for later in steps[number - 1 :])
             outcome = take(project, screen, name, f"{number} of {len(steps)}, about {max(1, round(left / 60))} min left")
             if any(check.verdict == "fail" for check in outcome.checks):
-                screen.say("Stopped", f"A check of this step failed. Mend it, then `handrail` goes on here.")
+                screen.say("Stopped", "A check of this step failed. Mend it, then `handrail` goes on here.")
                 return 1
             answer = "next" if name == "machine" else check_in(project, screen, name)
             if answer in ("stop", "undone"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 import torch
-from conftest import BIN, HOUSE, SMALL, decide, handrail, metrics, script
+from conftest import BIN, HOUSE, decide, handrail, metrics, script
 
 from handrail.steps import WALK, step
 from handrail.village import stories
@@ -75,6 +75,21 @@ def test_steps_tells_where_the_walk_stands(grown):
     assert handrail("steps", grown).stdout.count("done") == len(WALK)
     change(grown, "evaluate.py", "it writes:", "it says:")
     assert re.search(r"evaluate +changed", handrail("steps", grown).stdout)
+
+
+def test_a_change_puts_all_that_rests_on_it_in_doubt(grown):
+    """A new split changes tokens, model and exam: nothing after it may stay "done, verified"."""
+    change(grown, "data.py", "% 20 == 0", "% 10 == 0")
+    states = re.findall(r"(\w+) +(done|changed) ", handrail("steps", grown).stdout)
+    assert states == [(name, "done" if name == "machine" else "changed") for name in WALK]
+
+
+def test_a_run_with_other_settings_begins_anew(grown):
+    """More updates are another run: it starts from nothing, and the earlier checkpoints are kept."""
+    done = handrail("pretrain", grown, "--cpu", "--yes", "--updates", "20")
+    assert done.returncode in (0, 1) and "is kept in out/checkpoints-1" in done.stdout, done.stdout[-1500:] + done.stderr
+    assert [line["step"] for line in metrics(grown)] == list(range(1, 21))
+    assert (grown / "out" / "checkpoints-1" / "00000080").exists() and (grown / "out" / "metrics-1.jsonl").exists()
 
 
 def test_at_a_terminal_it_checks_in(tmp_path):
@@ -179,6 +194,12 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     """Unknown sizes, steps, folders that are something else or may not be written: said plainly, nothing touched."""
     wrong("new", "--cpu", "--size", "9b", "--until", "data", cwd=tmp_path, says="There is no size '9b'")
     wrong("x", "--cpu", "--until", "nonsense", cwd=tmp_path, says="nonsense")
+    wrong("tokeniser", "--cpu", cwd=tmp_path, says="Did you mean: handrail tokenizer")
+    (tmp_path / "notes.txt").write_text("Some notes.")
+    wrong("notes.txt", "--cpu", cwd=tmp_path, says="--data notes.txt")
+    assert handrail("early", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode == 0
+    wrong("model", "early", "--cpu", cwd=tmp_path, says="First: handrail data")
+    assert not (tmp_path / "early" / "model.py").exists()
     wrong("modle", "x", cwd=tmp_path, says="modle")
     (tmp_path / "photos").mkdir(), (tmp_path / "photos" / "cat.jpg").write_text("cat")
     wrong("photos", "--cpu", cwd=tmp_path, says="Nothing was touched")

@@ -23,6 +23,7 @@ from packing import bins, pack
 from settings import OUT, read, start
 from train import mean_loss
 
+
 @torch.no_grad()
 def replies(model, tokenizer, prompts, length=64, size=64, **how):
     """Return a reply to each prompt (a list of messages) as tokens, its end mark included; `how` goes to generate."""
@@ -70,6 +71,7 @@ def main():
     chats = load_rows(OUT / "chats" / "val.jsonl")
     result = {name: examine(accelerator, settings, folder, chats) for name, folder in (("before", settings.model), ("after", newest()))}
     frequent = Counter(chat["messages"][-1]["content"] for chat in chats).most_common(1)[0][0]
+    result["folder"] = str(newest().relative_to(OUT.parent))  # the model that was asked
     result["blind"] = sum(right(frequent, chat) for chat in chats) / len(chats)  # without reading any question
     print("answers never seen      loss   question-blind   exactly right")
     for name in ("before", "after"):

@@ -40,7 +40,7 @@ def main():
         else:
             text = tokenizer.eos_token + text
         inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(device)
-        how = {"do_sample": True, "top_k": 0, "temperature": 0.8, "max_new_tokens": 256}
+        how = {"do_sample": True, "top_k": 0, "temperature": 0.8, "max_new_tokens": settings.context}
         written = model.generate(**inputs, **how, use_cache=True, streamer=streamer)[0, inputs["input_ids"].size(1) :]
         turns += [{"role": "assistant", "content": tokenizer.decode(written, skip_special_tokens=True)}] if turns else []
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from accelerate.utils import send_to_device
 
 from checkpoint import run
-from finetune import learn, load
+from finetune import learn, load, token_losses
 from messages import encode, load_rows
 from packing import bins, pack, turn
 from settings import OUT, read, start
@@ -26,9 +26,7 @@ BETA = 0.1
 
 def log_probs(model, batch):
     """Return ln P of the answer in each packed row (R,): the sum over its tokens."""
-    keep = batch["keep"]
-    logits = model(batch["inputs"], position_ids=batch["positions"], use_cache=False, logits_to_keep=keep).logits  # (1, K, V)
-    each = -F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="none")  # (K,)
+    each = -token_losses(model, batch)  # (K,)
     return each.new_zeros(batch["rows"]).index_add(0, batch["owner"], each)
 
 

@@ -23,11 +23,16 @@ from settings import OUT, ROOT, read, start
 from train import mean_loss, train
 
 
-def answer_loss(model, batch):
-    """Return the sum of -ln P over the tokens of the answers; logits are made only where an answer is."""
+def token_losses(model, batch):
+    """Return -ln P of each token of the answers (K,); logits are made only where an answer is."""
     keep = batch["keep"]
     logits = model(batch["inputs"], position_ids=batch["positions"], use_cache=False, logits_to_keep=keep).logits  # (1, K, V)
-    return F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="sum")
+    return F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="none")
+
+
+def answer_loss(model, batch):
+    """Return the sum of -ln P over the tokens of the answers."""
+    return token_losses(model, batch).sum()
 
 
 def load(settings):
@@ -45,29 +50,24 @@ def load(settings):
     return model, tokenizer
 
 
+def choose_optimizer(model, settings):
+    """Return AdamW for LoRA's corrections, as their rates are known for it; for whole matrices the optimizer of the first walk."""
+    if settings.method == "lora":
+        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], settings.lr, weight_decay=0.0)
+    return make_optimizer(model, settings.lr)
+
+
 def learn(accelerator, settings, model, tokenizer, folder, batches, loss, evaluate):
     """Train `model` with the one loop, go on where it was stopped, and leave a plain Transformers folder in folder/model."""
-    weights = [p for p in model.parameters() if p.requires_grad]
     plain = model
-    model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
+    model, optimizer = accelerator.prepare(model, choose_optimizer(model, settings))
     first = resume(accelerator, folder / "checkpoints")
-    trained, total = sum(p.numel() for p in weights), sum(p.numel() for p in plain.parameters())
+    trained, total = plain.num_parameters(only_trainable=True), plain.num_parameters()
     accelerator.print(f"{trained:,} of {total:,} weights are trained" + (f", going on after update {first:,}" if first else ""))
-    train(
-        accelerator,
-        model,
-        batches,
-        loss,
-        optimizer,
-        make_schedule(settings.lr, settings.updates),
-        settings.updates,
-        first=first,
-        every=settings.every or max(1, settings.updates // 5),
-        evaluate=evaluate,
-        save=lambda step: save(accelerator, folder / "checkpoints", step),
-        log=Log(folder / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None,
-        asked=requests_to_stop(),
-    )
+    log = Log(folder / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None
+    train(accelerator, model, batches, loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
+          first=first, every=settings.every or max(1, settings.updates // 5), evaluate=evaluate,
+          save=lambda step: save(accelerator, folder / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
     if accelerator.is_main_process:
         merged = plain.merge_and_unload() if settings.method == "lora" else plain
         merged.save_pretrained(folder / "model")

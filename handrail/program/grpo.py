@@ -14,12 +14,11 @@ reward, the share of groups with a spread, and the length.
 """
 
 import torch
-import torch.nn.functional as F
 from accelerate.utils import set_seed
 
 from answers import replies, right
 from checkpoint import run
-from finetune import learn, load
+from finetune import learn, load, token_losses
 from messages import load_rows
 from packing import bins, pack, turn
 from settings import OUT, read, start
@@ -35,9 +34,7 @@ def reward(reply, chat):
 
 def grpo_loss(model, batch):
     """Return the sum over all written tokens of -advantage · P / P when written; the ratio is 1, its gradient is not 0."""
-    keep = batch["keep"]
-    logits = model(batch["inputs"], position_ids=batch["positions"], use_cache=False, logits_to_keep=keep).logits  # (1, K, V)
-    each = -F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="none")  # (K,): ln P
+    each = -token_losses(model, batch)  # (K,): ln P
     return -(batch["advantage"] * (each - each.detach()).exp()).sum()
 
 

@@ -1,6 +1,5 @@
 """Align: from answering to answering well."""
 
-import json
 from itertools import islice
 
 from handrail import village
@@ -39,17 +38,13 @@ def objective(project):
     return asked or "dpo"
 
 
-def files(project):
-    """Return the file that this step adds."""
-    return [f"{objective(project)}.py"]
-
-
-FILES = files
+def FILES(project):
+    return [f"{objective(project)}.py", "answers.py", "chat.py"]
 
 
 def expect(project):
     if objective(project) == "dpo":
-        return ["The loss starts at 0.693 (it cannot tell the two apart) and falls.", "At the end the model prefers the better of 90 % of pairs never seen."]
+        return ["The loss starts at 0.693 (it cannot tell the two apart) and falls.", "On the village: short and right in 90 % of the answers that changed, and no fewer right answers."]
     return ["The share of right answers rises, from questions and verdicts alone.", "In the beginning most groups have a spread: some answers right, some wrong."]
 
 
@@ -103,7 +98,6 @@ def run(project, screen):
 
 def said_by(project, kind, folder, chats):
     """Return what the model in a folder replies to each of the chats, as texts."""
-    project.add(["answers.py"])
     program, values = values_of(project, kind)
     module, accelerator = project.load("answers").answers, program.settings.start(values)
     values.model, values.method = folder, "full"
@@ -120,7 +114,7 @@ def judge_dpo(project):
     checks = [check("loss on pairs never seen", "< 0.693", f"{vals[-1]:.3f}", vals[-1] < 0.693, "It cannot tell better from worse.", "more pairs, or a higher rate")]
     length = [sum(map(len, texts)) / len(texts) for texts in (before, after)]
     tells = f"An answer had {length[0]:.0f} letters on average and has {length[1]:.0f} now."
-    if project.settings.get("world"):
+    if project.settings.get("world") and not project.settings.get("pairs"):
         right = [[text.strip().lower() in {p["chosen"].lower(), p["rejected"].lower()} for text, p in zip(texts, pairs)] for texts in (before, after)]
         wins = [r and len(text) < len(old) for r, text, old in zip(right[1], after, before) if text != old]
         share, (then, now) = sum(wins) / max(1, len(wins)), (sum(r) / len(pairs) for r in right)

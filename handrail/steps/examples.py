@@ -12,6 +12,7 @@ from handrail.chats import read_chats, split, write_chats
 from handrail.plan import PATIENCE, USED, base_parameters, machine, power_of_two
 from handrail.project import Stop
 from handrail.screen import Outcome, check
+from handrail.steps import OPEN
 
 TITLE = "The examples"
 FILES = ["messages.py"]
@@ -26,7 +27,6 @@ A template is nothing but text around the turns. The model has never been told t
 that as it learns every other token. So a model must be asked in the form that it was trained in, to the last line break."""
 
 STORIES = 8_000  # of the village, with four questions each
-SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 OWN = {"lr": 1e-2, "batch": 32}  # for a small model of one's own: tried, not calculated
 RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
@@ -97,12 +97,14 @@ def sides(project, screen):
 
 def hub_rows(project, source):
     """Return the rows of a hub data set, at most 50,000 of them."""
+    from datasets import load_dataset
+
     from handrail import sources
 
     sources.locate(project, source)
-    project.add(["data.py"])
+    name, config, part = (source.split(":") + ["", ""])[:3]
     try:
-        return list(islice(project.load("data").data.rows(source), 50_000))
+        return list(islice(load_dataset(name, config or None, split=part or "train", streaming=True), 50_000))
     except Exception as error:
         raise Stop(sources.hub_fault(source, error)) from error
 
@@ -193,7 +195,7 @@ def judge(rows, end, context, copied, overlap):
 
 def run(project, screen):
     if not project.settings.get("base") and not (project.out / "model").exists():
-        raise Stop("There is no model to fine-tune yet. First the walk: handrail. Or start from an open one: --from " + SMALL)
+        raise Stop("There is no model to fine-tune yet. First the walk: handrail. Or start from an open one: --from " + OPEN)
     train, val, chats = sides(project, screen)
     if len(train) < 8 or not val:
         raise Stop(f"{len(train)} examples to learn from and {len(val)} to ask: too few. Some dozens are the least, some hundreds are better.")

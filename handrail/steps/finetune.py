@@ -1,6 +1,5 @@
 """Finetune: from continuing text to answering."""
 
-import json
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -42,7 +41,7 @@ def values_of(project, step):
 
 
 def moved(project):
-    """Return (names that should move and did not, names that should not and did), after two updates of a model of its own."""
+    """Return (names that should move and did not, names that should not and did, how many should), after two updates."""
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     model, tokenizer = program.finetune.load(values)
@@ -50,8 +49,7 @@ def moved(project):
     rows = [row for chat in chats for row in program.messages.encode(tokenizer, chat["messages"])]
     batches = program.packing.message_batches(rows, Namespace(**vars(values) | {"batch": min(8, len(rows))}))
     before = {name: sample(p) for name, p in model.named_parameters()}
-    weights = [p for p in model.parameters() if p.requires_grad]
-    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(weights, values.lr, weight_decay=0.0))
+    model, optimizer = accelerator.prepare(model, program.finetune.choose_optimizer(model, values))
     program.train.train(accelerator, model, batches, program.finetune.answer_loss, optimizer, lambda step: values.lr, 2)
     plain = accelerator.unwrap_model(model)
     same = {name: torch.equal(before[name], sample(p)) for name, p in plain.named_parameters()}

@@ -33,8 +33,10 @@ HEAD = "## What was chosen and measured"  # in the project's README; the section
 
 def taken(project):
     """Return (script, its file of results, the model's folder) of the exam that this project's walk ends with."""
-    texts = project.settings.get("data")
-    return ("evaluate.py", "evaluation.json", "out/model") if texts else ("answers.py", "answers.json", "out/finetune/model")
+    if project.settings.get("data"):
+        return "evaluate.py", "evaluation.json", "out/model"
+    result = project.out / "answers.json"
+    return "answers.py", result.name, json.loads(result.read_text())["folder"] if result.exists() else "out/finetune/model"
 
 
 def loss(project):
@@ -67,7 +69,7 @@ def copy(project, folder):
     (other.out).mkdir(parents=True)
     for file in [*project.folder.glob("*.py"), project.folder / "settings.toml"]:
         (other.folder / file.name).write_bytes(file.read_bytes())
-    for name in ("model", "tokens", "tokenizer", "chats", "finetune"):
+    for name in {"model", "tokens", "tokenizer", "chats", Path(taken(project)[2]).parent.name} - {"out"}:
         if (project.out / name).exists():
             (other.out / name).symlink_to(project.out / name)
     return other
