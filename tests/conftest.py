@@ -22,8 +22,6 @@ left_out = []
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a CUDA card or an Apple GPU")
-    if config.pluginmanager.hasplugin("dsession"):
-        config.pluginmanager.register(FromWorkers())
 
 
 def pytest_collection_modifyitems(config, items):
@@ -37,11 +35,10 @@ def pytest_sessionfinish(session):
         session.config.workeroutput["left_out"] = [item.nodeid for item in left_out]
 
 
-class FromWorkers:
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
     """Under xdist the workers collect the tests, and tell here what they left out."""
-
-    def pytest_testnodedown(self, node, error):
-        left_out[:] = node.workeroutput["left_out"]
+    left_out[:] = node.workeroutput["left_out"] if hasattr(node, "workeroutput") else left_out
 
 
 def pytest_terminal_summary(terminalreporter):
