@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 BENCHES = {
+    "start": ["start.py"],
     "processes": ["processes.py"],
     "data": ["data.py", "--mb", "100"],
     "resume": ["resume.py"],

@@ -1,6 +1,8 @@
 """The command line. Nothing heavy is imported before it is needed: `handrail --help` answers at once."""
 
 import argparse
+import os
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,15 +54,24 @@ handrail: from data to a language model of your own.
 """
 
 
+def ask_source(question):
+    """Ask until a file, a folder or a name of the hub (owner/name) is given."""
+    while not Path(source := input(question).strip().strip("'\"")).expanduser().exists() or not source:
+        if re.fullmatch(r"[\w.-]+/[\w.-]+(:.*)?", source):
+            return source
+        print(f"There is no {source or 'file of that name'} here ({Path.cwd()}). A path from here, a full path, or a hub data set owner/name.")
+    return source
+
+
 def first_screen(options):
     """Ask which story is the learner's, and print the command that would have said the same."""
     print(STORIES)
     story = input("Which one? [1] ").strip()
     if story == "3":
-        options.answers = input("The file with your questions and answers (.jsonl .json .csv .parquet): ").strip()
+        options.answers = ask_source("The file with your questions and answers (.jsonl .json .csv .parquet): ")
         options.base = input(f"The model to start from, hub name or folder [{OPEN}]: ").strip() or OPEN
     elif story == "2":
-        options.data = input("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ").strip()
+        options.data = ask_source("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ")
     else:
         options.data = "village"
     options.words = options.words or (["my-model"] if story in ("2", "3") else [])
@@ -171,6 +182,9 @@ def main(arguments=None):
     except (KeyboardInterrupt, EOFError):
         print("\nStopped. `handrail` goes on from here.")
         return 130
+    except BrokenPipeError:  # `handrail ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

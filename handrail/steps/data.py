@@ -328,7 +328,7 @@ def refuse_too_little(found):
     if val in (0, found.number) and not found.moved:
         side = "val, so nothing could be measured" if val == 0 else "train, so nothing could be learned"
         raise Stop(
-            f"None of the {found.number} documents fell into {side}. About one in twenty goes to val (is_val in data.py): add texts, "
+            f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add texts, "
             "or cut long ones into more files (long .txt files are cut every 4,000 characters by themselves)."
         )
 
