@@ -11,7 +11,7 @@ could become. These stories can, because we hold the source they come from:
 - the answers: each story comes with a question and its one right answer.
 
 What goes in: a seed. What comes out: `stories(seed)`, without end, each a dict of
-text, nats, question and answer; and `parse(text)`, which says whether a text could
+text, nats, question and its answer (bare, short and whole); and `parse(text)`, which says whether a text could
 have come from here, how likely it was, or where it first goes wrong and why.
 
 How the two stay in step: `tell` is the only description of a story. It runs left to
@@ -57,7 +57,7 @@ GIVES = [" gave ", " handed ", " passed ", " lent ", " sold "]
 LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At last "]
 GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
 IDLE = [" to ", " alone", " for tea", " for lunch", " at noon"]
-HOLDING = [" with the ", " and left the ", " and gave the "]
+LEAVES = [" at once", " and left the ", " and gave the "]
 PURPOSES = ("rest sing eat dance work play read swim think sleep draw wait cook talk "
             "write help learn paint pray knit fish").split()
 
@@ -124,10 +124,10 @@ def but(options, *used):
     return [option for option in options if option not in used]
 
 
-def tell(pen) -> tuple[dict, dict]:
-    """Tell one story; return who is where, and who (or which place) has each thing."""
+def tell(pen) -> dict:
+    """Tell one story; return who and what played which part in it, for `ask`."""
     say, pick = pen.say, pen.pick
-    at, has = {}, {}
+    has = {}  # thing: who has it, or where it was left
 
     def other_thing(thing, person):
         if thing not in has:
@@ -155,70 +155,77 @@ def tell(pen) -> tuple[dict, dict]:
     second = pick(but(NAMES, first), NAMES, lambda word: f"{word} cannot meet {word}")
     pick(WANTS)
     pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
-    at[first] = at[second] = place
     people = [first, second]
 
-    # "Soon Tom gave Mia the rope (for a red hat)." or "Soon Mia gave Tom a red hat (for the rope)."
+    # "Soon Tom gave Mia the rope(, and Mia gave Tom a red hat)." or the other way round
     say(". "), pick(THEN)
     giver = pick(people, NAMES, lambda word: f"{word} is not in this story")
-    pick(GIVES)
-    taker = pick(but(people, giver), NAMES, lambda word: (
-        f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
-    say(" ")
-    if giver == first:
-        pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
-        pick([thing], THINGS, lambda word: other_thing(word, giver))
-        has[thing] = second
-        if pick(ENDS + [" for "]) == " for ":
-            pick(ADJECTIVES), say(" ")
-            has[pick(but(THINGS, thing), [thing], taken)] = first
-            say(".")
-    else:
-        pick(ADJECTIVES, ["the"], lambda word: f"the {thing} is with {first}, not {giver}")
-        say(" ")
-        has[pick(but(THINGS, thing), [thing], taken)] = first
-        if pick(ENDS + [" for the "]) == " for the ":
-            pick([thing], THINGS, lambda word: other_thing(word, first))
-            has[thing] = second
-            say(".")
+    taker, = but(people, giver)
 
-    # "Later Mia walked to the well and left the rope there."
-    say(" "), pick(LATER)
-    mover = pick(people, NAMES, lambda word: f"{word} is not in this story")
-    pick(GOES), say(" to the ")
-    goal = pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
-    at[mover] = goal
+    def hand_over(giver, taker):
+        pick([taker], NAMES, lambda word: (
+            f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
+        say(" ")
+        if giver == first:
+            pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
+            pick([thing], THINGS, lambda word: other_thing(word, giver))
+            has[thing] = taker
+        else:
+            pick(ADJECTIVES, ["the"], lambda word: f"the {thing} is with {first}, not {giver}")
+            say(" ")
+            has[pick(but(THINGS, thing), [thing], taken)] = taker
+
+    verb = pick(GIVES)
+    hand_over(giver, taker)
+    if pick(ENDS + [", and "]) == ", and ":
+        pick([taker], NAMES, lambda word: f"{word} gives nothing, {taker} does")
+        say(verb)
+        hand_over(taker, giver)
+        say(".")
+
+    # "Tom stayed at the bridge. Later Mia took the rope to the well and left the rope there."
+    say(" ")
+    other = pick(people, NAMES, lambda word: f"{word} is not in this story")
+    say(" stayed at the ")
+    pick([place], PLACES + GOALS, lambda word: f"{other} is at the {place}, not the {word}")
+    say(". "), pick(LATER)
+    mover, = but(people, other)
+    pick([mover], NAMES, lambda word: (
+        f"{word} stayed at the {place}" if word == other else f"{word} is not in this story"))
     mine = [t for t in has if has[t] == mover]
-    act = pick(IDLE + HOLDING if mine else IDLE, HOLDING,
-               lambda word: f"{mover} has nothing to take, leave or give")
+    moves = pick(CARRIES + GOES if mine else GOES, CARRIES, lambda word: f"{mover} has nothing to take")
+    carried = pick(mine, THINGS, lambda word: other_thing(word, mover)) if moves in CARRIES else None
+    say(" to the ")
+    goal = pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
+    act = pick(LEAVES if carried else IDLE, LEAVES, lambda word: f"{mover} has taken nothing along")
     if act == " to ":
         pick(PURPOSES)
-    elif act in HOLDING:
-        used = pick(mine, THINGS, lambda word: other_thing(word, mover))
+    elif act in LEAVES[1:]:
+        pick([carried], THINGS, lambda word: f"{mover} has taken the {carried} along, not the {word}")
         if act == " and left the ":
             say(" there")
-            has[used] = goal
-        elif act == " and gave the ":
+            has[carried] = goal
+        else:
             say(" to ")
-            third = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
-            has[used], at[third] = third, goal
+            has[carried] = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
     say(".")
-    return at, has
+    return {"first": first, "second": second, "thing": thing, "place": place, "other": other}
 
 
-def ask(rng: random.Random, at: dict, has: dict) -> tuple[str, str]:
-    """One question on how things stand at the end, and its answer: kind first, then about what."""
-    held = [t for t in has if has[t] in at]
-    holders = [has[t] for t in held]
-    who = [(f"Who has the {t} at the end?", has[t]) for t in held]
-    what = [(f"What does {has[t]} have at the end?", "the " + t) for t in held
-            if len(has) == 2 and holders.count(has[t]) == 1]
-    where_person = [(f"Where is {p} at the end?", "the " + at[p]) for p in at]
-    where_thing = [(f"Where is the {t} at the end?", "the " + at.get(has[t], has[t])) for t in has]
-    # "what" twice, because it is a question only where there are two things to tell apart
-    kinds = [kind for kind in (who, what, what, where_person, where_thing) if kind]
-    kind = kinds[int(rng.random() * len(kinds))]
-    return kind[int(rng.random() * len(kind))]
+QUESTIONS = [  # question, answer, the same in a few words, the same in a whole sentence
+    ("Who brought the {thing} to the {place}?", "{first}", "It was {first}.", "One day {first} brought the {thing} to the {place}."),
+    ("What did {first} bring to the {place}?", "the {thing}", "It was the {thing}.", "One day {first} brought the {thing} to the {place}."),
+    ("Where did {first} and {second} meet?", "the {place}", "At the {place}.", "One day {first} met {second} at the {place}."),
+    ("Who did {first} meet?", "{second}", "It was {second}.", "One day {first} met {second} at the {place}."),
+    ("Who stayed at the {place}?", "{other}", "It was {other}.", "Then {other} stayed at the {place}."),
+    ("Where did {other} stay?", "the {place}", "At the {place}.", "Then {other} stayed at the {place}."),
+]
+
+
+def ask(rng: random.Random, parts: dict) -> dict:
+    """One question about a story, and its one right answer: bare, in a few words, in a whole sentence."""
+    forms = QUESTIONS[int(rng.random() * len(QUESTIONS))]
+    return {name: form.format(**parts) for name, form in zip(("question", "answer", "short", "whole"), forms)}
 
 
 def stories(seed: int = 0) -> Iterator[dict]:
@@ -226,9 +233,8 @@ def stories(seed: int = 0) -> Iterator[dict]:
     rng = random.Random(seed)
     while True:
         pen = Writer(rng)
-        question, answer = ask(rng, *tell(pen))
-        yield {"text": "".join(pen.parts), "nats": math.log(pen.ways),
-               "question": question, "answer": answer}
+        parts = tell(pen)
+        yield {"text": "".join(pen.parts), "nats": math.log(pen.ways)} | ask(rng, parts)
 
 
 def parse(text: str) -> Verdict:

@@ -12,8 +12,8 @@ from handrail import village
 from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
 
-FIRST = ('One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who love'
-         'd the bell. Next Finn sold Mia the bell. Before long Mia rode to the bank to sleep.')
+FIRST = ('One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who '
+         'loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. Before long Finn walked to the square for lunch.')
 
 
 def some(n, seed=0):
@@ -95,18 +95,20 @@ def test_the_same_seed_gives_the_same_stories():
 
 
 def test_the_world_is_large_and_the_stories_short():
-    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 45 words a story on average."""
+    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 50 words a story on average."""
     told = some(5000)
     assert math.exp(min(s["nats"] for s in told)) > 1e9
     assert len({s["text"] for s in told}) == len(told)
     assert len({w for s in told for w in re.findall(r"\w+", s["text"])}) >= 200
-    assert 30 <= sum(len(s["text"].split()) for s in told) / len(told) <= 45
+    assert 30 <= sum(len(s["text"].split()) for s in told) / len(told) <= 50
 
 
 TALE = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-        "the rope. Soon Tom gave Mia the rope for a red hat. Later Mia walked to the pond and left the rope there.")
+        "the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
+        "Tom stayed at the bridge. Later Mia took the rope to the pond and left the rope there.")
 GIFT = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-        "the rope. Soon Mia gave Tom a red hat. Later Mia walked to the pond to rest.")
+        "the rope. Soon Mia gave Tom a red hat. "
+        "Tom stayed at the bridge. Later Mia walked to the pond to rest.")
 
 
 @pytest.mark.parametrize("old, new, kind, at, why", [
@@ -114,16 +116,24 @@ GIFT = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridg
     ("took the rope", "took the lamp", "inconsistent", "lamp to", "no lamp, but the rope"),
     ("Soon Tom", "Soon Ben", "inconsistent", "Ben gave", "Ben is not in this story"),
     ("gave Mia", "gave Anna", "inconsistent", "Anna the", "Anna is not there"),
-    ("gave Mia the rope for", "gave Mia the hat for", "inconsistent", "hat for", "there is no hat"),
-    ("Tom gave Mia the rope", "Mia gave Tom the rope", "inconsistent", "the rope for", "with Tom, not Mia"),
+    ("gave Mia the rope", "gave Mia the hat", "inconsistent", "hat, and", "there is no hat"),
+    ("Tom gave Mia the rope", "Mia gave Tom the rope", "inconsistent", "the rope, and", "with Tom, not Mia"),
+    ("and Mia gave Tom", "and Tom gave Mia", "inconsistent", "Tom gave Mia a", "Tom gives nothing, Mia does"),
+    ("and Mia gave", "and Mia sold", "ungrammatical", "sold Tom", "expected"),
     ("wanted the rope", "wanted the hat", "inconsistent", "hat. Soon", "Tom has no hat"),
-    ("left the rope", "left the hat", "inconsistent", "hat there", "the hat is with Tom, not Mia"),
-    ("left the rope", "left the drum", "inconsistent", "drum there", "there is no drum"),
+    ("Mia took the rope", "Mia took the hat", "inconsistent", "hat to", "the hat is with Tom, not Mia"),
+    ("Mia took the rope", "Mia took the drum", "inconsistent", "drum to", "there is no drum"),
+    ("left the rope", "left the hat", "inconsistent", "hat there", "has taken the rope along, not the hat"),
+    ("Mia took the rope", "Mia walked", "inconsistent", " and left", "has taken nothing along"),
     ("to the pond", "to the bridge", "inconsistent", "bridge and left", "Mia is already at the bridge"),
+    ("Tom stayed", "Mia stayed", "inconsistent", "Mia took the rope to the pond", "Mia stayed at the bridge"),
+    ("Tom stayed", "Ben stayed", "inconsistent", "Ben stayed", "Ben is not in this story"),
+    ("Later Mia", "Later Anna", "inconsistent", "Anna took", "Anna is not in this story"),
+    ("at the bridge", "at the pond", "inconsistent", "pond. Later", "Tom is at the bridge, not the pond"),
     ("an old rope", "a old rope", "ungrammatical", "old rope", "expected"),
     ("Soon Tom", "Soon soon Tom", "ungrammatical", "soon Tom", "expected"),
     ("rope there.", "rope there. The end.", "ungrammatical", " The end.", "story is over"),
-    (" there.", " the", "unfinished", "", "stops before"),
+    ("the rope there.", "the", "unfinished", "", "stops before"),
 ])
 def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
     """A story that could not have come from the village is refused where it first goes wrong, with the right reason."""
@@ -136,10 +146,10 @@ def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
 
 
 def test_nobody_gives_what_they_do_not_have():
-    """Holding nothing is tracked too: one who has nothing can neither give nor leave."""
+    """Holding nothing is tracked too: one who has nothing can take nothing along."""
     assert parse(GIFT).valid
-    verdict = parse(GIFT.replace("to rest", "and left the hat there"))
-    assert verdict.why == "inconsistent: Mia has nothing to take, leave or give"
+    verdict = parse(GIFT.replace("walked", "took the hat"))
+    assert verdict.why == "inconsistent: Mia has nothing to take"
 
 
 def test_one_changed_word_is_never_misjudged():
@@ -156,51 +166,46 @@ def test_one_changed_word_is_never_misjudged():
 
 
 def answer(text, question):
-    """Read the story again by other means (regular expressions) and answer from that."""
-    find, carry, gift, end = text[:-1].split(". ")
+    """Read the story again by other means (regular expressions) and answer from that; raise if it contradicts itself."""
+    find, carry, gift, stay, end = text[:-1].split(". ")
     first, thing = re.search(r", (\w+) .* (\w+)$", find).groups()
     place, second = re.search(r"to the (\w+) and \w+ (\w+), who", carry).groups()
-    at, has = {first: place, second: place}, {thing: first}
-    giver, taker = re.match(r"\w+ (\w+) \w+ (\w+)", gift).groups()
-    new = re.search(r" an? \w+ (\w+)", gift)
-    if new:
-        has[new[1]] = first
-    if " the " in gift:
-        has[thing] = second
-    assert {giver, taker} == {first, second}
-    mover, goal, rest = re.search(r"(\w+) \w+ to the (\w+) (.*)$", end).groups()
-    at[mover] = goal
-    if left := re.match(r"and left the (\w+) there", rest):
-        has[left[1]] = goal
-    if gave := re.match(r"and gave the (\w+) to (\w+)", rest):
-        has[gave[1]], at[gave[2]] = gave[2], goal
-    about = re.search(r"(\w+)(?: have)? at the end", question)[1]
-    if question.startswith("Who"):
-        return has[about]
-    if question.startswith("What"):
-        found, = [t for t in has if has[t] == about]
-        return "the " + found
-    return "the " + (at[about] if about in at else at.get(has[about], has[about]))
+    has = {thing: first}
+    for giver, taker, given in re.findall(r"(\w+) \w+ (\w+) (?:the|an? \w+) (\w+)", gift):
+        assert {giver, taker} == {first, second} and has.get(given, giver) == giver
+        has[given] = taker
+    mover, taken = re.search(r"(\w+) \w+ (?:the (\w+) )?to the \w+ .*$", end).groups()
+    other = first if mover == second else second
+    assert stay == f"{other} stayed at the {place}" and (not taken or has[taken] == mover)
+    return {
+        f"Who brought the {thing} to the {place}?": first, f"What did {first} bring to the {place}?": "the " + thing,
+        f"Who did {first} meet?": second, f"Where did {first} and {second} meet?": "the " + place,
+        f"Who stayed at the {place}?": other, f"Where did {other} stay?": "the " + place,
+    }[question]
 
 
 def test_each_question_has_its_one_right_answer():
     """An independent reading of the story gives the same answer, so the answers can serve as rewards."""
     for story in some(5000, seed=2):
         assert answer(story["text"], story["question"]) == story["answer"], story
+        assert all(story["answer"] in story[form] for form in ("short", "whole"))
 
 
 def test_questions_cannot_be_guessed():
-    """Kinds of question are balanced, no answer is common, and naming the last fit word of the story fails too often to pay."""
+    """Kinds of question are balanced, no answer is common, and no rule that a model could fall into answers 95 %.
+
+    The rules: name the first, or the last, fitting word of the story that the question does not contain.
+    """
     told = some(8000, seed=6)
-    kinds = Counter("thing" if any(f" {t} " in s["question"] for t in THINGS) and s["question"][:3] == "Whe"
-                    else s["question"].split()[0] for s in told)
-    assert len(kinds) == 4 and min(kinds.values()) > 0.12 * len(told)
-    answers = Counter(s["answer"] for s in told)
-    assert answers.most_common(1)[0][1] < 0.1 * len(told)
-    last = 0
+    kinds = Counter(re.sub(r"\b[A-Z]\w+|the \w+", "X", s["question"][3:]) + s["question"][:5] for s in told)
+    assert len(kinds) == 6 and min(kinds.values()) > 0.15 * len(told)
+    assert Counter(s["answer"] for s in told).most_common(1)[0][1] < 0.1 * len(told)
+    rules = {"first": 0, "last": 0}
     for story in told:
         pool = {"Who": NAMES, "What": THINGS, "Where": PLACES + GOALS}[story["question"].split()[0]]
-        words = [w for w in re.findall(r"\w+", story["text"]) 
+        words = [w for w in re.findall(r"\w+", story["text"])
                  if w in pool and not re.search(rf"\b{w}\b", story["question"])]
-        last += words[-1] == story["answer"].removeprefix("the ")
-    assert last < 0.55 * len(told)
+        answer = story["answer"].removeprefix("the ")
+        rules["first"] += words[0] == answer
+        rules["last"] += words[-1] == answer
+    assert rules["last"] < 0.4 * len(told) and rules["first"] < 0.93 * len(told)

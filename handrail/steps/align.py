@@ -6,7 +6,6 @@ from handrail import village
 from handrail.chats import read_chats, split, write_chats
 from handrail.project import Stop
 from handrail.screen import Outcome, check
-from handrail.steps.examples import answers
 from handrail.steps.finetune import values_of
 from handrail.steps.rehearse import lines, make_room
 
@@ -61,9 +60,8 @@ def write_pairs(project):
     elif project.settings.get("world") and not project.settings.get("answers"):
         rows = []
         for story in islice(village.stories(2), PAIRS):
-            few, whole = answers(story["question"], story["answer"])
             asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
-            rows.append({"messages": [asked], "chosen": few, "rejected": whole})
+            rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
         sides = split(rows)
     else:
         raise Stop(f"Which pairs? handrail align {project.folder} --objective dpo --answers pairs.jsonl\nOne a line: " + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')

@@ -9,7 +9,7 @@ import numpy as np
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
-from handrail.plan import PATIENCE, USED, base_parameters, machine, power_of_two
+from handrail.plan import PATIENCE, USED, base_parameters, machine
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps import OPEN
@@ -26,8 +26,8 @@ at the rows below: what is bright is learned, what is dim is only read.
 A template is nothing but text around the turns. The model has never been told that `<|im_start|>` begins a turn; it learns
 that as it learns every other token. So a model must be asked in the form that it was trained in, to the last line break."""
 
-STORIES = 8_000  # of the village, with four questions each
-OWN = {"lr": 1e-2, "batch": 32}  # for a small model of one's own: tried, not calculated
+STORIES = 4_800  # of the village, with four questions each
+OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
 RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
 
@@ -43,35 +43,23 @@ def expect(project):
 # --- the rows ---
 
 
-def answers(question, answer):
-    """Return the answer to a question about a village story as (a few words, a whole sentence).
-
-    Names stand behind a space in both, as they do in every story: the model knows " Mia" and not "Mia".
-    """
-    word, asked = question.split()[0], question.removesuffix(" at the end?")
-    if word == "Where":
-        return f"At {answer}.", f"At the end {asked.removeprefix('Where is ')} is at {answer}."
-    if word == "Who":
-        return f"It is {answer}.", f"At the end {answer} has {asked.removeprefix('Who has ')}."
-    return f"It is {answer}.", f"At the end {asked.removeprefix('What does ').removesuffix(' have')} has {answer}."
-
-
 def village_chats(number, seed, questions):
     """Return `number` new stories, each with up to `questions` questions and answers as one chat.
 
-    Three of four answers are whole sentences, the others a few words; all forms of the last one are accepted.
+    Three of four answers are whole sentences, the others a few words; all forms of the last one are accepted. Names
+    stand behind a space in all of them, as they do in every story: the model knows " Mia" and not "Mia".
     """
     rng, found = random.Random(seed), []
     for _ in range(number):
         pen = village.Writer(rng)
-        ends = village.tell(pen)
-        asked = list(dict.fromkeys(village.ask(rng, *ends) for _ in range(2 * questions)))[:questions]
+        parts = village.tell(pen)
+        asked = {a["question"]: a for a in (village.ask(rng, parts) for _ in range(2 * questions))}
         turns = []
-        for question, answer in asked:
-            few, whole = answers(question, answer)
-            turns += [("user", question), ("assistant", few if rng.random() < 0.25 else whole)]
+        for a in list(asked.values())[:questions]:
+            turns += [("user", a["question"]), ("assistant", a["short" if rng.random() < 0.25 else "whole"])]
         turns[0] = "user", "".join(pen.parts) + "\n" + turns[0][1]
-        found.append({"messages": [{"role": role, "content": text} for role, text in turns], "accept": [answer, few, whole]})
+        accept = [a[form] for form in ("answer", "short", "whole")]
+        found.append({"messages": [{"role": role, "content": text} for role, text in turns], "accept": accept})
     return found
 
 
@@ -142,8 +130,9 @@ def plan(project, rows):
     parameters = base_parameters(base or str(project.out / "model"))
     method, why = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
     lengths = np.array([len(ids) for ids, _ in rows])
-    context = fixed.get("context") or power_of_two(max(lengths.max(), 512), 512, 1024 if project.cpu else 4096)
-    batch = fixed.get("batch") or (16 if base else OWN["batch"])
+    longest = 2 ** math.ceil(math.log2(lengths.max()))
+    context = fixed.get("context") or min(max(longest, 512 if base else 256), 1024 if project.cpu else 4096)
+    batch = fixed.get("batch") or OWN["batch"]
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
     seen = min(epochs * len(rows), operations / (6 * parameters * lengths.mean()))
