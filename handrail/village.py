@@ -216,8 +216,8 @@ QUESTIONS = [  # question, answer, the same in a few words, the same in a whole 
     ("Who brought the {thing} to the {place}?", "{first}", "It was {first}.", "One day {first} brought the {thing} to the {place}."),
     ("What did {first} bring to the {place}?", "the {thing}", "It was the {thing}.", "One day {first} brought the {thing} to the {place}."),
     ("Where did {first} and {second} meet?", "the {place}", "At the {place}.", "One day {first} met {second} at the {place}."),
-    ("Who did {first} meet?", "{second}", "It was {second}.", "One day {first} met {second} at the {place}."),
-    ("Who stayed at the {place}?", "{other}", "It was {other}.", "Then {other} stayed at the {place}."),
+    ("Who did {first} meet?", "{second}", "There {first} met {second}.", "One day {first} met {second} at the {place}."),
+    ("Who stayed at the {place}?", "{other}", "Only {other}.", "Then {other} stayed at the {place}."),
     ("Where did {other} stay?", "the {place}", "At the {place}.", "Then {other} stayed at the {place}."),
 ]
 

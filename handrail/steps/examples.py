@@ -26,7 +26,7 @@ at the rows below: what is bright is learned, what is dim is only read.
 A template is nothing but text around the turns. The model has never been told that `<|im_start|>` begins a turn; it learns
 that as it learns every other token. So a model must be asked in the form that it was trained in, to the last line break."""
 
-STORIES = 4_800  # of the village, with four questions each
+STORIES = 5_760  # of the village, with four questions each
 OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
 RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
@@ -46,7 +46,7 @@ def expect(project):
 def village_chats(number, seed, questions):
     """Return `number` new stories, each with up to `questions` questions and answers as one chat.
 
-    Three of four answers are whole sentences, the others a few words; all forms of the last one are accepted. Names
+    Three of five answers are whole sentences, the others a few words; all forms of the last one are accepted. Names
     stand behind a space in all of them, as they do in every story: the model knows " Mia" and not "Mia".
     """
     rng, found = random.Random(seed), []
@@ -56,7 +56,7 @@ def village_chats(number, seed, questions):
         asked = {a["question"]: a for a in (village.ask(rng, parts) for _ in range(2 * questions))}
         turns = []
         for a in list(asked.values())[:questions]:
-            turns += [("user", a["question"]), ("assistant", a["short" if rng.random() < 0.25 else "whole"])]
+            turns += [("user", a["question"]), ("assistant", a["short" if rng.random() < 0.4 else "whole"])]
         turns[0] = "user", "".join(pen.parts) + "\n" + turns[0][1]
         accept = [a[form] for form in ("answer", "short", "whole")]
         found.append({"messages": [{"role": role, "content": text} for role, text in turns], "accept": accept})
