@@ -220,17 +220,17 @@ def walk(project, screen, until=None, steps=None):
 
 def finish(project, screen):
     """Say what the learner has now, and what can be done with it."""
-    texts = bool(project.settings.get("data"))
-    screen.title("The first walk is done" if texts else "The walk is done", str(project.folder))
+    answers = (project.out / "finetune" / "model").exists()
+    screen.title("The walk is done" if answers else "The first walk is done", str(project.folder))
     screen.say("You own", [
-        f"a model: out/{'' if texts else 'finetune/'}model, a plain Transformers folder",
+        f"a model: out/{'finetune/' if answers else ''}model, a plain Transformers folder",
         "a training program: the .py files here, and git log tells how it grew",
         f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
     ])  # fmt: skip
     screen.say("Go on", [
         f"cd {project.folder} && source {Path(sys.prefix) / 'bin' / 'activate'}   (then `python` is the right one)",
         f"python chat.py{' --cpu' if project.cpu else ''}   talk to it",
-        "handrail finetune   teach it to answer questions" if texts else "handrail align   from answering to answering well",
+        "handrail align   from answering to answering well" if answers else "handrail finetune   teach it to answer questions",
         "handrail share   take it home: check it without handrail, write its card",
         "Change a file, run it again, see what happens. That is the whole trade.",
     ])  # fmt: skip

@@ -80,18 +80,23 @@ def decide(project, **settings):
     file.write_text("\n".join(lines + [f"{name} = {json.dumps(value)}" for name, value in settings.items()]) + "\n")
 
 
+def once(tmp_path_factory, name, make):
+    """Return (project, what the screen showed) of make(folder); made once for all workers of a test run."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder, screen = shared / name / "first-model", shared / f"{name}.txt"
+    with FileLock(shared / f"{name}.lock"):
+        if not screen.exists():
+            done = make(folder)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            screen.write_text(done.stdout)
+    return folder, screen.read_text()
+
+
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory):
     """(project, what the screen showed): the whole first walk on the village, shortened, by the command itself."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared  # one walk for all workers
-    folder, screen = shared / "walk" / "first-model", shared / "walk.txt"
-    with FileLock(shared / "walk.lock"):
-        if not screen.exists():
-            done = handrail(folder, "--cpu", "--yes", *SMALL)
-            screen.write_text(done.stdout + done.stderr if done.returncode else done.stdout)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder, screen.read_text()
+    return once(tmp_path_factory, "walk", lambda folder: handrail(folder, "--cpu", "--yes", *SMALL))
 
 
 @pytest.fixture

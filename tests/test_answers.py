@@ -9,7 +9,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import HOUSE, decide, handrail, interrupted, script
+from conftest import HOUSE, decide, handrail, interrupted, once, script
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -203,10 +203,11 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
 @pytest.fixture(scope="session")
 def answering(walked, tmp_path_factory):
     """(project, screen): the walked project, taught to answer by `handrail finetune`, in a few updates."""
-    copy = shutil.copytree(walked[0], tmp_path_factory.mktemp("answers") / "project", symlinks=True)
-    done = handrail("finetune", copy, "--cpu", "--yes", "--updates", "12", "--batch", "16")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return copy, done.stdout
+    def make(folder):
+        shutil.copytree(walked[0], folder, symlinks=True)
+        return handrail("finetune", folder, "--cpu", "--yes", "--updates", "12", "--batch", "8")
+
+    return once(tmp_path_factory, "answers", make)
 
 
 def test_finetune_goes_on_from_the_first_walk(answering):
@@ -221,7 +222,7 @@ def test_finetune_goes_on_from_the_first_walk(answering):
 
 def test_chat_answers_and_is_what_generate_gives(answering):
     """chat.py uses the template and the model that learned last, and stops at the end mark."""
-    done = script(answering[0], "chat.py", input="Who is there?\n")
+    done = script(answering[0], "chat.py", input="Who met Mia?\n")
     assert done.returncode == 0 and "out/finetune/model" in done.stdout and "<|im_" not in done.stdout, done.stdout + done.stderr
 
 

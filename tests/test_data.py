@@ -179,7 +179,7 @@ def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
     assert {check.verdict for check in checks.values()} == {"pass"}
     assert project.settings["data"] == "village.jsonl" and project.settings["world"] == "village"
     first = json.loads((project.folder / "village.jsonl").read_text().splitlines()[0])
-    assert set(first) == {"text", "nats", "question", "answer"} and first["nats"] > 0
+    assert set(first) == {"text", "nats", "question", "answer", "short", "whole"} and first["nats"] > 0
     assert {name: project.settings[name] for name in plan.VILLAGE} == plan.VILLAGE
 
 

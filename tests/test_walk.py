@@ -118,7 +118,7 @@ def test_go_on_from_a_pretrained_model(walked, tmp_path):
     for number, story in enumerate(islice(stories(7), 400)):
         (texts / f"{number}.md").write_text(story["text"].replace("One ", "On a "))
     base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
-    done = handrail(tmp_path / "mine", "--data", texts, "--from", base, "--cpu", "--yes", "--updates", "60", "--batch", "4")
+    done = handrail(tmp_path / "mine", "--data", texts, "--from", base, "--cpu", "--yes", "--updates", "40", "--batch", "4", "--until", "pretrain")
     assert "A pretrained model does not start ignorant" in done.stdout
     assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr  # whether it beats the bigram is another question
     vals = [line["val_loss"] for line in metrics(tmp_path / "mine") if "val_loss" in line]
