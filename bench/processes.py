@@ -61,7 +61,6 @@ def work(folder, updates):
     val = mean_loss(accelerator, model, val_batches(load_tokens(folder, "val"), 0, SHAPE["context"]), next_token_loss)
     if accelerator.is_main_process:
         torch.save({"gradient": torch.cat(gradient), "losses": losses, "val": val}, folder / f"{processes}.pt")
-    accelerator.end_training()
 
 
 def main():
