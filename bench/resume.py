@@ -62,7 +62,7 @@ def losses(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--compiled", action="store_true")
-    for name, value in dict(kills=20, updates=160, every=4, batch=8, context=64, seed=0).items():
+    for name, value in dict(kills=20, updates=240, every=4, batch=8, context=64, seed=0).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--spread", type=float, default=2, help="a random kill comes up to so many seconds after the first sign of life")
     args = parser.parse_args()

@@ -135,11 +135,6 @@ def parts_of(columns):
     return {}
 
 
-def looks_like_chat(columns):
-    """Return True if the names of the columns alone say that this is chat data."""
-    return bool(parts_of(columns))
-
-
 def is_text(value):
     return isinstance(value, str) and bool(value.strip())
 

@@ -15,7 +15,7 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail                     start the walk in ./first-model, or go on with it
   handrail my-model --data notes/          the same, on your own texts
   handrail my-model --data notes/ --from HuggingFaceTB/SmolLM2-135M     go on training an open model
-  handrail my-model --answers qa.jsonl     teach an open model to answer as your file does (--from names the model)
+  handrail my-helper --answers qa.jsonl    teach an open model to answer as your file does (--from names the model)
   handrail finetune [DIR]      after the walk: teach your own model to answer; then: handrail align
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
@@ -31,7 +31,7 @@ def parser():
     p.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     p.add_argument("--data", help="village (the built-in world), a file, a folder, or a hub data set owner/name[:config[:split]]")
     p.add_argument("--answers", help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for align: pairs")
-    p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning; default: chosen from memory")
+    p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning; default: full for your own model, lora for one that others trained")
     p.add_argument("--objective", choices=["dpo", "grpo"], help="of align: from pairs, or from verdicts")
     p.add_argument("--column", help="the column of a table that holds the text")
     p.add_argument("--from", dest="base", help="a pretrained model to go on from: hub id or folder")
@@ -74,7 +74,6 @@ def first_screen(options):
         options.data = ask_source("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ")
     else:
         options.data = "village"
-    options.words = options.words or (["my-model"] if story in ("2", "3") else [])
     source = f"--answers {options.answers} --from {options.base}" if options.answers else f"--data {options.data}"
     command = f"handrail {options.words[0] if options.words else 'first-model'} {source}"
     print(f"\nThe same in one line, next time:  {command}{' --cpu' if options.cpu else ''}")
@@ -90,6 +89,11 @@ def absolute(source):
     """Return a path so that it holds from any folder; a name of the hub stays as it is."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
+
+
+def seen_from(project, source):
+    """Return a path as seen from the project, so that both may be copied to another machine together."""
+    return os.path.relpath(absolute(source), project.folder) if Path(source).expanduser().exists() else source
 
 
 def open_project(options, word=None):
@@ -114,12 +118,17 @@ def open_project(options, word=None):
             f"{project.folder} was made by handrail {project.settings.get('handrail')}, this is {__version__}. A project is "
             "never changed behind its owner's back: install that version, or edit the line `handrail = ` in settings.toml."
         )
+    begun = project.settings
+    if not new and options.answers and word not in LATER and begun.get("data"):
+        raise Stop(f"{project.folder} has learned from texts first. To teach it answers on top: handrail finetune {folder(options)} --answers {options.answers}")
+    if not new and options.data and not begun.get("data"):
+        raise Stop(f"{project.folder} was begun with questions and answers. Texts are another walk; name a new folder: handrail my-texts --data {options.data}")
     if options.data or new and not options.answers:
-        project.decide("data", absolute(options.data or "village"), "where the texts come from")
+        project.decide("data", seen_from(project, options.data or "village"), "where the texts come from")
     elif new:
         options.base = options.base or OPEN
     if options.answers:
-        project.decide("pairs" if word == "align" else "answers", absolute(options.answers), "questions and answers to learn from")
+        project.decide("pairs" if word == "align" else "answers", seen_from(project, options.answers), "questions and answers to learn from")
     if options.base:
         options.base = absolute(options.base)
     for name in ("column", "base", "size", "seed", "objective"):

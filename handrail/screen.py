@@ -48,8 +48,8 @@ class Screen:
         self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
         self.talks = sys.stdin.isatty() and sys.stdout.isatty() and not yes
 
-    def print(self, text="", style=None):
-        self.console.print(text, style=style, markup=False, soft_wrap=False)
+    def print(self, text=""):
+        self.console.print(text, markup=False, soft_wrap=False)
 
     def title(self, text, place):
         self.console.rule(f"[bold]{text}[/] · {place}", align="left", style="cyan")

@@ -31,12 +31,11 @@ def why(project, name):
 
 
 def before(project, name):
-    """Return the steps that a step rests on, in order; those that do not apply to this project are left out."""
+    """Return the steps that a step rests on, in order."""
     steps = path(project)
     if name in [*ANSWERS, "align"] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
-    earlier = steps[: steps.index(name)] if name in steps else steps
-    return [other for other in earlier if not getattr(step(other), "applies", lambda _: "")(project)]
+    return steps[: steps.index(name)] if name in steps else steps
 
 
 def fingerprint(project, name):
@@ -151,7 +150,8 @@ def take(project, screen, name, place):
     if guessed:
         screen.say("You guessed", guessed)
     screen.say("What this tells you", outcome.tells)
-    named = [file for file in [*files(project, name), "settings.toml"] if (project.folder / file).exists()]
+    mine = [file for file in files(project, name) if (project.folder / file).exists()]
+    named = [*(file for file in mine if file not in project.edited(mine)), "settings.toml"]  # what its owner edited, its owner commits
     commit = project.commit(named, f"{module.TITLE}\n\n{why(project, name)}\n\n{outcome.tells}")
     commit = commit or (record(project, name) or {}).get("commit")  # taken again: what the first time added is still there
     write_down(project, name, outcome, expected, time.perf_counter() - began, commit)
@@ -192,11 +192,6 @@ def walk(project, screen, until=None, steps=None):
     """Go through the steps (the whole walk, if none are named) from the first that is not done; return the exit code."""
     steps = steps or path(project)
     for number, name in enumerate(steps, start=1):
-        module = step(name)
-        passed_over = getattr(module, "applies", lambda _: "")(project)
-        if passed_over:
-            screen.print(f"  –  {name}: {passed_over}")
-            continue
         now = state(project, name)
         if now == "done":
             screen.print(f"  ✓  {name}: done, verified")

@@ -32,7 +32,8 @@ def replies(model, tokenizer, prompts, length=64, size=64, **how):
     for i in range(0, len(prompts), size):
         texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts[i : i + size]]
         inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-        how = {"do_sample": False, "use_cache": True, "max_new_tokens": length} | how
+        plain = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}  # not what a pretrained model brings along
+        how = {"do_sample": False, "use_cache": True, "max_new_tokens": length} | plain | how
         written = model.generate(**inputs.to(model.device), **how)[:, inputs["input_ids"].size(1) :].tolist()
         found += [tokens[: tokens.index(end) + 1] if end in tokens else tokens for tokens in written]
     model.train()

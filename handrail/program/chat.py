@@ -1,5 +1,7 @@
-"""Talk to it. A model that only continues text is no partner yet: give it a
-beginning, and it goes on as its data would. One that was taught to answer, answers.
+"""Talk to it.
+
+A model that only continues text is no partner yet: give it a beginning, and it
+goes on as its data would. One that was taught to answer, answers.
 
 It writes one token at a time. From the logits comes a chance for every token;
 one is drawn; it is added to the text; again. *Temperature* below 1 makes the

@@ -83,7 +83,7 @@ def run(main):
     try:
         main()
     except KeyboardInterrupt:
-        print("\nStopped, and saved. The same command goes on from here.")
+        print("\nStopped. What was learned is saved, and the same command goes on from there.")
         sys.exit(130)
     except FloatingPointError as error:
         sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")

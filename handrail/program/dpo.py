@@ -74,7 +74,11 @@ def main():
     known = {}
     for side in ("train", "val"):
         pairs = [encode_pair(tokenizer, pair) for pair in load_rows(OUT / "pairs" / f"{side}.jsonl")]
-        known[side] = with_reference(accelerator, model, [p for p in pairs if max(len(ids) for ids, _ in p) <= settings.context])
+        short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= settings.context]
+        if not short:
+            raise SystemExit(f"Of {len(pairs)} pairs for {side} none fits into {settings.context} tokens: choose a larger --context.")
+        accelerator.print(f"{side}: {len(short):,} pairs, {len(pairs) - len(short):,} left out, longer than {settings.context} tokens")
+        known[side] = with_reference(accelerator, model, short)
 
     def batches(step):
         numbers = range(step * settings.batch + accelerator.process_index, (step + 1) * settings.batch, accelerator.num_processes)

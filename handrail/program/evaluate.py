@@ -64,7 +64,7 @@ def main():
     about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
 
     targets = about["tokens"] - 1
-    exam = val_batches(val, tokenizer.eos_token_id, settings.context)
+    exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=settings.rows_at_once or 32)
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
     result |= {"floor": about["nats"] / targets} if about["nats"] else {}
     result |= baselines(train, val, len(tokenizer))

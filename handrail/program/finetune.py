@@ -3,7 +3,7 @@
 Nothing here is new but the data. The model reads a question and its loss counts
 only on the answer. `--method full` moves every weight. `--method lora` freezes
 them all and learns, beside each matrix W, a small correction B·A of rank 16:
-one weight in a hundred, so less memory, and a rate about ten times as high.
+a few weights in a hundred, so less memory, and a rate about ten times as high.
 At the end the correction is added to W, and nobody sees that it was ever apart.
 
 The trap: forgetting. A model that is trained on answers alone drifts away from
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from checkpoint import requests_to_stop, resume, run, save
 from log import Log
-from messages import add_template, encode, load_rows
+from messages import MARKS, add_template, encode, load_rows
 from optimizer import make_optimizer, make_schedule
 from packing import bins, message_batches, pack
 from settings import OUT, ROOT, read, start
@@ -39,13 +39,13 @@ def load(settings):
     """Return (model, tokenizer) of settings.model, with a chat template, and small trainable corrections for LoRA."""
     name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model  # a folder here, or a model of the hub
     tokenizer = AutoTokenizer.from_pretrained(name)
-    model, known = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), len(tokenizer)
+    model, bare = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), tokenizer.chat_template is None
     add_template(tokenizer, model)
     if settings.method == "lora":
         from peft import LoraConfig, get_peft_model
 
-        new = list(range(known, len(tokenizer)))  # the marks of a new template have to be learned whatever the method
-        how = {"trainable_token_indices": new} if new else {}
+        # the marks of a new template have to be learned by any method
+        how = {"trainable_token_indices": tokenizer.convert_tokens_to_ids(MARKS)} if bare else {}
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **how))
     return model, tokenizer
 
@@ -83,7 +83,7 @@ def main():
         [row for chat in load_rows(OUT / "chats" / f"{side}.jsonl") for row in encode(tokenizer, chat["messages"])]
         for side in ("train", "val")
     )
-    rows = [(ids[: settings.context], trained[: settings.context]) for ids, trained in rows]
+    rows, exam = ([(ids[: settings.context], said[: settings.context]) for ids, said in part] for part in (rows, exam))
 
     def evaluate(step):
         loss = mean_loss(accelerator, model, map(pack, bins(exam, settings.context)), answer_loss)

@@ -6,7 +6,8 @@ more than its group's mean becomes likelier, one that earned less becomes less
 likely. `reward` is yours: change it, and the model learns to want something else.
 
 Left out, because each batch is used for one update only: the clipping of the
-ratio, which is 1 then, and the pull back to a reference model.
+ratio, which is 1 then, and the pull back to a reference model. And every token
+weighs the same, where the paper first takes each answer's mean.
 
 The trap: no spread, no lesson. If a group is all right or all wrong there is
 nothing to compare, whatever the loss says (near 0 is normal here). Watch the
@@ -72,7 +73,9 @@ def main():
         prompts = [chat["messages"][:-1] for chat in mine for _ in range(GROUP)]
         said = replies(model, tokenizer, prompts, LENGTH, len(prompts), do_sample=True, top_k=0)
         texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        rewards = torch.tensor([reward(text, mine[i // GROUP]) for i, text in enumerate(texts)]).view(-1, GROUP)
+        rewards = torch.tensor([float(reward(text, mine[i // GROUP])) for i, text in enumerate(texts)]).view(-1, GROUP)
+        if not rewards.isfinite().all():
+            raise SystemExit(f"reward gave {rewards.flatten().tolist()} for {texts}. It has to give a number for every reply.")
         if (step + 1) % 10 == 0:
             spread, length = (rewards.std(1) > 0).float().mean(), sum(map(len, said)) / len(said)
             accelerator.print(f"  update {step + 1:,}: reward {rewards.mean():.2f}, groups with a spread {spread:.0%}, tokens {length:.1f}")

@@ -13,6 +13,7 @@ and the loss looks just as good.
 import json
 from functools import lru_cache
 
+MARKS = ["<|im_start|>", "<|im_end|>"]
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -28,7 +29,7 @@ def load_rows(file):
 def add_template(tokenizer, model):
     """Give a base model the plain ChatML form: two marks, each a token of its own, and a row of weights for each."""
     if tokenizer.chat_template is None:
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+        tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
         tokenizer.chat_template = CHATML
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
@@ -42,7 +43,10 @@ def end_of_turn(tokenizer):
     """Return (reply, end): how an answer "@@" stands in the template after the prompt, and the token that ends it."""
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-    reply = tokenizer.apply_chat_template(turns, tokenize=False).removeprefix(prompt)
+    both = tokenizer.apply_chat_template(turns, tokenize=False)
+    if not both.startswith(prompt):
+        raise ValueError("this chat template asks for an answer in another form than it shows one in")
+    reply = both.removeprefix(prompt)
     after = tokenizer(reply.partition("@@")[2].strip(), add_special_tokens=False)["input_ids"]
     if not after:
         raise ValueError("this chat template puts nothing after an answer, so the model could never learn to stop")

@@ -55,7 +55,7 @@ def main():
     )
 
     def evaluate(step):
-        exam = val_batches(val, tokenizer.eos_token_id, settings.context, documents=256)
+        exam = val_batches(val, tokenizer.eos_token_id, settings.context, 256, settings.rows_at_once or 32)
         loss = mean_loss(accelerator, model, exam, next_token_loss)
         sample = continue_text(plain, tokenizer, settings.prompt)
         accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {sample}\n")

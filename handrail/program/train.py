@@ -12,6 +12,7 @@ stands idle. So `update` never looks; `train` does, every few updates.
 import math
 import time
 from contextlib import nullcontext
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ def update(accelerator, model, batches, loss, optimizer, clip):
     Losses are summed, then divided by the number of targets in all batches of all processes: the mean of the
     batches' means would let the short rows count too much.
     """
-    count = torch.tensor(float(sum(batch["count"] for batch in batches)), device=accelerator.device)
+    count = torch.full((), float(sum(batch["count"] for batch in batches)), device=accelerator.device)
     count = accelerator.reduce(count, "sum")
     total = 0.0
     for i, batch in enumerate(batches):
@@ -47,12 +48,13 @@ def update(accelerator, model, batches, loss, optimizer, clip):
 @torch.no_grad()
 def mean_loss(accelerator, model, batches, loss):
     """Return the mean loss over all targets of all batches; the processes share the work."""
+    training = model.training
     model.eval()
     sums = torch.zeros(2, device=accelerator.device)  # loss, targets
-    for batch in list(batches)[accelerator.process_index :: accelerator.num_processes]:
+    for batch in islice(batches, accelerator.process_index, None, accelerator.num_processes):
         total = loss(accelerator.unwrap_model(model), send_to_device(batch, accelerator.device))
         sums += torch.stack([total, torch.tensor(float(batch["count"]), device=accelerator.device)])
-    model.train()
+    model.train(training)
     total, count = accelerator.reduce(sums, "sum").tolist()
     return total / count
 
@@ -66,6 +68,7 @@ def train(accelerator, model, batches, loss, optimizer, schedule, updates, *,
     Raises FloatingPointError when a loss is no longer a number, and KeyboardInterrupt, once all is saved, when
     somebody asked to stop: when the list `asked` is no longer empty.
     """
+    model.train()  # a pretrained model arrives in eval mode
     loss = torch.compile(loss) if compiled else loss
     patience = 1 if accelerator.device.type == "cpu" else 10  # updates between two looks
     losses, unseen, tokens, clock = [], [], 0, time.perf_counter()
@@ -74,7 +77,7 @@ def train(accelerator, model, batches, loss, optimizer, schedule, updates, *,
             group["lr"] = schedule(step)
         share = batches(step)
         unseen.append(update(accelerator, model, share, loss, optimizer, clip))
-        tokens += sum(batch["count"] for batch in share) * accelerator.num_processes
+        tokens += sum(batch["inputs"].numel() for batch in share) * accelerator.num_processes
         due = step + 1 == updates or every and (step + 1) % every == 0
         if (step + 1) % patience and not due:
             continue

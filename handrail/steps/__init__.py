@@ -1,7 +1,7 @@
 """The steps of the walk, in order. Each module holds, in the order of the screen:
 
 TITLE, FILES (what it adds; a function of the project where that depends), WHY (if no file has the lesson in its docstring), MORE (for `w`),
-applies(project) -> reason to pass over, or "",   expect(project) -> lines,   run(project, screen) -> Outcome.
+expect(project) -> lines,   run(project, screen) -> Outcome.
 """
 
 import importlib

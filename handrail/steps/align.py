@@ -88,8 +88,7 @@ def run(project, screen):
         write_pairs(project)
     plan(project, kind)
     make_room(screen, project.out / kind, project.settings[kind], project.settings[kind]["updates"])
-    if code := project.python(f"{kind}.py").wait():
-        raise Stop(f"{kind}.py ended with exit code {code}; what it said stands above.")
+    project.finish(f"{kind}.py")
     screen.print()
     return (judge_dpo if kind == "dpo" else judge_grpo)(project)
 

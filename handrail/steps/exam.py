@@ -27,8 +27,7 @@ def expect(project):
 def run(project, screen):
     if not (project.out / "finetune" / "model").exists():
         raise Stop("There is no model that answers yet. First: handrail finetune")
-    if code := project.python("answers.py").wait():
-        raise Stop(f"answers.py ended with exit code {code}; what it said stands above.")
+    project.finish("answers.py")
     screen.print()
     result = json.loads((project.out / "answers.json").read_text())
     before, after = result["before"], result["after"]

@@ -136,12 +136,13 @@ def plan(project, rows):
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
     seen = min(epochs * len(rows), operations / (6 * parameters * lengths.mean()))
+    updates = max(20, math.ceil(seen / batch))
     chosen = {
         "model": (base or "out/model", "the model that learns to answer"),
         "method": (method, why),
         "context": (context, f"tokens in one packed row; your longest example has {lengths.max()}"),
         "batch": (batch, "examples in an update"),
-        "updates": (max(20, math.ceil(seen / batch)), f"{seen / len(rows):.1f} times through your {len(rows):,} rows"),
+        "updates": (updates, f"{updates * batch / len(rows):.1f} times through your {len(rows):,} rows"),
         "lr": (RATES[method] if base else OWN["lr"], "LoRA wants about ten times the rate of full fine-tuning" if base else "tried out for small models"),
     }
     for name, (value, reason) in chosen.items():
@@ -165,15 +166,18 @@ def show(screen, tokenizer, rows):
 
 
 def judge(rows, end, context, copied, overlap):
+    """Return the checks of the rows as finetune.py will have them: what lies beyond the context is cut off."""
+    cut = sum(sum(trained[context:]) for _, trained in rows)
+    rows = [(ids[:context], trained[:context]) for ids, trained in rows]
     said = np.array([sum(trained) for _, trained in rows])
     last = sum(ids[-1] == end and trained[-1] for ids, trained in rows)
-    cut = sum(sum(trained[context:]) for _, trained in rows)
     first = sum(bool(trained[0]) for _, trained in rows)
     low, half, high = np.percentile(said, [10, 50, 90]).astype(int)
     return [
         check("rows whose end mark is trained", f"{len(rows):,}", f"{last:,}", last == len(rows), "It would never learn to stop.",
-              "look at the template: `tokenizer.chat_template`"),
-        check("rows with nothing to train", 0, f"{(said == 0).sum()}", bool((said > 0).all()), "They only cost time."),
+              "if answers are cut off (below), a larger `finetune.context`; else look at the template: `tokenizer.chat_template`"),
+        check("rows with nothing to train", 0, f"{(said == 0).sum()}", bool((said > 0).all()), "They only cost time.",
+              "are their questions longer than the context? Set a larger `finetune.context` in settings.toml, or shorten them"),
         check("rows trained from their first token on", 0, first, first == 0, "The question would be trained as well as the answer."),
         check("tokens trained in a row: 10 % · half · 90 %", "a few or more", f"{low} · {half} · {high}", half >= 1),
         check("tokens of answers cut off", 0, f"{cut:,}", cut == 0, f"Rows longer than {context} tokens lose their end.", "set a larger `finetune.context` in settings.toml", "warn"),
@@ -197,7 +201,7 @@ def run(project, screen):
     rows = encode_all(program, tokenizer, train)
     chosen = plan(project, rows)
     context = project.settings["finetune"]["context"]
-    asked = [{chat["messages"][0]["content"] for chat in part} for part in (train, val)]
+    asked = [{next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat in part} for part in (train, val)]
     checks = judge(rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1]))
     marks = [tokenizer.decode([end])] + (["<|im_start|>"] if tokenizer.chat_template == program.messages.CHATML else [])
     single = all(len(tokenizer(mark, add_special_tokens=False)["input_ids"]) == 1 for mark in marks)
@@ -218,7 +222,10 @@ def dressed(project, program):
         tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForCausalLM.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise Stop(f"The model {name} could not be opened: {str(error).splitlines()[0]}\nIf it asks who you are: hf auth login") from error
-    program.messages.add_template(tokenizer, model)
+    try:
+        program.messages.add_template(tokenizer, model)
+    except ValueError as error:
+        raise Stop(f"The chat template of {name} cannot be trained on: {error}. Choose another model, or give its tokenizer another template.") from error
     return tokenizer, model.generation_config.eos_token_id
 
 

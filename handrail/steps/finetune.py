@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from handrail import glossary
-from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.rehearse import lines, make_room
 
@@ -104,8 +103,7 @@ def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
     make_room(screen, project.out / "finetune", project.settings["finetune"], project.settings["finetune"]["updates"])
-    if code := project.python("finetune.py").wait():
-        raise Stop(f"finetune.py ended with exit code {code}; what it said stands above.")
+    project.finish("finetune.py")
     screen.print()
     metrics = lines(project.out / "finetune")
     vals = [line["val_loss"] for line in metrics if "val_loss" in line]

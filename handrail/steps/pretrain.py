@@ -6,7 +6,6 @@ import statistics
 
 from safetensors.torch import load_file
 
-from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import lines, make_room
@@ -51,15 +50,8 @@ def yardsticks(project):
 def run(project, screen):
     values = project.load().values
     make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
-    process = project.python("pretrain.py")
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # Ctrl-C went to the run too: it saves, then ends
-        process.wait()
-        raise
+    project.finish("pretrain.py")
     screen.print()
-    if code:
-        raise Stop(f"pretrain.py ended with exit code {code}; what it said stands above. What was saved is kept: `handrail` goes on from it.")
     metrics = lines(project.out)
     guessers, floor = yardsticks(project)
     vals = [(line["step"], line["val_loss"]) for line in metrics if "val_loss" in line]

@@ -1,10 +1,10 @@
 """Rate: the one knob that matters most."""
 
 import math
-import time
 
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
+from handrail.steps.rehearse import fit
 
 TITLE = "The learning rate"
 FILES = ["optimizer.py"]
@@ -29,32 +29,31 @@ def expect(project):
             "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge."]  # fmt: skip
 
 
-def runs(project, values):
-    """Yield (rate, losses of a short run with it), all from the same weights; first a run at rate 0, which only takes the time."""
+def runs(project):
+    """Yield (rate, losses of a short run with it), all from the same weights, in the time that `fit` finds an update to take."""
+    _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
+    values = program.values
+    updates = int(min(UPDATES, max(LEAST, PATIENCE / seconds / len(grid(values)))))
     accelerator = program.settings.start(values)
     batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
     model = accelerator.prepare(program.model.build(values, load_tokenizer(project)))
-    start, updates = {name: tensor.clone() for name, tensor in model.state_dict().items()}, 2
-    for lr in [0.0, *grid(values)]:
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for lr in grid(values):
         model.load_state_dict(start)
         optimizer = accelerator.prepare(program.optimizer.make_optimizer(model, lr))
-        schedule, began = program.optimizer.make_schedule(lr, updates), time.perf_counter()
+        schedule = program.optimizer.make_schedule(lr, updates)
         try:
             yield lr, program.train.train(accelerator, model, batches, program.train.next_token_loss, optimizer, schedule, updates)
         except FloatingPointError:
             yield lr, [math.inf]
-        if lr == 0:
-            seconds = (time.perf_counter() - began) / updates
-            updates = int(min(UPDATES, max(LEAST, PATIENCE / seconds / len(grid(values)))))
+        accelerator.free_memory()  # it keeps every optimizer that it prepared, and unscales the gradients once for each
 
 
 def run(project, screen):
-    values, losses = project.load().values, {}
-    for lr, seen in runs(project, values):
-        if lr == 0:
-            first = seen[0]
-            continue
+    values, losses, first = project.load().values, {}, math.inf
+    for lr, seen in runs(project):
+        first = min(first, seen[0])  # all start from the same weights
         losses[lr] = sum(seen[-5:]) / len(seen[-5:])
         screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {len(seen)} updates")
     screen.print()
@@ -68,7 +67,7 @@ def run(project, screen):
         check("lowest loss", f"< {first:.2f}, the start", f"{low:.3f}", low < first, "No rate learns anything.", "handrail overfit"),
         check("picked rate", "inside the valley", f"{picked:g}", grid(values)[0] < picked < grid(values)[-1],
               "It lies at the edge of what was tried, or outside: a better one may lie further on.",
-              "set `lr` in settings.toml yourself", "warn"),
+              "choose it yourself: handrail --lr RATE", "warn"),
     ]  # fmt: skip
     plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "xlabel": "learning rate", "ylabel": "loss", "logx": True, "mark": picked}
     spread = f"Between the best and the worst of these rates lie {max(finite.values(), default=low) - low:.2f} nats after the same work. "

@@ -5,6 +5,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -73,7 +74,9 @@ def make_room(screen, folder, settings, updates):
     note, old = folder / "run.json", folder / "checkpoints"
     steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
     other = note.exists() and json.loads(note.read_text()) != settings
-    if steps and (other or max(steps) >= updates):
+    model = folder / "model" / "config.json"
+    over = steps and max(steps) >= updates and model.exists() and model.stat().st_mtime > (old / f"{max(steps):08}").stat().st_mtime
+    if steps and (other or over):
         number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
         for path in (old, folder / "metrics.jsonl"):
             if path.exists():
@@ -121,9 +124,14 @@ def timed(project, compiled, updates=12):
         began = time.perf_counter()
         program.train.update(accelerator, model, batches(step), loss, optimizer, 1.0).tolist()
         times.append(time.perf_counter() - began)
-    peak = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
+    peak = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else resident(RUSAGE_SELF)
     accelerator.free_memory()
     return times[0], statistics.median(times[2:]), peak / 1e9
+
+
+def resident(who):
+    """Return the largest resident memory so far, in bytes; macOS counts in bytes, Linux in KiB."""
+    return getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def fit(project):
@@ -177,7 +185,7 @@ def run(project, screen):
             size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
             sample = writes(stage, values)
     if not seconds and len(after) > 1:
-        seconds, peak = (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2), 1024 * getrusage(RUSAGE_CHILDREN).ru_maxrss / 1e9
+        seconds, peak = (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2), resident(RUSAGE_CHILDREN) / 1e9
     seconds = seconds or float("nan")
     total = seconds * values.updates
     room = shutil.disk_usage(project.folder).free / 1e9

@@ -27,15 +27,17 @@ choose one. If it came from another model or from texts of others, their licence
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained("{folder}"), AutoModelForCausalLM.from_pretrained("{folder}")
-print(tokenizer.decode(model.generate(**tokenizer("{prompt}", return_tensors="pt"), max_new_tokens=40)[0]))"""
+print(tokenizer.decode(model.generate(**tokenizer({prompt!r}, return_tensors="pt"), max_new_tokens=40)[0]))"""
+PROMPT = "One"
+PRIVATE = ("handrail", "prompt", "data", "column", "answers", "pairs", "base")  # settings that may hold texts or paths
 HEAD = "## What was chosen and measured"  # in the project's README; the section is written anew each time
 
 
 def taken(project):
     """Return (script, its file of results, the model's folder) of the exam that this project's walk ends with."""
-    if project.settings.get("data"):
-        return "evaluate.py", "evaluation.json", "out/model"
     result = project.out / "answers.json"
+    if project.settings.get("data") and not result.exists():
+        return "evaluate.py", "evaluation.json", "out/model"
     return "answers.py", result.name, json.loads(result.read_text())["folder"] if result.exists() else "out/finetune/model"
 
 
@@ -83,7 +85,7 @@ def elsewhere(project, values):
             raise Stop("handrail is installed in the fresh environment: is it in your requirements.txt? It need not be there.")
         other = copy(project, Path(folder) / "project")
         script, _, model = taken(project)
-        runs = [[script, *project.flags], ["-c", LOAD.format(prompt=begin(values), folder=model)]]
+        runs = [[script, *project.flags], ["-c", LOAD.format(prompt=PROMPT, folder=model)]]
         done = [subprocess.run([python, *run], cwd=other.folder, capture_output=True, text=True) for run in runs]
         for run, result in zip(runs, done):
             if result.returncode:
@@ -91,15 +93,11 @@ def elsewhere(project, values):
         return loss(other), done[1].stdout.strip()
 
 
-def begin(values):
-    return getattr(values, "prompt", "Hello")
-
-
 def results(project):
     """Return the settings and the figures of the exam as Markdown tables."""
     exam = json.loads((project.out / taken(project)[1]).read_text())
     lines = (project.folder / "settings.toml").read_text(encoding="utf-8").splitlines()
-    chosen = [line.replace("|", "\\|").split("  # ", 1) for line in lines if "  # " in line and not line.startswith("handrail")]
+    chosen = [line.replace("|", "\\|").split("  # ", 1) for line in lines if "  # " in line and line.split(" =")[0] not in PRIVATE]
     rows = [f"| `{value}` | {reason} |" for value, reason in chosen]
     if "after" in exam:
         figures = [f"| {meaning} | {exam['before'][name]:.3f} | {exam['after'][name]:.3f} |" for name, meaning in (("loss", "loss on answers never seen, nats a token"), ("exact", "share of them exactly right"))]
@@ -117,10 +115,11 @@ def results(project):
 def card(project, values, parameters):
     """Return the model card: front matter for the hub, then what a stranger needs to know."""
     world = "a built-in world of small stories (handrail's village)"
-    source = world if project.settings.get("world") else getattr(values, "data", getattr(values, "answers", ""))
+    source = world if project.settings.get("world") else Path(getattr(values, "data", getattr(values, "answers", ""))).name
     does = "continues text. It answers no questions" if taken(project)[0] == "evaluate.py" else "answers questions of the kind it was trained on"
-    base = f"base_model: {values.base}\n" if values.base else ""
-    began = f"training of {values.base} was continued" if values.base else "it was trained from nothing"
+    name = Path(values.base).name if Path(values.base).is_absolute() else values.base  # a path tells of its owner's machine
+    base = f"base_model: {name}\n" if name else ""
+    began = f"training of {name} was continued" if name else "it was trained from nothing"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -132,7 +131,7 @@ A small language model of {parameters:,} parameters; {began}, on {source}. It {d
 little about the world beyond its data, and may repeat passages of its data word for word.
 
 ```python
-{LOAD.format(prompt=begin(values), folder="PATH OR NAME OF THIS MODEL")}
+{LOAD.format(prompt=PROMPT, folder="PATH OR NAME OF THIS MODEL")}
 ```
 
 {HEAD}
