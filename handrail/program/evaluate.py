@@ -72,11 +72,10 @@ def main():
     bits = targets / about["bytes"] / math.log(2)  # turns nats per token into bits per byte
     for name, nats in result.items():
         print(f"{name:20} {nats:10.3f} {nats * bits:12.3f}")
-    result["bits_per_byte"] = result["model"] * bits
 
     written = samples(accelerator.unwrap_model(model), tokenizer, 32, settings.context)
     copy = longest_copy(sum(written, []), train)
-    result |= {"copy": len(copy), "val_copy": len(longest_copy(val[: len(sum(written, []))], train))}
+    result |= {"copy": len(copy), "val_copy": len(longest_copy(val[: len(sum(written, []))], train)), "bits_per_byte": result["model"] * bits}
     print(f"longest copy from train: {result['copy']} tokens (val: {result['val_copy']}): {tokenizer.decode(copy)!r}")
     result["samples"] = [tokenizer.decode(tokens) for tokens in written]
     print("\n\n".join(["it writes:", *result["samples"][:3]]))

@@ -48,13 +48,12 @@ def update(accelerator, model, batches, loss, optimizer, clip):
 @torch.no_grad()
 def mean_loss(accelerator, model, batches, loss):
     """Return the mean loss over all targets of all batches; the processes share the work."""
-    training = model.training
     model.eval()
     sums = torch.zeros(2, device=accelerator.device)  # loss, targets
     for batch in islice(batches, accelerator.process_index, None, accelerator.num_processes):
         total = loss(accelerator.unwrap_model(model), send_to_device(batch, accelerator.device))
         sums += torch.stack([total, torch.tensor(float(batch["count"]), device=accelerator.device)])
-    model.train(training)
+    model.train()
     total, count = accelerator.reduce(sums, "sum").tolist()
     return total / count
 
