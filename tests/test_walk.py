@@ -136,7 +136,7 @@ def test_edited_files_are_kept_and_used(grown):
 
 
 BROKEN = {  # what a learner might break: step that must catch it, file, before, after
-    "val leaks": ("data", "data.py", "zlib.crc32(text.encode()) % 20 == 0", "__import__('random').random() < 0.05"),
+    "val leaks": ("data", "data.py", "zlib.crc32(text.strip().encode()) % 20 == 0", "__import__('random').random() < 0.05"),
     "tokenizer loses spaces": ("tokenizer", "tokenizer.py", "bpe.decoder = decoders.ByteLevel()", "bpe.decoder = decoders.BPEDecoder()"),
     "model sees the future": ("model", "model.py", "return AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")", "model = AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")\n    for layer in model.model.layers:\n        layer.self_attn.is_causal = False\n    return model"),
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),

@@ -140,7 +140,7 @@ class Documents:
     bytes: int = 0
     copies: tuple = field(default_factory=lambda: (Counter(), Counter()))  # train, val: {hash of a text: how often}
     moved: int = 0  # asked twice, is_val gave two answers
-    sample: list = field(default_factory=list)
+    sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
     val_text: str = ""
     most: str = ""  # the text that stands there most often
     whole: bool = True
@@ -154,7 +154,7 @@ def count(program):
     """Return the Documents of the first LOOK bytes."""
     found, rng, most = Documents(), random.Random(0), 0
     for document in program.data.documents(program.values):
-        text, mark = document["text"], hash(document["text"])
+        text, mark = document["text"], hash(document["text"].strip())
         val = bool(program.data.is_val(text))
         found.moved += bool(program.data.is_val(text)) != val
         found.copies[val][mark] += 1
@@ -166,7 +166,7 @@ def count(program):
             found.val_text = text
         place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
         if place < SAMPLE:  # each document has the same chance to be in the sample
-            found.sample[place : place + 1] = [text[:4000]]
+            found.sample[place : place + 1] = [(mark, text[:4000])]
         if found.bytes > sources.LOOK:
             found.whole = False
             break
@@ -187,10 +187,10 @@ def safe_count(project, program):
 
 
 def near_duplicates(texts):
-    """Return how many of `texts` (exact copies left out) share at least 80 % of their groups of three words with one before."""
+    """Return the share of `texts` (exact copies left out) that have at least 80 % of their groups of three words in common with one before."""
     from datasketch import MinHash, MinHashLSH
 
-    index, near, texts = MinHashLSH(threshold=0.8, num_perm=64), 0, list(dict.fromkeys(texts))
+    index, near = MinHashLSH(threshold=0.8, num_perm=64), 0
     for number, text in enumerate(texts):
         words, mark = text.split(), MinHash(num_perm=64)
         mark.update_batch([" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))])
@@ -225,7 +225,7 @@ def bars(edges, counts):
 
 def show(screen, found):
     """Print three samples and the histogram of length; return what the notebook shows of them."""
-    drawn = random.Random(1).sample(found.sample, min(3, len(found.sample)))
+    drawn = [text for _, text in random.Random(1).sample(found.sample, min(3, len(found.sample)))]
     samples = [" ".join(text.split())[:300] for text in drawn]
     screen.say("Drawn by chance. Is this what you meant?", [f"{i}  {text}" for i, text in enumerate(samples, start=1)])
     edges, counts = histogram(found.lengths)
@@ -261,7 +261,7 @@ def judge_rows(seen, column):
 def judge_copies(found):
     counts = found.copies[0] + found.copies[1]
     extra, most = 1 - len(counts) / found.number, max(counts.values()) / found.number
-    near = near_duplicates(found.sample)
+    near = near_duplicates(dict(found.sample).values())
     part = f" in a sample of {SAMPLE:,} (in all there are more)" if found.number > SAMPLE else ""
     return [
         check("most repeated document", "1 % or once", f"{most:.1%} of all", most <= 0.01 or max(counts.values()) == 1,
@@ -270,7 +270,7 @@ def judge_copies(found):
               "and little else.",
               advice="find out where the copies come from and leave one"),
         check("exact copies", "1 % or less", f"{extra:.1%}", extra <= 0.01, otherwise="warn",
-              meaning="These documents stand there already, letter for letter. Each copy counts as if its text were more important.",
+              meaning="These documents stand there already, letter for letter but for blanks at the ends. Each copy counts as if its text were more important.",
               advice="remove them unless they are meant; copies never split between train and val"),
         check("near copies", "5 % or less", f"{near:.1%}{part}", near <= 0.05, otherwise="warn",
               meaning="These documents are another one with a few words changed. One may be in train and its twin in val: the exam then "
@@ -335,7 +335,7 @@ def refuse_too_little(found):
 
 def beginning(found):
     """Return the first words of a val document."""
-    words = " ".join((found.val_text or found.sample[0]).split()[:4])[:60]
+    words = " ".join((found.val_text or found.sample[0][1]).split()[:4])[:60]
     return "".join(sign for sign in words if sign.isprintable())
 
 
