@@ -14,10 +14,11 @@ blanks stand around them.
 import zlib
 from glob import escape
 
-from datasets import load_dataset
+from datasets import config, load_dataset
 
 from settings import ROOT
 
+config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or the hub is told of every file that is opened, a third of a second each
 TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 TEXTS = {".txt", ".md"}
 PIECE = 4000  # characters: long texts are cut into documents of about this size

@@ -14,7 +14,7 @@ seconds. If it cannot, then something between data and weights is broken: target
 not arrive, a rate that is far off. Nothing here is about being clever; it is about the loop being connected. Real
 training is the opposite: so much data that learning by heart is not possible, and only the rules behind it help."""
 
-UPDATES, ROWS, CONTEXT = 100, 4, 128
+UPDATES, ROWS, CONTEXT = 300, 4, 128
 
 
 def rate(width):
