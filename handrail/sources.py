@@ -275,6 +275,7 @@ def endings(source, without):
 def locate(project, source):
     """Return the path of a local source, or None for a hub data set; raise Stop when it can be neither."""
     path = project.folder / Path(source).expanduser()
+    path = path.resolve() if path.exists() else path
     if path.exists():
         return path
     if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in {".txt", ".md", *READERS}:
