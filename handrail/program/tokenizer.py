@@ -94,5 +94,4 @@ if __name__ == "__main__":
     else:
         tokenizer = train_tokenizer(sample(documents(settings)), settings.vocabulary)
     tokenizer.save_pretrained(OUT / "tokenizer")
-    needed = settings.updates * settings.batch * settings.context
-    print(json.dumps(encode(documents(settings), tokenizer, OUT / "tokens", needed), indent=1))
+    print(encode(documents(settings), tokenizer, OUT / "tokens", settings.updates * settings.batch * settings.context))
