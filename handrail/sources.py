@@ -25,6 +25,10 @@ class Unreadable(Exception):
     """The rest of a file cannot be read; the text says why and how to mend it."""
 
 
+class NoRows(Unreadable):
+    """The file is whole, but it holds no rows."""
+
+
 @dataclass
 class Survey:
     """What was seen in a source: how much, and for every column how many rows hold text and how long it is."""
@@ -38,6 +42,7 @@ class Survey:
     characters: Counter = field(default_factory=Counter)  # column: length of all its texts
     columns: dict = field(default_factory=dict)  # every column's name, in order
     problems: list = field(default_factory=list)
+    no_rows: list = field(default_factory=list)  # whole .json files that are no tables: settings of some program, say
 
 
 # --- lines, as they are on the disk ---
@@ -139,7 +144,7 @@ def json_rows(file, problems):
     except json.JSONDecodeError as error:
         raise Unreadable(f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Mend that place.")
     if not isinstance(found, list):
-        raise Unreadable(f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line.")
+        raise NoRows(f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line.")
     for number, row in enumerate(found, start=1):
         if isinstance(row, dict):
             yield row, len(json.dumps(row))
@@ -226,6 +231,7 @@ def survey_files(files):
                     return survey
         except Unreadable as error:
             survey.problems.append(str(error))
+            survey.no_rows += [file] * isinstance(error, NoRows)
         except OSError as error:
             survey.problems.append(f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it.")
     return survey

@@ -258,3 +258,16 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
     assert done.returncode == 2 and "line 401" in done.stderr and "Traceback" not in done.stdout + done.stderr
     file.write_text(file.read_text().rsplit("\n", 2)[0] + "\n")
     assert command(tmp_path, *arguments).returncode == 0
+
+
+def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_path, capsys):
+    """Documentation often lies beside the settings of the program that made it: passed over, named, and data.py agrees."""
+    folder = tmp_path / "docs"
+    for number, text in enumerate(texts(200)):
+        write(folder / f"{number}.md", text)
+    write(folder / "index.json", '{\n"type": "module",\n"pages": []}')
+    assert look(project, folder)["documents"].measured.startswith("200")
+    assert "Passed over, not read: 1 .json" in capsys.readouterr().out and ".json" not in project.settings["kinds"]
+    write(folder / "rows.json", '[{"text": "a"},')
+    with pytest.raises(Stop, match="rows.json"):  # broken is not the same as meant for something else
+        look(project, folder, kinds=[".md", ".json"])

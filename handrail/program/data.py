@@ -20,15 +20,14 @@ from settings import ROOT
 
 config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or the hub is told of every file that is opened, a third of a second each
 TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-TEXTS = {".txt", ".md"}
 PIECE = 4000  # characters: long texts are cut into documents of about this size
 
 
-def files(source):
-    """Return the readable files of a file or folder (a Path), in a fixed order; hidden ones are passed over."""
+def files(source, kinds):
+    """Return the files of these kinds in a folder (a Path, or one file), in a fixed order; hidden ones are passed over."""
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
     seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
-    return [file for file in seen if file.is_file() and file.suffix in TEXTS | TABLES.keys()]
+    return [file for file in seen if file.is_file() and file.suffix in kinds]
 
 
 def pieces(file):
@@ -44,22 +43,22 @@ def pieces(file):
     yield "".join(piece)
 
 
-def rows(source):
+def rows(source, kinds):
     """Yield every row of a file, a folder, or a hub data set `owner/name[:config[:split]]` as a dict."""
     if not (ROOT / source).exists():
         name, config, split = (source.split(":") + ["", ""])[:3]
         yield from load_dataset(name, config or None, split=split or "train", streaming=True)
         return
-    for file in files(ROOT / source):
-        if file.suffix in TEXTS:
-            yield from ({"text": piece} for piece in pieces(file))
-        else:
+    for file in files(ROOT / source, kinds):
+        if file.suffix in TABLES:
             yield from load_dataset(TABLES[file.suffix], data_files=escape(str(file)), split="train", streaming=True)
+        else:
+            yield from ({"text": piece} for piece in pieces(file))
 
 
 def documents(settings):
     """Yield every document as a dict with its "text"; rows without text are passed over. Nothing is held in memory."""
-    for row in rows(settings.data):
+    for row in rows(settings.data, settings.kinds):
         text = row.get(settings.column)
         if isinstance(text, str) and text.strip():
             yield row | {"text": text}

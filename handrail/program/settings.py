@@ -28,7 +28,8 @@ FLAGS = {
     "lr": (float, 3e-3, "learning rate: how far each update moves the weights"),
     "seed": (int, 0, "fixes every random choice, so that a run can be repeated"),
 }
-DEFAULTS = {"column": "text", "base": "", "rows_at_once": 0, "every": 0, "compile": False}
+KINDS = [".txt", ".md", ".jsonl", ".json", ".csv", ".parquet"]  # of files that are read
+DEFAULTS = {"column": "text", "kinds": KINDS, "base": "", "rows_at_once": 0, "every": 0, "compile": False}
 
 NO_GPU = """No GPU that torch can use was found on this machine. The choices:
   - add --cpu to the same command: right for a first small model, slow for more

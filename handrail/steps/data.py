@@ -10,14 +10,14 @@ from itertools import islice
 import numpy as np
 
 from handrail import sources
-from handrail.plan import bytes_per_token, check_size, plan, tokens_needed
+from handrail.plan import check_size, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.village import stories
 
 TITLE = "Look at the data"
 FILES = ["data.py"]
-USES = ["data", "column", "base", "size"]
+USES = ["data", "column", "kinds", "base", "size"]
 SECONDS = (10, 25)
 LEAVES = []
 MORE = """Most trouble with language models is trouble with their data, and it makes no sound. A text that stands there
@@ -83,11 +83,14 @@ def survey(project, screen, program):
     path = sources.locate(project, source)
     if path is None:
         screen.print(f"  Asking the hub for {source} ...")
-        return sources.survey_hub(source, program.data.rows(source))
-    files = program.data.files(path)
+        return sources.survey_hub(source, program.data.rows(source, program.values.kinds))
+    files = program.data.files(path, program.values.kinds)
     if not files:
         raise sources.no_files(path)
     seen = sources.survey_files(files)
+    if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(files):
+        project.decide("kinds", [kind for kind in program.values.kinds if kind != ".json"], "no .json file in the folder holds rows of text")
+        return survey(project, screen, project.load("data"))
     others = sources.endings(path, set(files)) if path.is_dir() else ""
     passed = f" Passed over, not read: {others}." if others else ""
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
@@ -365,14 +368,12 @@ def run(project, screen):
     chosen = plan(project, bytes_, found.number / found.bytes * bytes_, beginning(found))
     lines = [f"{name} = {value}: {why}" for name, (value, why) in chosen.items()]
     screen.say("Chosen from data and machine, in settings.toml", lines)
-    return Outcome(checks, tells(project, found, bytes_), samples, plots)
+    return Outcome(checks, tells(found, bytes_), samples, plots)
 
 
-def tells(project, found, bytes_):
+def tells(found, bytes_):
     val = sum(found.copies[1].values())
-    vocabulary = project.settings.get("vocabulary")
-    tokens = bytes_ / (bytes_per_token(vocabulary) if vocabulary and not project.settings.get("world") else 4)
     return (
-        f"Your data is {found.number:,} documents, about {tokens:,.0f} tokens. {val:,} of them are locked away as val; "
+        f"Your data is {found.number:,} documents, {size(bytes_)} of text. {val:,} of them are locked away as val; "
         f"the model learns from the others and is examined on these. It cannot learn anything that is not in here."
     )
