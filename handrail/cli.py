@@ -20,6 +20,7 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
   handrail explain WORD        what a word means
+  handrail watch COMMAND ...   run any training program, unchanged, with a doctor beside it
 """
 
 
@@ -178,13 +179,23 @@ def run(options):
     return walk.walk(project, screen, options.until)
 
 
+def other_commands(words):
+    """Run what is no step of a walk, if that was typed; return its exit code, else None."""
+    if words[:1] == ["watch"]:
+        from handrail.doctor.watch import main
+    else:
+        return None
+    return main(words[1:])
+
+
 def main(arguments=None):
     """Run one command; return its exit code."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     from handrail.project import Stop
 
     try:
-        return run(options)
+        code = other_commands(words)
+        return run(parser().parse_args(words)) if code is None else code
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
         return 2

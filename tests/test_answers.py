@@ -190,7 +190,7 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     wanted, _ = gradient(model), model.zero_grad()
-    batches = grpo.to_batches(rows, advantage.tolist(), 10_000)
+    batches = grpo.to_batches(list(zip(rows, advantage.tolist())), 10_000)
     ours = sum(grpo.grpo_loss(model, batch) for batch in batches) / sum(batch["count"] for batch in batches)
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
@@ -246,6 +246,19 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     assert "going on after update 2" in done.stdout, done.stdout + done.stderr
     model = ("out", name, "model", "model.safetensors")
     assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
+
+
+@pytest.mark.parametrize("broken, said", [('return float("nan")', "gave nan"), ("return None", "raised TypeError"), ("return 1 / 0", "division by zero")])
+def test_a_reward_that_gives_no_number_is_named(answering, tmp_path, broken, said):
+    """The learner's own reward is the first thing that breaks: the sentence says what it did and for which reply; exit 2."""
+    project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    for name in ("grpo.py", "answers.py"):
+        text = (HOUSE / "handrail" / "program" / name).read_text()
+        (project / name).write_text(text.replace("return float(right(reply, chat))", broken))
+    decide(project, **{"grpo.model": "out/finetune/model", "grpo.method": "full", "grpo.batch": 2, "grpo.updates": 2})
+    done = script(project, "grpo.py")
+    assert done.returncode == 2 and f"reward in grpo.py {said.split()[0]}" in done.stderr and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):

@@ -18,7 +18,7 @@ from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import encode, load_rows
 from packing import bins, pack, turn
-from settings import OUT, read, start
+from settings import OUT, read, refuse, start
 from train import mean_loss
 
 BETA = 0.1
@@ -76,7 +76,7 @@ def main():
         pairs = [encode_pair(tokenizer, pair) for pair in load_rows(OUT / "pairs" / f"{side}.jsonl")]
         short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= settings.context]
         if not short:
-            raise SystemExit(f"Of {len(pairs)} pairs for {side} none fits into {settings.context} tokens: choose a larger --context.")
+            refuse(f"Of {len(pairs)} pairs for {side} none fits into {settings.context} tokens: choose a larger --context.")
         accelerator.print(f"{side}: {len(short):,} pairs, {len(pairs) - len(short):,} left out, longer than {settings.context} tokens")
         known[side] = with_reference(accelerator, model, short)
 

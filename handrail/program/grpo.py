@@ -14,6 +14,8 @@ nothing to compare, whatever the loss says (near 0 is normal here). Watch the
 reward, the share of groups with a spread, and the length.
 """
 
+import math
+
 import torch
 from accelerate.utils import set_seed
 
@@ -22,7 +24,7 @@ from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
 from packing import bins, pack, turn
-from settings import OUT, read, start
+from settings import OUT, read, refuse, start
 
 GROUP = 8  # answers to each question
 LENGTH = 64  # tokens that an answer may have
@@ -31,6 +33,20 @@ LENGTH = 64  # tokens that an answer may have
 def reward(reply, chat):
     """Return how good a reply is: any number, the higher the better."""
     return float(right(reply, chat))
+
+
+def judge(texts, chats):
+    """Return the reward of each text (Q, GROUP), GROUP texts to a chat; ends with code 2 if `reward` gives no number."""
+    found = []
+    for i, text in enumerate(texts):
+        try:
+            found.append(float(reward(text, chats[i // GROUP])))
+            wrong = None if math.isfinite(found[-1]) else f"gave {found[-1]}"
+        except Exception as error:
+            wrong = f"raised {error!r}"
+        if wrong:
+            refuse(f"reward in grpo.py {wrong} for the reply {text!r}. It has to give a number for every reply, an empty one too.")
+    return torch.tensor(found).view(-1, GROUP)
 
 
 def grpo_loss(model, batch):
@@ -51,10 +67,10 @@ def written(tokenizer, prompt, reply):
     return ids + reply, [False] * len(ids) + [True] * len(reply)
 
 
-def to_batches(rows, advantage, most):
-    """Return rows as packed batches of about `most` tokens; every token of a row carries the row's advantage."""
+def to_batches(pairs, most):
+    """Return (row, advantage) pairs as packed batches of about `most` tokens; a row's tokens carry its advantage."""
     batches = []
-    for part in bins([(ids, (ids, trained), a) for (ids, trained), a in zip(rows, advantage)], most):
+    for part in bins([(row[0], row, advantage) for row, advantage in pairs], most):
         batch = pack([row for _, row, _ in part])
         batches.append(batch | {"advantage": torch.tensor([a for *_, a in part])[batch["owner"]]})
     return batches
@@ -73,14 +89,13 @@ def main():
         prompts = [chat["messages"][:-1] for chat in mine for _ in range(GROUP)]
         said = replies(model, tokenizer, prompts, LENGTH, len(prompts), do_sample=True, top_k=0)
         texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        rewards = torch.tensor([float(reward(text, mine[i // GROUP])) for i, text in enumerate(texts)]).view(-1, GROUP)
-        if not rewards.isfinite().all():
-            raise SystemExit(f"reward gave {rewards.flatten().tolist()} for {texts}. It has to give a number for every reply.")
+        rewards = judge(texts, mine)
         if (step + 1) % 10 == 0:
             spread, length = (rewards.std(1) > 0).float().mean(), sum(map(len, said)) / len(said)
             accelerator.print(f"  update {step + 1:,}: reward {rewards.mean():.2f}, groups with a spread {spread:.0%}, tokens {length:.1f}")
-        rows = [written(tokenizer, prompt, reply) for prompt, reply in zip(prompts, said)]
-        return to_batches(rows, advantages(rewards).flatten().tolist(), settings.context)
+        pairs = list(zip((written(tokenizer, *both) for both in zip(prompts, said)), advantages(rewards).flatten().tolist()))
+        telling = [pair for pair in pairs if pair[1]] or pairs  # an advantage of 0 moves nothing: half the work saved
+        return to_batches(telling, settings.context)
 
     def evaluate(step):
         said = tokenizer.batch_decode(replies(model, tokenizer, [chat["messages"][:-1] for chat in exam[:200]]), skip_special_tokens=True)

@@ -11,8 +11,6 @@ The trap: a falling training loss alone proves nothing. Watch the loss on val,
 and read what the model writes.
 """
 
-import sys
-
 import torch
 from transformers import AutoTokenizer
 
@@ -21,7 +19,7 @@ from checkpoint import requests_to_stop, resume, run, save
 from log import Log
 from model import build
 from optimizer import make_optimizer, make_schedule
-from settings import OUT, read, start
+from settings import OUT, read, refuse, start
 from train import mean_loss, next_token_loss, train
 
 
@@ -39,9 +37,8 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(OUT / "tokenizer")
     tokens, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
     if len(tokens) <= settings.context or settings.batch < accelerator.num_processes:
-        print(f"{len(tokens):,} tokens are too few for a context of {settings.context:,}, or a batch of {settings.batch} for "
-              f"{accelerator.num_processes} processes: choose a smaller --context or a larger --batch.", file=sys.stderr)  # fmt: skip
-        sys.exit(2)
+        refuse(f"{len(tokens):,} tokens are too few for a context of {settings.context:,}, or a batch of {settings.batch} for "
+               f"{accelerator.num_processes} processes: choose a smaller --context or a larger --batch.")  # fmt: skip
 
     model = build(settings, tokenizer)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))

@@ -38,14 +38,19 @@ NO_GPU = """No GPU that torch can use was found on this machine. The choices:
     compare `nvidia-smi` with `python -m torch.utils.collect_env`"""
 
 
+def refuse(text):
+    """Say on the error stream what is at fault and how to mend it, and end with exit code 2."""
+    print(text, file=sys.stderr)
+    sys.exit(2)
+
+
 def read(purpose, arguments=None, step=""):
     """Return the settings as one object: settings.toml, what it has for `step` alone, overruled by the flags typed."""
     chosen = {name: default for name, (_, default, _) in FLAGS.items()} | DEFAULTS
     try:
         written = tomllib.loads((ROOT / "settings.toml").read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        print(f"settings.toml cannot be read: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(f"settings.toml cannot be read: {error}")
     chosen |= written | written.get(step, {})
     parser = argparse.ArgumentParser(description=purpose)
     for name, (kind, _, meaning) in FLAGS.items():
@@ -65,8 +70,7 @@ def start(settings):
     Exits with code 2 when there is no GPU and the CPU was not asked for.
     """
     if not settings.cpu and not torch.accelerator.is_available():
-        print(NO_GPU, file=sys.stderr)
-        sys.exit(2)
+        refuse(NO_GPU)
     precision = "no"  # 32-bit numbers; a CUDA card is about twice as fast with 16
     if torch.cuda.is_available() and not settings.cpu:
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

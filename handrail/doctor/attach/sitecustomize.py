@@ -1,0 +1,44 @@
+"""Python imports this file when it starts under `handrail watch`: it lets the doctor in as soon as torch is there.
+
+`python`, `torchrun` and `accelerate launch` all start Python, so this reaches every process that trains.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class WhenTorchComes(importlib.abc.MetaPathFinder):
+    """Waits for `import torch`; imports nothing by itself."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            try:
+                from handrail.doctor.watch import attach
+
+                attach()
+            except Exception as error:  # a doctor that cannot come in must not keep the program from running
+                print(f"handrail: the doctor could not be attached: {error!r}", file=sys.stderr)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if os.environ.get("HANDRAIL_WATCH"):
+    sys.meta_path.insert(0, WhenTorchComes())
+
+sys.path = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
+own = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)  # the one that this machine has of its own
+if own is not None and own.loader is not None:
+    own.loader.exec_module(importlib.util.module_from_spec(own))

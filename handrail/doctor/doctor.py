@@ -1,0 +1,177 @@
+"""The doctor: hears what the senses see, lets every probe look at it, keeps what they find. It changes nothing.
+
+    from handrail import Doctor
+    doctor = Doctor(model, optimizer=optimizer, tokenizer=tokenizer)
+    ...
+        optimizer.step()
+        doctor.step(batch, loss)
+    print(doctor.report())
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+
+from handrail.doctor import findings
+from handrail.doctor.probes import PROBES
+from handrail.doctor.senses import Pass, Senses, bare
+
+
+@dataclass
+class Update:
+    """What was seen between two steps of the optimizer."""
+
+    number: int
+    passes: list = field(default_factory=list)  # forward passes that were trained on
+    evals: list = field(default_factory=list)  # forward passes without a gradient
+    losses: list = field(default_factory=list)  # what backward was called on, detached
+    rates: list = field(default_factory=list)  # learning rate of each group of weights
+    scheduled: int = 0  # calls of scheduler.step
+
+
+class Doctor:
+    """Attach it once; `step` after every optimizer.step(); `findings` fill as mistakes show.
+
+    Without a model it watches every model of the process (so does `handrail watch`). `events` it cannot see are listed
+    in `left_out`. A probe that fails is switched off and listed there too: the training goes on as if it were not there.
+    """
+
+    def __init__(self, model=None, optimizer=None, scheduler=None, tokenizer=None):
+        self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
+        self.scheduler, self.findings, self.left_out, self.updates, self.tell = scheduler, [], [], 0, None
+        self.now, self.rank, self.trained, self.resized = Update(1), int(os.environ.get("RANK", 0)), None, []
+        self.probes = [probe(self) for probe in PROBES]
+        self.senses = Senses(self).attach()
+
+    # --- what people call ---
+
+    def step(self, batch=None, loss=None):
+        """Note the end of an update; call it after optimizer.step(). `batch` may be a dict with input_ids and labels, or anything."""
+        if loss is not None and not self.updates and not self.now.losses:
+            self.left_out.append("the optimizer's steps were not seen: is it a torch optimizer, and was the Doctor made before the loop?")
+
+    def report(self):
+        """Return what was found, as a person reads it."""
+        return findings.report(self.findings, self.updates, self.left_out)
+
+    def close(self):
+        """Look at what can only be seen at the end, and stop listening. Called by `handrail watch`; calling it twice is fine."""
+        if self.senses.undo:
+            self.hear("ended")
+            self.senses.detach()
+
+    @staticmethod
+    def callback(tokenizer=None):
+        """Return a callback for Transformers' and TRL's trainers: trainer.add_callback(Doctor.callback())."""
+        from transformers import TrainerCallback
+
+        class Callback(TrainerCallback):
+            doctor = Doctor(tokenizer=tokenizer)
+
+            def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
+                if processing_class is not None and not self.doctor.tokenizers:
+                    self.doctor.tokenizers.append(processing_class)
+                for probe in self.doctor.probes:
+                    probe.planned = state.max_steps
+
+            def on_log(self, args, state, control, logs=None, **_):
+                self.doctor.hear("logged", logs or {})
+
+            def on_train_end(self, args, state, control, **_):
+                self.doctor.close()
+                if state.is_world_process_zero:
+                    print(self.doctor.report())
+
+        return Callback()
+
+    # --- what the senses call ---
+
+    def hear(self, event, *args):
+        """Keep the books, then let every probe that listens to this event look."""
+        with torch.no_grad():
+            own = getattr(self, "note_" + event, None)
+            if own and own(*args) is False:
+                return
+            for probe in list(self.probes):
+                look = getattr(probe, event, None)
+                if look is None:
+                    continue
+                try:
+                    for finding in look(*args) or ():
+                        self.found(finding)
+                except Exception as error:  # a doctor must never stop a training
+                    self.probes.remove(probe)
+                    self.left_out.append(f"{type(probe).__name__}: switched off after update {self.updates}, it failed: {error!r}"[:300])
+                    if os.environ.get("HANDRAIL_DEBUG"):
+                        raise
+            if event == "after_step":
+                self.now = Update(self.updates + 1)
+
+    def found(self, finding):
+        """Keep a finding, once; a certain one replaces a warning of its name."""
+        old = next((known for known in self.findings if known.name == finding.name), None)
+        if old and (old.level == finding.level or old.level == "certain"):
+            return
+        self.findings = [known for known in self.findings if known is not old] + [finding]
+        if self.tell:
+            self.tell(finding)
+
+    def note_passed(self, seen: Pass):
+        if self.model is not None and not shares(self.model, bare(seen.module)):
+            return False
+        (self.now.passes if seen.grad else self.now.evals).append(seen)
+        del (self.now.passes if seen.grad else self.now.evals)[:-64]
+
+    def note_backward(self, loss, fresh):
+        self.now.losses.append(loss)
+
+    def note_scheduled(self, scheduler):
+        if not getattr(scheduler, "_is_initial", False):
+            self.now.scheduled += 1
+
+    def note_tokenizer(self, tokenizer):
+        if getattr(tokenizer, "chat_template", None) or len(self.tokenizers) < 8:
+            self.tokenizers.append(tokenizer)
+
+    def note_before_step(self, optimizer):
+        if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
+            return False
+        self.now.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        if self.trained is None:
+            root = max((bare(seen.module) for seen in self.now.passes), key=lambda m: sum(p.numel() for p in m.parameters()), default=None)
+            self.trained = self.model if self.model is not None else root
+
+    def note_after_step(self, optimizer):
+        if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
+            return False
+        self.updates = self.now.number
+
+    # --- what the probes ask ---
+
+    @property
+    def tokenizer(self):
+        """The tokenizer that was made last, or None."""
+        return self.tokenizers[-1] if self.tokenizers else None
+
+    def ends(self):
+        """Return the ids that end an answer or a document, as far as tokenizer and model say."""
+        found = set()
+        sources = [getattr(self.trained, "generation_config", None), getattr(self.trained, "config", None), self.tokenizer]
+        for source in sources if self.tokenizer else []:
+            value = getattr(source, "eos_token_id", None)
+            found |= set(value if isinstance(value, (list, tuple)) else [value])
+        vocabulary = self.tokenizer.get_vocab() if self.tokenizer else {}
+        found |= {vocabulary.get(mark) for mark in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")}
+        return found - {None}
+
+    def decode(self, ids):
+        """Return tokens as text, or as numbers where no tokenizer is known."""
+        ids = [int(i) for i in ids]
+        return repr(self.tokenizer.decode(ids)) if self.tokenizer else f"tokens {ids}"
+
+
+def shares(model, other):
+    """Return True if two modules hold a parameter in common."""
+    mine = {id(p) for p in model.parameters()}
+    return any(id(p) in mine for p in other.parameters())

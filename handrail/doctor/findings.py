@@ -1,0 +1,56 @@
+"""What the doctor says: one Finding a mistake, certain or only likely, each with how it is known and how to mend it."""
+
+import textwrap
+from dataclasses import dataclass, field
+
+LEVELS = ("certain", "warning")
+
+
+@dataclass
+class Finding:
+    """One mistake. `name` is that of the lesson (`handrail break NAME`); `update` is when it was seen, 0 before the first."""
+
+    name: str
+    level: str  # certain, or warning: worth a look, may be meant
+    message: str  # what is wrong, in one sentence
+    evidence: str = ""  # tensor names, tokens, rows, figures
+    causes: list = field(default_factory=list)  # (cause, how likely from 0 to 1), the likeliest first
+    advice: str = ""  # how to mend it
+    update: int = 0
+
+    def __str__(self):
+        """Return it as a person reads it."""
+        sign = {"certain": "✗", "warning": "!"}[self.level]
+        lines = [f"{sign} {self.name} ({self.level}, " + (f"seen at update {self.update})" if self.update else "seen before the first update)")]
+        lines += wrap("", self.message)
+        lines += wrap("How it is known: ", self.evidence)
+        if self.causes:
+            first, *others = self.causes
+            lines += wrap("Most likely: ", f"{first[0]} ({first[1]:.0%})")
+            for cause, share in others:
+                lines += wrap("Not ruled out: ", f"{cause} ({share:.0%})")
+        lines += wrap("Mend it: ", self.advice)
+        lines += wrap("See it happen: ", f"handrail break {self.name}")
+        return "\n".join(lines)
+
+
+def wrap(head, text):
+    """Return the lines of a paragraph, indented; none for no text."""
+    return textwrap.wrap(head + text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False) if text else []
+
+
+def in_order(findings):
+    """Return findings as they matter: certain ones first, then by when they were seen."""
+    return sorted(findings, key=lambda finding: (LEVELS.index(finding.level), finding.update))
+
+
+def report(findings, updates=0, left_out=()):
+    """Return what a person reads at the end: every finding, what was not looked at, or that all is well so far."""
+    seen = f"after {updates:,} updates" if updates else "before the first update"
+    if not findings:
+        lines = [f"The doctor, {seen}: nothing found. That is no proof of health; it means that no check spoke."]
+    else:
+        certain = sum(finding.level == "certain" for finding in findings)
+        lines = [f"The doctor, {seen}: {certain} certain, {len(findings) - certain} to look at.", ""]
+        lines += [f"{finding}\n" for finding in in_order(findings)]
+    return "\n".join([*lines, *(f"  Not looked at: {reason}" for reason in left_out)]).rstrip()

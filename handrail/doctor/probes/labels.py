@@ -1,0 +1,164 @@
+"""Probe A: which tokens are read, which are learned. Looks at the first rows of the run as the loss sees them."""
+
+import re
+
+from handrail.doctor.findings import Finding
+from handrail.doctor.rows import rows_of
+
+LOOKED_AT = 24  # updates
+USER = re.compile(r"<\|im_start\|>user|<\|user\|>|\[INST\]|<start_of_turn>user|<\|start_header_id\|>user|#+ ?(Instruction|Question|Input)|\b(User|Human|Question|Q):", re.I)
+REPLY = re.compile(r"<\|im_start\|>assistant|<\|assistant\|>|\[/INST\]|<start_of_turn>model|assistant<\|end_header_id\|>|#+ ?(Response|Answer|Output)|\b(Assistant|Answer|AI|A):", re.I)
+
+
+class Labels:
+    """Counts, over the first updates, what is trained on; speaks when it is the wrong thing."""
+
+    def __init__(self, doctor):
+        self.doctor, self.rows, self.seen, self.longest = doctor, 0, 0, 0
+        self.count = dict.fromkeys(("tokens", "trained", "empty", "full", "full_empty", "padding", "pad_rows", "bos_twice", "prompted",
+                                    "short", "ended", "end_read", "end_trained", "partly", "unended_full"), 0)  # fmt: skip
+
+    def lost(self, seen):
+        yield from self.vocabulary(seen)
+
+    def passed(self, seen):
+        yield from self.vocabulary(seen)
+
+    def vocabulary(self, seen):
+        """Ids that the model has no row for, before the model falls over them (or, on a GPU, reads past the end)."""
+        tokenizer, ids = self.doctor.tokenizer, seen.ids
+        table = getattr(seen.module, "get_input_embeddings", lambda: None)()
+        if tokenizer is None or ids is None or table is None or not hasattr(table, "weight") or self.seen > 2:
+            return
+        rows, words = table.weight.size(0), len(tokenizer)
+        if words > rows:
+            added = [word for word, i in tokenizer.get_added_vocab().items() if i >= rows]
+            name = "new-tokens-untrained" if added else "vocabulary-mismatch"
+            yield Finding(name, "certain", f"The tokenizer has {words:,} tokens, the model's embedding only {rows:,} rows.",
+                          f"ids from {rows:,} on have no row" + (f": {added[:5]}" if added else f"; the tokenizer is {type(tokenizer).__name__}"),
+                          [("tokens were added to the tokenizer and the embedding was not resized" if added else "the model was made with another vocabulary size", 0.9),
+                           ("model and tokenizer belong to different models", 0.1)],
+                          "model.resize_token_embeddings(len(tokenizer)), and let the embedding train" if added else "vocab_size=len(tokenizer) in the model's config", 0)  # fmt: skip
+
+    def after_step(self, optimizer):
+        doctor = self.doctor
+        if doctor.updates > LOOKED_AT:
+            return
+        for seen in doctor.now.passes:
+            rows = rows_of(seen)
+            if rows is None:
+                continue
+            self.seen += 1
+            yield from self.shifted(rows)
+            if rows.trained is not None:
+                self.add(rows)
+        if self.rows:
+            yield from self.judge()
+
+    def shifted(self, rows):
+        update = self.doctor.updates
+        if rows.ahead is None or rows.ahead == 1 or rows.certainty < 0.3:
+            return
+        if rows.ahead == 2:
+            yield Finding("labels-shifted-twice", "certain", "The targets are two tokens ahead: every token is asked for the one after the next.",
+                          f"at {rows.certainty:.0%} more places the target equals the token two places on than the next one",
+                          [("labels were shifted by hand, and the model shifts them again", 0.95), ("the data set is shifted and the loss shifts again", 0.05)],
+                          "give the model labels = input_ids, unshifted; Transformers' models shift inside", update)  # fmt: skip
+        elif rows.ahead == 0:
+            yield Finding("labels-not-shifted", "certain", "The target is the very token that is being read: the model learns to repeat its input.",
+                          "the targets equal the inputs, place by place", [("the shift by one is missing", 0.95)],
+                          "compare logits[:, :-1] with ids[:, 1:], or let a Transformers model compute the loss", update)  # fmt: skip
+        else:
+            yield Finding("labels-shifted-wrongly", "certain", f"The targets are {rows.ahead} tokens away from what is read, not 1.", "", [("the shift", 0.9)],
+                          "targets[:, i] has to be ids[:, i + 1]", update)  # fmt: skip
+
+    def add(self, rows):
+        """Count what these rows read and train."""
+        c, tokenizer, ends = self.count, self.doctor.tokenizer, self.doctor.ends()
+        pads = {tokenizer.pad_token_id} if tokenizer is not None and tokenizer.pad_token_id is not None else set()
+        bos = getattr(tokenizer, "bos_token_id", None)
+        lengths = [tail(row, keep, pads) for row, keep in zip(rows.ids.tolist(), rows.real.tolist())]
+        whole = len(set(lengths)) > 1 or rows.masked and not rows.real.all()  # rows of their own length, padded
+        self.longest = max([self.longest, rows.ids.size(1)])
+        for row, trained, keep, length in zip(rows.ids.tolist(), rows.trained.tolist(), rows.real.tolist(), lengths):
+            self.rows += 1
+            c["tokens"] += max(0, length - 1)
+            c["trained"] += sum(trained[:length])
+            said = [i for i in range(1, len(row)) if trained[i]]
+            c["empty"] += not said
+            full = length == len(row) and whole or length >= self.limit()
+            c["full"] += full
+            c["full_empty"] += full and not said
+            c["partly"] += bool(said) and len(said) < 0.9 * (length - 1)
+            beyond = [i for i in said if i > length]  # the first pad may be the end mark itself, when they are one token
+            beyond += [i for i in said if i == length and row[i] not in ends]
+            c["padding"] += len(beyond)
+            c["pad_rows"] += len(beyond) > 0
+            c["bos_twice"] += bos is not None and len(row) > 1 and row[first(keep)] == bos == row[min(first(keep) + 1, len(row) - 1)]
+            if whole or c["partly"]:
+                c["short"] += not full
+                c["ended"] += not full and any(row[i] in ends for i in said)
+                c["end_read"] += not full and any(token in ends for token in row[: length + 1])
+                c["unended_full"] += full and not any(row[i] in ends for i in said[-2:])
+            if tokenizer is not None and self.rows <= 32 and said and len(said) >= 0.9 * (length - 1):
+                text = tokenizer.decode(row[:length])
+                c["prompted"] += bool(USER.search(text) and REPLY.search(text))
+
+    def limit(self):
+        """Return the length that a row cannot exceed, as far as is known."""
+        config = getattr(self.doctor.trained, "config", None)
+        return getattr(self, "max_length", None) or getattr(config, "max_position_embeddings", None) or 10**9
+
+    def judge(self):
+        c, n, update, doctor = self.count, self.rows, self.doctor.updates, self.doctor
+        if c["empty"] == n and n >= 4:
+            yield Finding("nothing-trained", "certain", "Not one token of any row enters the loss: there is nothing to learn.", f"{n} rows, 0 tokens trained",
+                          [("the mark that the answer should begin with was not found, so that everything was masked", 0.8), ("truncation cut every answer off", 0.2)],
+                          "print one row's labels beside its tokens; the marker must be tokenized exactly as it stands in the row", update)  # fmt: skip
+        elif c["full_empty"] >= max(2, 0.05 * n):
+            yield Finding("answer-truncated", "certain", "Rows are cut before their answer begins: they cost time and teach nothing.",
+                          f"{c['full_empty']} of {n} rows fill the whole length of {self.longest} and train no token", [("the maximum length is shorter than the prompts", 0.9), ("the mark was not found", 0.1)],
+                          "a larger maximum length, or cut the prompt from its beginning", update)  # fmt: skip
+        elif c["empty"] >= max(2, 0.1 * n):
+            yield Finding("nothing-trained", "warning", "Many rows train no token at all.", f"{c['empty']} of {n} rows", [("the mark of the answer was not found in them", 0.7), ("truncation", 0.3)],
+                          "decode one of these rows and look where its answer begins", update)  # fmt: skip
+        if c["pad_rows"] >= max(2, 0.1 * n) and c["padding"] > n:
+            yield Finding("padding-in-loss", "certain", "Padding is learned: the loss counts tokens that only fill the row up.",
+                          f"{c['padding']:,} of {c['trained']:,} trained tokens are padding, in {c['pad_rows']} of {n} rows", [("labels are a copy of input_ids, padding included", 0.95)],
+                          "labels[attention_mask == 0] = -100", update)  # fmt: skip
+        if c["bos_twice"] >= max(2, 0.5 * n):
+            yield Finding("double-bos", "certain", "Rows begin with the beginning-of-text token twice.", f"{c['bos_twice']} of {n} rows; {doctor.decode([doctor.tokenizer.bos_token_id] * 2)}",
+                          [("the template writes it, and the tokenizer adds it again", 0.95)], "tokenizer(text, add_special_tokens=False) after apply_chat_template", update)  # fmt: skip
+        if c["prompted"] >= max(2, 0.5 * min(n, 32)):
+            yield Finding("prompt-trained", "warning", "The questions are learned as well as the answers.", f"in {c['prompted']} of {min(n, 32)} rows with a question and an answer every token is trained",
+                          [("labels are a copy of input_ids; the prompt was not masked", 0.9), ("it is meant so: some do train on all of it", 0.1)],
+                          "set the labels of the prompt to -100 (TRL: prompt/completion columns, or assistant_only_loss=True)", update)  # fmt: skip
+        if n < 16 or not doctor.ends() or not c["short"]:
+            return
+        if c["end_read"] >= 0.5 * c["short"] and c["ended"] == 0 and c["trained"]:
+            yield Finding("eos-masked", "certain", "The end of an answer is read but never learned: the model will not stop.",
+                          f"{c['end_read']} of {c['short']} rows that were not cut hold an end mark ({doctor.decode(sorted(doctor.ends()))}); it is trained in none",
+                          [("padding and end of text are the same token, and padding is masked", 0.9), ("the template puts it outside of the answer", 0.1)],
+                          "give padding a token of its own, or mask by attention_mask, not by token id", update)  # fmt: skip
+        elif c["end_read"] == 0 and (c["partly"] or c["short"] >= 16):
+            yield Finding("eos-missing", "certain", "No row ends with an end mark: the model never learns when to stop.",
+                          f"{c['short']} rows that were not cut, none holds any of {doctor.decode(sorted(doctor.ends()))}", [("it was never appended to the text", 0.95)],
+                          "text + tokenizer.eos_token, or a chat template that ends each answer with its mark", update)  # fmt: skip
+        if c["unended_full"] >= max(4, 0.15 * n) and c["partly"]:
+            yield Finding("answer-truncated", "certain", "Answers are cut off at the maximum length, their end with them.", f"{c['unended_full']} of {n} rows fill the whole length and have no end mark",
+                          [("the maximum length is shorter than the rows", 0.95)], "a larger maximum length; count what is cut before training", update)  # fmt: skip
+
+
+def tail(row, keep, pads):
+    """Return the length of a row without the padding at its end, by the mask, else by a run of the padding token."""
+    length = len(keep) - next((i for i, real in enumerate(reversed(keep)) if real), 0)
+    if length < len(row) or not pads:
+        return length
+    while length > 1 and row[length - 1] in pads:
+        length -= 1
+    return length
+
+
+def first(keep):
+    """Return the place of the first real token."""
+    return next((i for i, real in enumerate(keep) if real), 0)

@@ -1,0 +1,130 @@
+"""Probe G: what is loaded at the start and left behind at the end; and what the model writes."""
+
+import os
+from collections import Counter
+
+import torch
+
+from handrail.doctor.findings import Finding
+from handrail.doctor.rows import rows_of
+
+COPY = 24  # tokens in a row that nobody writes twice by chance
+
+
+class Leaving:
+    """Follows checkpoints that are read, folders that are written, and text that is generated."""
+
+    def __init__(self, doctor):
+        self.doctor, self.folders, self.given, self.taken, self.loaded_at, self.last = doctor, {}, [], False, None, None
+        self.runs, self.copied, self.said, self.steps = Counter(), 0, 0, 0
+
+    # --- resuming ---
+
+    def loaded(self, file, found):
+        """A file that was read before the first update: does it hold an optimizer's state, is it a checkpoint in mid-run?"""
+        if self.doctor.updates:
+            return
+        if isinstance(found, dict) and "param_groups" in found and "state" in found:
+            self.given.append(file)
+        elif isinstance(found, dict):
+            inside = [name for name, value in found.items() if isinstance(value, dict) and "param_groups" in value]
+            self.given += [f"{file}[{name!r}]" for name in inside]
+            places = [found[name] for name in ("step", "epoch", "iter", "iter_num", "global_step", "update", "updates") if isinstance(found.get(name), int)]
+            tensors = any(isinstance(value, dict) and any(isinstance(v, torch.Tensor) for v in value.values()) for value in found.values())
+            if places and max(places) > 0 and tensors and not inside:
+                self.loaded_at = (file, max(places))
+        folder = os.path.dirname(file)
+        self.steps = max(self.steps, os.path.exists(os.path.join(folder, "optimizer.pt")))
+
+    def loaded_optimizer(self):
+        self.taken = True
+
+    def after_step(self, optimizer):
+        doctor, update = self.doctor, self.doctor.updates
+        if update == 1 and not self.taken and (self.given or self.loaded_at):
+            what = f"{self.given[0]} holds the optimizer's state, and optimizer.load_state_dict was not called" if self.given else f"{self.loaded_at[0]} is of update {self.loaded_at[1]:,} and holds no state of an optimizer"
+            yield Finding("resume-without-optimizer", "certain" if self.given else "warning", "The run goes on without the optimizer's averages: the loss will jump.", what,
+                          [("only the weights are loaded", 0.9), ("a new training on old weights, meant so", 0.1)], "save and load model and optimizer together (accelerator.save_state / load_state)", 0)  # fmt: skip
+        seen = doctor.now.passes[-1] if doctor.now.passes else None
+        if seen is not None and (rows := rows_of(seen)) is not None:
+            self.last = (seen, seen.ids)
+            if update <= 400 and len(self.runs) < 500_000:
+                for row in rows.lists():
+                    self.runs.update({hash(tuple(row[i : i + COPY])) for i in range(len(row) - COPY + 1)})
+
+    # --- generating ---
+
+    def generated(self, model, inputs, mask, found):
+        if not isinstance(inputs, torch.Tensor) or inputs.ndim != 2:
+            return
+        decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
+        right = (mask[:, -1] == 0) if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape else (inputs[:, -1] == pad) if pad is not None else torch.zeros(1, dtype=torch.bool)
+        if decoder and inputs.size(0) > 1 and bool(right.any()):
+            yield Finding("right-padded-generation", "certain", "Prompts of a batch are padded on the right: the model goes on writing behind padding.", f"{int(right.sum())} of {inputs.size(0)} prompts end in padding",
+                          [("tokenizer.padding_side is 'right'", 0.95)], "padding_side='left' when generating", self.doctor.updates)  # fmt: skip
+        if isinstance(found, torch.Tensor) and self.runs:
+            for row in found[:, inputs.size(1) :].tolist():
+                pieces = [hash(tuple(row[i : i + COPY])) for i in range(len(row) - COPY + 1)]
+                self.said += bool(pieces)
+                self.copied += bool(pieces) and sum(piece in self.runs for piece in pieces) > 0.5 * len(pieces)
+            if self.copied >= 2 and self.copied > 0.5 * self.said:
+                yield Finding("copied-output", "warning", "What the model writes is copied from what it was trained on.", f"{self.copied} of {self.said} texts consist mostly of {COPY} and more tokens in a row from the training data",
+                              [("too many passes over too little text", 0.9)], "stop earlier, more text; look for copies before sharing the model", self.doctor.updates)  # fmt: skip
+
+    # --- saving ---
+
+    def saved(self, model, folder):
+        """Keep the model's logits on a row, as they are now: it may be trained on."""
+        ids = self.last[1][:1] if self.last else None
+        self.folders[os.path.abspath(folder)] = (model, ids, ids is not None and logits(model, ids))
+
+    def ended(self):
+        for folder, (model, ids, before) in list(self.folders.items())[-2:]:
+            if not os.path.isdir(folder) or self.doctor.rank:
+                continue
+            names = os.listdir(folder)
+            inside = any(name.startswith("tokenizer") or name in ("vocab.json", "spiece.model") for name in names)
+            if self.doctor.tokenizer is not None and self.last is not None and not inside:
+                yield Finding("saved-without-tokenizer", "certain", "The folder of the model holds no tokenizer: nobody can use it without guessing.", f"{folder}: {', '.join(sorted(names)[:6])}",
+                              [("only model.save_pretrained was called", 0.95)], "tokenizer.save_pretrained into the same folder", self.doctor.updates)  # fmt: skip
+            yield from self.reloaded(folder, model, names, ids, before)
+
+    def reloaded(self, folder, model, names, ids, before):
+        """Load what was saved, and compare its logits with those that the model had when it was saved."""
+        if before is None or ids is None or "config.json" not in names or os.environ.get("WORLD_SIZE", "1") != "1":
+            return
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            with torch.random.fork_rng([]):
+                again = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype).to(next(model.parameters()).device)
+        except Exception as error:
+            yield Finding("reload-differs", "certain", "The saved folder cannot be loaded again.", f"{folder}: {error!r}"[:300], [("files are missing or damaged", 0.9)], "save with save_pretrained, and load it once before you rely on it", self.doctor.updates)
+            return
+        finally:
+            logging.set_verbosity(level)
+        gap = (before - logits(again, ids)).abs().max().item()
+        if gap > 1e-3 * before.abs().max().item():
+            mine, theirs = dict(model.named_parameters()), dict(again.named_parameters())
+            differ = [name for name in mine if name in theirs and (mine[name].shape != theirs[name].shape or not torch.allclose(mine[name].float(), theirs[name].float(), atol=1e-5))]
+            yield Finding("reload-differs", "certain", "The model that was saved is not the one that was trained: loaded again it gives other logits.",
+                          f"{folder}: logits differ by up to {gap:.2g}" + (f"; weights differ in {', '.join(differ[:4])}" if differ else "; the weights are equal"),
+                          [("it was saved before training was over", 0.4), ("wrong names, tied weights, or weights left in a wrapper", 0.4), ("another model was saved", 0.2)],
+                          "unwrap the model, save after the last update, load once and compare", self.doctor.updates)  # fmt: skip
+
+
+def logits(model, ids):
+    """Return the model's logits for a row, its mode and the random state left as they were; None if it gives none."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.random.fork_rng([ids.device] if ids.is_cuda else []):
+            return model.eval()(input_ids=ids).logits.float()
+    except (TypeError, AttributeError):
+        return None
+    finally:
+        for module, training in modes.items():
+            module.training = training

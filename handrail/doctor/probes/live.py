@@ -1,0 +1,142 @@
+"""Probes B and H: how the run begins, and what it looks like while it goes on."""
+
+import math
+import os
+
+import torch
+
+from handrail.doctor.findings import Finding
+
+HEAD = 10  # updates at the beginning that a run is compared with
+
+
+class Live:
+    """Follows losses on training and val, the device, the mode, and what a trainer logs."""
+
+    def __init__(self, doctor):
+        self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
+        self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+
+    def lost(self, seen):
+        if not seen.grad and seen.losses[-1].value.ndim == 0:
+            loss = seen.losses[-1]
+            count = (loss.targets != loss.ignore).sum() if not loss.targets.is_floating_point() else torch.tensor(1)
+            self.round.append((loss.value if loss.reduction == "mean" else loss.value / count.clamp(min=1), count))
+        elif seen.grad:
+            self.classes, self.smooth = seen.losses[-1].classes, seen.losses[-1].smoothing
+
+    def passed(self, seen):
+        """The first training pass after an evaluation closes it."""
+        if seen.grad and self.round and self.doctor.updates:
+            yield from self.evaluated()
+
+    def evaluated(self):
+        total = sum(float(count) for _, count in self.round)
+        value = sum(float(mean) * float(count) for mean, count in self.round) / max(1.0, total)
+        self.round = []
+        self.vals.append((self.doctor.updates, value, self.recent()))
+        if len(self.vals) < 4:
+            return
+        best = min(self.vals, key=lambda val: val[1])
+        rising = all(a[1] < b[1] for a, b in zip(self.vals[-3:], self.vals[-2:]))
+        if rising and self.vals[-1][1] > 1.03 * best[1] and self.vals[-1][2] < best[2]:
+            yield Finding("val-rises", "warning", "The loss on val rises while the loss on train falls: the model learns its texts by heart.",
+                          f"val {best[1]:.3f} at update {best[0]}, {value:.3f} now; train {best[2]:.3f} then, {self.vals[-1][2]:.3f} now",
+                          [("too many passes over too little text", 0.8), ("the rate is too high for so little text", 0.2)], f"keep the model of update {best[0]}; fewer updates, or more text", self.doctor.updates)  # fmt: skip
+
+    def recent(self):
+        """Return the mean of the last training losses."""
+        last = self.losses[-HEAD:]
+        return sum(last) / max(1, len(last))
+
+    def ended(self):
+        if self.round:
+            yield from self.evaluated()
+
+    def after_step(self, optimizer):
+        doctor, update = self.doctor, self.doctor.updates
+        self.unread.append(torch.stack([loss.reshape(-1)[0].float() for loss in doctor.now.losses]).sum() if doctor.now.losses else None)
+        self.rates.append(max(doctor.now.rates, default=0.0))
+        if update == 1:
+            yield from self.device()
+        if update > 10 and update % 5:
+            return
+        self.losses += [float(loss) for loss in self.unread if loss is not None]
+        self.unread = []
+        if update in (5, 10) and self.classes:
+            yield from self.start(update)
+        yield from self.rate(update)
+
+    def start(self, update):
+        """The first loss beside that of a model that knows nothing, ln V."""
+        ignorant, first = math.log(self.classes), self.losses[0]
+        per = first / max(1, len(self.doctor.now.losses)) if self.doctor.now.losses else first
+        if self.mean_like() and first > 2.0 * ignorant and per > 2.0 * ignorant and self.smooth == 0:
+            yield Finding("start-above-chance", "warning", f"The first loss, {first:.2f}, is far above {ignorant:.2f} = ln {self.classes:,}, what a model that knows nothing has.",
+                          f"loss {first:.2f} at update 1", [("model and tokenizer do not belong together", 0.4), ("the labels are not what the model predicts", 0.3), ("the initial weights are too large", 0.3)],
+                          "decode one row and its targets; look at the scale of the initial weights", update)  # fmt: skip
+
+    def mean_like(self):
+        """Return True if what backward gets is a mean over tokens, so that it can be compared with ln V."""
+        seen = self.doctor.now.passes[-1] if self.doctor.now.passes else None
+        return bool(seen and seen.losses and abs(float(seen.losses[-1].value) - float(self.doctor.now.losses[-1])) < 1e-3 * (1 + abs(float(self.doctor.now.losses[-1]))))
+
+    def rate(self, update):
+        """What the rate does to the loss, and to the weights."""
+        doctor, n = self.doctor, len(self.losses)
+        if n < 10 or not self.mean_like() and doctor.updates > 12:
+            return
+        pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
+        lora = self.lora()
+        start, now = self.losses[0], sum(self.losses[-5:]) / 5
+        sizes = next((p.sizes for p in doctor.probes if hasattr(p, "sizes")), [])
+        step = max((ratio for _, _, ratio in sizes), default=0)
+        if math.isfinite(now) and now > 1.15 * start + 0.05 and self.doctor.now.losses and start > 0:
+            self.marks.append(update)
+        else:
+            self.marks = []
+        if len(self.marks) >= 2 or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
+            if pretrained and not lora:
+                yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
+                              [("a rate of LoRA, about ten times too high, for all the weights of a pretrained model", 0.6), ("the rate is too high", 0.4)], "1e-5 to 5e-5 for all weights of a pretrained model", update)  # fmt: skip
+            else:
+                yield Finding("rate-too-high", "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
+                              [("the learning rate is too high", 0.85), ("no warm-up", 0.15)], "a tenth of the rate; then sweep", update)  # fmt: skip
+        fall = start - min(now, self.losses[-1])
+        late = [ratio for u, _, ratio in sizes if u >= 10]
+        if update in (30, 40) and late and max(late) > 0.2 and fall < 0.35 * start:
+            yield Finding("rate-too-high", "warning", "Each update moves the weights by a great part of their size.", f"{max(late):.0%} of a matrix's size in one update, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
+                          [("the learning rate is too high", 0.9)], "a tenth of the rate; then sweep", update)  # fmt: skip
+        if update in (30, 40) and fall < 0.02 * start:
+            if lora and max(self.rates) < 1e-4:
+                yield Finding("rate-of-the-other-method", "warning", "LoRA's corrections hardly learn.", f"rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f} in {update} updates",
+                              [("a rate for all weights; LoRA needs about ten times as much", 0.85)], "1e-4 to 5e-4 for LoRA", update)  # fmt: skip
+            elif late and max(late) < 1e-4 and max(self.rates) > 0:
+                yield Finding("rate-too-low", "warning", "The weights hardly move, and the loss does not fall.", f"an update moves a matrix by {max(late):.1e} of its size, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
+                              [("the learning rate is far too low", 0.85), ("a very long warm-up", 0.15)], "ten times the rate; then sweep", update)  # fmt: skip
+
+    def lora(self):
+        return self.doctor.trained is not None and any("lora_" in name for name, p in self.doctor.trained.named_parameters() if p.requires_grad)
+
+    def device(self):
+        weights = next(self.doctor.trained.parameters(), None) if self.doctor.trained is not None else None
+        if weights is None or weights.device.type != "cpu":
+            return
+        if torch.accelerator.is_available():
+            yield Finding("silent-cpu", "certain", "There is a GPU, and the model is trained on the CPU.", f"the weights are on {weights.device}; torch sees {torch.accelerator.current_accelerator()}",
+                          [("the model was never moved to the device", 0.9)], "accelerator.prepare(model), or model.to(device)", 1)  # fmt: skip
+        elif os.path.exists("/dev/nvidiactl") or os.path.exists("/proc/driver/nvidia"):
+            yield Finding("silent-cpu", "certain", "There is an NVIDIA card here, torch cannot use it, and the training runs on the CPU without a word.", f"torch {torch.__version__}, built for CUDA {torch.version.cuda}",
+                          [("a torch built without CUDA", 0.5), ("the driver is too old for this torch", 0.5)], "compare nvidia-smi with python -m torch.utils.collect_env", 1)  # fmt: skip
+
+    def logged(self, logs):
+        """What TRL's trainers say of the rewards."""
+        value = next((logs[name] for name in ("frac_reward_zero_std", "rewards/frac_reward_zero_std") if name in logs), None)
+        if value is None and "reward_std" in logs:
+            value = float(logs["reward_std"] == 0)
+        if value is None:
+            return
+        self.spread.append(float(value))
+        if len(self.spread) >= 3 and min(self.spread[-3:]) >= 0.99:
+            yield Finding("reward-without-spread", "warning", "All answers to a question earn the same: there is nothing to prefer, and nothing is learned.", "no group of the last logged updates has a spread of rewards",
+                          [("the task is too hard or too easy for the model: always wrong, or always right", 0.6), ("the reward never tells answers apart", 0.4)], "print rewards of one group; begin with a model that is right now and then", self.doctor.updates)  # fmt: skip

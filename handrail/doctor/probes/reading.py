@@ -1,0 +1,109 @@
+"""Probe E: change the future, or a neighbouring document, and nothing earlier may move."""
+
+import torch
+
+from handrail.doctor.findings import Finding
+from handrail.doctor.rows import rows_of
+from handrail.doctor.senses import bare
+
+AT = 2  # the update after which it looks: the model runs by then, and nothing is lost yet
+
+
+class Reading:
+    """Runs the model twice on one row that it was trained on, without a trace."""
+
+    def __init__(self, doctor):
+        self.doctor, self.done = doctor, False
+
+    def after_step(self, optimizer):
+        doctor = self.doctor
+        if self.done or doctor.updates < AT:
+            return
+        self.done = True
+        for seen in doctor.now.passes[:1]:
+            rows = rows_of(seen)
+            if rows is None or rows.ahead not in (1, 2):
+                return
+            if "Sharded" in type(seen.module).__name__ or any("FSDP" in type(m).__name__ for m in seen.module.modules()):
+                doctor.left_out.append("causality: the weights are spread over processes")
+                return
+            yield from self.causal(seen, rows)
+            yield from self.isolated(seen, rows)
+
+    def causal(self, seen, rows):
+        length = int(rows.real[0].sum())
+        cut = length // 2
+        if cut < 2:
+            return
+        changed = seen.ids[:1].clone()
+        changed[:, cut:length] = other(changed[:, cut:length], rows.ids)
+        before, after = logits_of(seen, seen.ids[:1]), logits_of(seen, changed)
+        if before is None or after is None or before.shape != after.shape:
+            self.doctor.left_out.append("causality: the model gave no logits for a row by itself")
+            return
+        moved = (before - after)[:, :cut].abs().max().item()
+        if moved > 1e-3 * before.abs().max().item():
+            yield Finding("no-causal-mask", "certain", "The model reads the future: what it says about a token changes when later tokens do.",
+                          f"tokens from place {cut} on were changed, and the logits before it moved by {moved:.2g}",
+                          [("the causal mask is missing", 0.9), ("something mixes across places: a normalisation or a convolution over time", 0.1)],
+                          "is_causal=True in scaled_dot_product_attention, or a triangular mask", self.doctor.updates)  # fmt: skip
+
+    def isolated(self, seen, rows):
+        """Documents of one packed row, where the caller says that they are apart, or only answers are trained."""
+        positions = seen.inputs.get("position_ids")
+        ids, ends = rows.ids[0].tolist(), self.doctor.ends()
+        starts = []
+        if isinstance(positions, torch.Tensor) and positions.shape == seen.ids.shape:
+            starts = [i for i, place in enumerate(positions[0].tolist()) if place == 0 and i > 0]
+        if not starts and rows.trained is not None and rows.trained[0].sum() < 0.9 * rows.real[0].sum():
+            turns = [i + 1 for i, token in enumerate(ids[:-1]) if token in ends and rows.trained[0][i]]
+            again = [i for i in turns if ids[i : i + 2] == ids[:2] or ids[i + 1 : i + 3] == ids[:2]]  # begins as the row does
+            starts = again if len(again) >= 1 and rows.real[0].all() else []
+        if not starts:
+            return
+        changed = seen.ids[:1].clone()
+        changed[:, 1 : starts[0] - 1] = other(changed[:, 1 : starts[0] - 1], rows.ids)
+        before, after = logits_of(seen, seen.ids[:1]), logits_of(seen, changed)
+        if before is None or after is None:
+            return
+        moved = (before - after)[:, starts[0] + 1 :].abs().max().item()
+        if moved > 1e-3 * before.abs().max().item():
+            yield Finding("packed-documents-leak", "certain", "Documents packed into one row see each other.",
+                          f"the first document was changed, and logits of the next one, from place {starts[0]} on, moved by {moved:.2g}",
+                          [("packing without an attention that keeps documents apart", 0.9), ("it is meant so, as in pretraining on endless text", 0.1)],
+                          "position_ids that begin anew at each document with an attention that uses them (flash attention, flex, or SDPA's block mask)", self.doctor.updates)  # fmt: skip
+
+
+def other(ids, pool):
+    """Return ids of the same shape, each a token that occurs elsewhere in `pool` and is another one here."""
+    words = pool.unique().to(ids.device)
+    places = torch.searchsorted(words, ids.contiguous())
+    return words[(places + 1 + torch.arange(ids.size(1), device=ids.device) % max(1, len(words) - 1)) % len(words)]
+
+
+def logits_of(seen, ids):
+    """Return the model's logits (1, T, V) for a row, or None; random state, mode and weights stay as they were."""
+    model = bare(seen.module)
+    modes = {module: module.training for module in model.modules()}
+    drop = ("labels", "use_cache", "past_key_values", "num_items_in_batch", "logits_to_keep")
+    inputs = {name: cut(value, seen.ids) for name, value in seen.inputs.items() if name not in drop}
+    name = next(name for name, value in seen.inputs.items() if value is seen.ids)
+    devices = [ids.device] if ids.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        model.eval()
+        try:
+            output = model(**inputs | {name: ids})
+        except TypeError:
+            return None
+        finally:
+            for module, training in modes.items():
+                module.training = training
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else [output]
+    found = [v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[:2] == ids.shape]
+    return found[0].float() if found else None
+
+
+def cut(value, ids):
+    """Return the first row of whatever comes a row each."""
+    rows = isinstance(value, torch.Tensor) and value.ndim >= 1 and value.size(0) == ids.size(0) and ids.size(0) > 1
+    return value[:1] if rows else value

@@ -1,0 +1,182 @@
+"""Probe D: after an update, which tensors moved and by how much; which should have and did not."""
+
+import math
+
+import torch
+
+from handrail.doctor.findings import Finding
+from handrail.doctor.senses import bare
+
+SAMPLE = 2048  # values of a tensor that are compared
+
+
+def due(update):
+    """Return True for the updates that are looked at closely."""
+    return update <= 4 or update <= 60 and update % 10 == 0 or update % 100 == 0
+
+
+class Weights:
+    """Follows gradients and weights of every tensor that should be trained."""
+
+    def __init__(self, doctor):
+        self.doctor, self.before, self.counts, self.silent, self.still, self.stale, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, 0, False
+        self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
+
+    # --- before the update: gradients ---
+
+    def scaled(self, enabled):
+        self.scaler = self.scaler or enabled
+
+    def backward(self, loss, fresh):
+        """Gradients that are still there when a new update begins were never taken away."""
+        if fresh:
+            self.parts = []
+        self.parts.append(loss)
+        if fresh and self.doctor.updates and self.doctor.updates <= 12 and self.doctor.trained is not None:
+            left = [p.grad for p in self.doctor.trained.parameters() if p.grad is not None][:4]
+            self.stale = self.stale + 1 if any(grad.count_nonzero() for grad in left) else 0
+            if self.stale >= 3:
+                yield Finding("gradients-not-zeroed", "certain", "Gradients are never taken away: every update adds those of all updates before.",
+                              f"at the first backward of {self.stale} updates in a row the old gradients were still there", [("optimizer.zero_grad() is missing", 0.95)],
+                              "optimizer.zero_grad() after optimizer.step()", self.doctor.updates)  # fmt: skip
+
+    def before_step(self, optimizer):
+        doctor, update = self.doctor, self.doctor.now.number
+        yield from self.finite()
+        yield from self.half()
+        yield from self.accumulated()
+        if not due(update) or self.doctor.trained is None:
+            return
+        self.before = {id(p): sample(p) for group in optimizer.param_groups for p in group["params"]}
+        self.owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.moving = any(p.grad is not None and bool(p.grad.count_nonzero()) for group in optimizer.param_groups for p in group["params"])
+        yield from self.gradients(doctor.trained, update)
+
+    def finite(self):
+        """A loss that is no number, and the first tensor that holds one."""
+        doctor = self.doctor
+        if doctor.updates > 10 and doctor.updates % 10 and doctor.now.losses and doctor.now.losses[-1].device.type != "cpu":
+            return
+        bad = [loss for loss in doctor.now.losses if loss.numel() == 1 and not math.isfinite(loss.item())]
+        if bad and doctor.trained is not None:
+            where = [name for name, p in doctor.trained.named_parameters() if not p.isfinite().all()]
+            grads = [name for name, p in doctor.trained.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            held = f"weights of {where[0]} and {len(where) - 1} more hold such values" if where else f"no weight does yet; the gradients of {len(grads)} tensors do" if grads else "no weight and no gradient does: it is in the loss itself"
+            causes = [("the learning rate is too high", 0.6), ("a division by zero or a logarithm of zero in the loss or the data", 0.4)]
+            yield Finding("non-finite", "certain", "The loss is no longer a number (NaN or infinite), and will not be one again.", held, causes if where else causes[::-1],
+                          "stop here, go back to the last checkpoint; torch.autograd.set_detect_anomaly(True) names the operation", doctor.now.number)  # fmt: skip
+
+    def half(self):
+        doctor = self.doctor
+        if doctor.now.number not in (2, 3) or doctor.trained is None or self.scaler:
+            return
+        kinds = {p.dtype for p in doctor.trained.parameters() if p.requires_grad}
+        cast = any(seen.autocast == torch.float16 for seen in doctor.now.passes)
+        if torch.float16 in kinds or cast:
+            small = [p.grad for p in doctor.trained.parameters() if p.grad is not None]
+            zero = sum(int((g == 0).sum()) for g in small) / max(1, sum(g.numel() for g in small))
+            yield Finding("fp16-without-scaler", "certain", "Training in fp16 without a scaler: small gradients become 0, large ones infinite.",
+                          f"{'the weights themselves are' if torch.float16 in kinds else 'autocast uses'} fp16, no GradScaler was used; {zero:.0%} of the gradients are exactly 0",
+                          [("model.half() or dtype=torch.float16 where mixed precision was meant", 0.6 if torch.float16 in kinds else 0.1), ("GradScaler is missing", 0.4)],
+                          "bf16 where the GPU has it; else torch.amp.GradScaler, or Accelerate with mixed_precision='fp16'", doctor.now.number)  # fmt: skip
+
+    def accumulated(self):
+        """Several batches an update: the mean of their means lets a token of a short one count more."""
+        doctor = self.doctor
+        passes, losses = doctor.now.passes, doctor.now.losses
+        if len(losses) < 2 or len(passes) != len(losses) or any(len(seen.losses) != 1 for seen in passes) or doctor.updates > 40:
+            return
+        heard = [seen.losses[0] for seen in passes]
+        if any(loss.reduction != "mean" or loss.targets.is_floating_point() for loss in heard):
+            return
+        counts = [int((loss.targets != loss.ignore).sum()) for loss in heard]
+        if min(counts) == 0 or max(counts) < 1.1 * min(counts):
+            return
+        factors = [(loss / part.value).item() if part.value else 0 for loss, part in zip(losses, heard)]
+        self.means = self.means + 1 if max(factors) < 1.02 * min(factors) else 0
+        if self.means >= 2:
+            yield Finding("accumulation-mean-of-means", "certain", "Gradient accumulation averages the means of unequal batches: tokens of short batches count more.",
+                          f"the {len(counts)} batches of an update have {min(counts)} to {max(counts)} trained tokens, and each loss is weighed {factors[0]:.3g}",
+                          [("each batch's mean loss is divided by the number of batches", 0.95)], "sum the losses of all tokens, divide by the tokens of all batches (Transformers: num_items_in_batch)", doctor.now.number)  # fmt: skip
+
+    def gradients(self, model, update):
+        """Tensors that should get a gradient, and get none at every look."""
+        names, none, zero, total = [], [], [], 0
+        for name, p in model.named_parameters():
+            if not p.requires_grad:
+                continue
+            total += 1
+            if p.grad is None:
+                none.append(name)
+            elif not p.grad.count_nonzero():
+                zero.append(name)
+        self.looks += 1
+        for name in none:
+            self.silent[name] = self.silent.get(name, 0) + 1
+        self.nothing = self.nothing + 1 if total and len(zero) + len(none) == total and zero else 0
+        names = [name for name in none if self.silent[name] == self.looks]
+        if self.looks >= 2 and names and total:
+            lora = any("lora_" in name for name in names)
+            yield Finding("no-gradient", "certain", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
+                          [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
+                          "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
+        if self.nothing >= 4 and self.looks >= 4:
+            rewards = any(isinstance(seen.inputs.get("advantage"), torch.Tensor) for seen in self.doctor.now.passes)
+            yield Finding("reward-without-spread" if rewards else "no-gradient", "warning", "Every gradient is exactly 0: these updates teach nothing.", f"at {self.nothing} looks in a row, up to update {update}",
+                          [("no answer is better than another: every group has one reward", 0.6), ("the loss does not depend on the weights, or is multiplied by 0", 0.4)],
+                          "look at the rewards of one group; a loss of 0 alone is normal there", update)  # fmt: skip
+
+    # --- after it: weights ---
+
+    def after_step(self, optimizer):
+        doctor, update = self.doctor, self.doctor.updates
+        if update <= 4 and doctor.trained is not None and self.before:
+            yield from self.others(optimizer, update)
+        if not self.before:
+            return
+        moved, ratios, names = 0, [], {id(p): name for name, p in doctor.trained.named_parameters()} if doctor.trained is not None else {}
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                now, old = sample(p), self.before.get(id(p))
+                if old is None or old.shape != now.shape:
+                    continue
+                moved += not torch.equal(now, old)
+                if p.ndim == 2 and "embed" not in names.get(id(p), "embed") and p.grad is not None:
+                    ratios.append(((now - old).norm() / (old.norm() + 1e-12)).item())
+        rate = max(doctor.now.rates, default=0)
+        self.still = self.still + 1 if not moved and self.moving and rate > 0 else 0
+        if self.still >= 3:
+            kinds = {p.dtype for group in optimizer.param_groups for p in group["params"]}
+            low = bool(kinds & {torch.bfloat16, torch.float16})
+            yield Finding("weights-do-not-move", "certain", "The optimizer steps, and no weight changes.", f"gradients are there, the rate is {rate:.3g}, and {len(self.before)} tensors are the same bits after the step",
+                          [(f"the step is smaller than what {kinds} can hold beside the weight", 0.9 if low else 0.3), ("the optimizer's step is skipped or its rate does not reach it", 0.7 if not low else 0.1)],
+                          "keep the weights in 32 bits and let autocast do the rest" if low else "print the rate the optimizer has, and one weight before and after", update)  # fmt: skip
+        if ratios and rate > 0:
+            self.sizes.append((update, rate, sorted(ratios)[len(ratios) // 2]))
+        self.before = {}
+
+    def others(self, optimizer, update):
+        """The model that is run, and the tensors that the optimizer has: are they the same?"""
+        mine = dict(self.doctor.trained.named_parameters())
+        wanted = {id(p) for p in mine.values() if p.requires_grad}
+        if wanted and not wanted & self.owned and any(p.grad is not None for p in mine.values()):
+            yield Finding("weights-do-not-move", "certain", "The optimizer holds other tensors than the model that is trained: the model never changes.",
+                          f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
+                          [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],
+                          "make the optimizer after the model has its final form", update)  # fmt: skip
+        elif update == 3:
+            missing = [name for name, p in mine.items() if p.requires_grad and p.grad is not None and id(p) not in self.owned]
+            if missing and len(self.doctor.now.passes) == 1 and not self.many(optimizer):
+                yield Finding("no-gradient", "warning", f"{len(missing)} tensors get gradients, but no optimizer has them: they never change.", ", ".join(missing[:6]),
+                              [("they were left out when the optimizer was made", 0.9)], "optimizer = AdamW(model.parameters(), ...)", update)  # fmt: skip
+
+    def many(self, optimizer):
+        """Return True if more than one optimizer steps."""
+        self.counts[id(optimizer)] = True
+        return len(self.counts) > 1
+
+
+def sample(p):
+    """Return a few of a tensor's values, spread over it, as a copy."""
+    flat = p.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].clone()

@@ -1,0 +1,75 @@
+"""The rows of one forward pass as the loss sees them: which tokens are read, which are real, which are learned."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Rows:
+    """One batch, on the CPU: token ids (B, T), real (B, T) (no padding), trained (B, T) or None where no loss was seen."""
+
+    ids: torch.Tensor
+    real: torch.Tensor
+    trained: torch.Tensor | None = None
+    ahead: int | None = None  # by how many places the targets run ahead of the tokens read: 1 is right
+    certainty: float = 0.0  # how much better that offset fits than 1
+    masked: bool = False  # the caller said which tokens are real
+
+    def lists(self):
+        """Return each row's real tokens as a list."""
+        return [row[keep].tolist() for row, keep in zip(self.ids, self.real)]
+
+
+def rows_of(seen):
+    """Return the Rows of a Pass, or None if it reads no tokens."""
+    ids = seen.ids
+    if ids is None:
+        return None
+    ids = ids.detach().cpu().long()
+    mask = seen.inputs.get("attention_mask")
+    masked = isinstance(mask, torch.Tensor) and mask.shape == ids.shape
+    rows = Rows(ids, mask.cpu().bool() if masked else torch.ones_like(ids, dtype=torch.bool), masked=masked)
+    targets = targets_of(seen, ids)
+    if targets is not None:
+        rows.ahead, rows.certainty = offset(ids, targets)
+        rows.trained = torch.zeros_like(ids, dtype=torch.bool)
+        width = min(ids.size(1) - 1, targets.size(1))
+        rows.trained[:, 1 : width + 1] = targets[:, :width] >= 0
+    return rows
+
+
+def targets_of(seen, ids):
+    """Return what the model had to predict at each place (B, T) or (B, T - 1), -1 where nothing counts; None if not seen."""
+    keep = seen.inputs.get("logits_to_keep")
+    for loss in seen.losses:
+        targets = loss.targets.cpu()
+        targets = torch.where(targets == loss.ignore, -1, targets) if not targets.is_floating_point() else None
+        if targets is None:
+            continue
+        if isinstance(keep, torch.Tensor) and targets.numel() == keep.numel() and ids.size(0) == 1:
+            spread = torch.full_like(ids, -1)
+            spread[0, keep.cpu()] = targets.flatten()
+            return spread
+        for width in (ids.size(1), ids.size(1) - 1):
+            if targets.numel() == ids.size(0) * width:
+                return targets.reshape(ids.size(0), width)
+    labels = seen.inputs.get("labels")
+    if not seen.losses and isinstance(labels, torch.Tensor) and labels.shape == ids.shape:  # the model shifts by itself
+        return torch.where(labels.cpu() < 0, -1, labels.cpu())[:, 1:]
+    return None
+
+
+def offset(ids, targets):
+    """Return (d, margin): targets[:, i] are most often ids[:, i + d], and by which share of them better than for d = 1."""
+    shares = {}
+    for d in range(-1, 4):
+        width = min(targets.size(1), ids.size(1) - d)
+        here = targets[:, max(0, -d) : width]
+        there = ids[:, max(0, -d) + d : width + d]
+        counted = here >= 0
+        if counted.sum() < 8:
+            return None, 0.0
+        shares[d] = (here == there)[counted].float().mean().item()
+    best = max(shares, key=shares.get)
+    return (best, shares[best] - shares[1]) if shares[best] > 0.9 else (None, 0.0)

@@ -1,0 +1,274 @@
+"""What can be seen of a training program from outside, with not a line of it changed.
+
+PyTorch calls global hooks around every module and every optimizer step; `F.cross_entropy`, `Tensor.backward` and a few
+methods of Transformers are wrapped. All of it only listens: values are kept detached, nothing is computed with random
+numbers, and inside a compiled graph every wrapper steps aside at once (or it would break the graph).
+
+The senses report to a Doctor: passed(Pass), backward(loss, fresh), before_step, after_step, generated, saved ...
+"""
+
+import functools
+import importlib.abc
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+
+@dataclass
+class Loss:
+    """One call of cross_entropy: what it was given, what it gave."""
+
+    targets: torch.Tensor
+    ignore: int
+    reduction: str
+    smoothing: float
+    classes: int
+    value: torch.Tensor
+
+
+@dataclass
+class Pass:
+    """One forward pass of a whole model, its inputs by name, and the losses that were taken of it."""
+
+    module: torch.nn.Module
+    inputs: dict
+    grad: bool
+    training: bool
+    losses: list = field(default_factory=list)
+    autocast: object = None  # the 16-bit type that autocast uses, if any
+
+    @property
+    def ids(self):
+        """The token ids that the model reads (B, T), or None when it reads something else."""
+        named = [self.inputs.get(name) for name in ("input_ids", "inputs", "idx", "ids", "x", "tokens")]
+        for value in [*named, *self.inputs.values()]:
+            if isinstance(value, torch.Tensor) and value.ndim == 2 and value.dtype in (torch.int64, torch.int32) and value.size(1) > 1:
+                return value
+        return None
+
+
+def bare(module):
+    """Return a model without what DDP, DataParallel or torch.compile put around it."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if inner is None and type(module).__name__ in ("DistributedDataParallel", "DataParallel"):
+            inner = module.module
+        if inner is None:
+            return module
+        module = inner
+
+
+@functools.lru_cache
+def names_of(kind):
+    """Return the names of the arguments of a module's forward."""
+    return [name for name in inspect.signature(kind.forward).parameters if name != "self"]
+
+
+class Senses:
+    """Listens on behalf of a doctor from attach() until detach()."""
+
+    def __init__(self, doctor):
+        self.doctor, self.depth, self.quiet, self.undo = doctor, 0, 0, []
+        self.current, self.last, self.stepping, self.fresh = None, None, 0, True
+
+    # --- wrappers ---
+
+    def wrap(self, owner, name, around):
+        """Replace owner.name by around(original, *args, **kwargs) until detach()."""
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapper(*args, **kwargs):
+            if torch.compiler.is_compiling():
+                return original(*args, **kwargs)
+            return around(original, *args, **kwargs)
+
+        setattr(owner, name, wrapper)
+        self.undo.append(lambda: setattr(owner, name, original))
+
+    def attach(self):
+        module = torch.nn.modules.module
+        handles = [
+            module.register_module_forward_pre_hook(self.before_forward),
+            module.register_module_forward_hook(self.after_forward, with_kwargs=True, always_call=True),
+            register_optimizer_step_pre_hook(self.before_step),
+            register_optimizer_step_post_hook(self.after_step),
+        ]
+        self.undo += [handle.remove for handle in handles]
+        self.wrap(F, "cross_entropy", self.cross_entropy)
+        self.wrap(torch.Tensor, "backward", self.backward)
+        self.wrap(torch, "load", self.load)
+        self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
+        self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
+        self.wrap(torch.amp.GradScaler, "scale", self.scaled)
+        self.finder = WhenImported(
+            {
+                "transformers.tokenization_utils_base": lambda m: self.wrap(m.PreTrainedTokenizerBase, "__init__", self.made_tokenizer),
+                "transformers.generation.utils": lambda m: self.wrap(m.GenerationMixin, "generate", self.generate),
+                "transformers.modeling_utils": self.listen_to_models,
+                "transformers.trainer": self.listen_to_trainer,
+            }
+        )
+        return self
+
+    def detach(self):
+        """Leave everything as it was before attach()."""
+        self.finder.remove()
+        for undo in reversed(self.undo):
+            undo()
+        self.undo = []
+
+    def listen_to_models(self, module):
+        self.wrap(module.PreTrainedModel, "save_pretrained", self.save_model)
+        self.wrap(module.PreTrainedModel, "resize_token_embeddings", self.resize)
+
+    def listen_to_trainer(self, module):
+        self.wrap(module.Trainer, "__init__", self.made_trainer)
+        self.wrap(module.Trainer, "log", self.logged)
+
+    def tell(self, event, *args):
+        """Hand an event to the doctor; while the doctor itself runs the model, nothing is an event."""
+        if not self.quiet:
+            self.quiet += 1
+            try:
+                self.doctor.hear(event, *args)
+            finally:
+                self.quiet -= 1
+
+    # --- the forward pass ---
+
+    def before_forward(self, module, args):
+        if torch.compiler.is_compiling() or self.quiet:
+            return
+        self.depth += 1
+        if self.depth == 1:
+            self.current = Pass(module, {}, torch.is_grad_enabled(), module.training)
+            kind = "cuda" if torch.is_autocast_enabled("cuda") else "cpu" if torch.is_autocast_enabled("cpu") else None
+            self.current.autocast = kind and torch.get_autocast_dtype(kind)
+
+    def after_forward(self, module, args, kwargs, output):
+        if torch.compiler.is_compiling() or self.quiet or not self.depth:
+            return
+        self.depth -= 1
+        if self.depth == 0 and self.current and self.current.module is module:
+            self.current.inputs = dict(zip(names_of(type(bare(module))), args)) | kwargs
+            self.last, self.current = self.current, None
+            self.tell("passed", self.last)
+
+    def cross_entropy(self, original, input, target, *args, **kwargs):
+        value = original(input, target, *args, **kwargs)
+        seen = self.current or self.last
+        if seen and not self.quiet:
+            bound = dict(zip(("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing"), args)) | kwargs
+            ignore, reduction = bound.get("ignore_index", -100), bound.get("reduction", "mean")
+            classes = input.size(1) if input.ndim > 1 else input.size(0)
+            seen.losses.append(Loss(target.detach(), ignore, reduction, bound.get("label_smoothing", 0.0), classes, value.detach()))
+            self.tell("lost", seen)
+        return value
+
+    # --- the update ---
+
+    def backward(self, original, tensor, *args, **kwargs):
+        self.tell("backward", tensor.detach(), self.fresh)
+        self.fresh, self.quiet = False, self.quiet + 1  # recomputed activations are no forward passes
+        try:
+            return original(tensor, *args, **kwargs)
+        finally:
+            self.quiet -= 1
+
+    def before_step(self, optimizer, args, kwargs):
+        self.stepping += 1  # a subclass that calls its parent's step steps once
+        if self.stepping == 1:
+            self.tell("before_step", optimizer)
+
+    def after_step(self, optimizer, args, kwargs):
+        self.stepping -= 1
+        if self.stepping == 0:
+            self.fresh, self.depth = True, 0
+            self.tell("after_step", optimizer)
+
+    def scheduled(self, original, scheduler, *args, **kwargs):
+        self.tell("scheduled", scheduler)
+        return original(scheduler, *args, **kwargs)
+
+    def scaled(self, original, scaler, *args, **kwargs):
+        self.tell("scaled", scaler.is_enabled())
+        return original(scaler, *args, **kwargs)
+
+    # --- what surrounds it ---
+
+    def load(self, original, file, *args, **kwargs):
+        found = original(file, *args, **kwargs)
+        self.tell("loaded", str(file), found)
+        return found
+
+    def load_optimizer(self, original, *args, **kwargs):
+        self.tell("loaded_optimizer")
+        return original(*args, **kwargs)
+
+    def made_tokenizer(self, original, tokenizer, *args, **kwargs):
+        original(tokenizer, *args, **kwargs)
+        self.tell("tokenizer", tokenizer)
+
+    def generate(self, original, model, *args, **kwargs):
+        """The passes of a generation are no training; what goes in and what comes out is an event of its own."""
+        self.quiet += 1
+        try:
+            found = original(model, *args, **kwargs)
+        finally:
+            self.quiet -= 1
+        inputs = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
+        self.tell("generated", model, inputs, kwargs.get("attention_mask"), found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None))
+        return found
+
+    def save_model(self, original, model, folder, *args, **kwargs):
+        found = original(model, folder, *args, **kwargs)
+        self.tell("saved", model, str(folder))
+        return found
+
+    def resize(self, original, model, *args, **kwargs):
+        before = model.get_input_embeddings().weight.size(0)
+        found = original(model, *args, **kwargs)
+        self.tell("resized", before, model.get_input_embeddings().weight.size(0))
+        return found
+
+    def made_trainer(self, original, trainer, *args, **kwargs):
+        original(trainer, *args, **kwargs)
+        self.tell("trainer", trainer)
+
+    def logged(self, original, trainer, logs, *args, **kwargs):
+        self.tell("logged", logs)
+        return original(trainer, logs, *args, **kwargs)
+
+
+class WhenImported(importlib.abc.MetaPathFinder):
+    """Calls a function with a module once that has been imported, now or later; imports nothing by itself."""
+
+    def __init__(self, calls):
+        self.calls = dict(calls)
+        for name in [name for name in calls if name in sys.modules]:
+            self.calls.pop(name)(sys.modules[name])
+        sys.meta_path.insert(0, self)
+
+    def remove(self):
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.calls:
+            return None
+        call = self.calls.pop(name)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            call(module)
+
+        spec.loader.exec_module = exec_module
+        return spec

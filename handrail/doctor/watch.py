@@ -1,0 +1,104 @@
+"""`handrail watch COMMAND ...`: run anybody's training program, unchanged, with the doctor beside it."""
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from handrail.doctor.findings import Finding, report
+
+HERE = Path(__file__).parent
+
+
+def attach():
+    """Called inside every process of the watched command: listen, say what is found, write it down at the end."""
+    from handrail.doctor.doctor import Doctor
+
+    doctor, folder = Doctor(), Path(os.environ["HANDRAIL_WATCH"])
+    owner = os.getpid()  # workers of a data loader are copies of the process: they say nothing
+    if doctor.rank == 0:
+        doctor.tell = lambda found: os.getpid() == owner and print(
+            f"handrail: {found.name} ({found.level}, update {found.update}): {found.message}", file=sys.stderr, flush=True)  # fmt: skip
+
+    def write():
+        if os.getpid() != owner:
+            return
+        doctor.close()
+        if doctor.updates or doctor.findings:
+            seen = {"updates": doctor.updates, "left_out": doctor.left_out, "findings": [asdict(found) for found in doctor.findings]}
+            (folder / f"findings-{doctor.rank}-{owner}.json").write_text(json.dumps(seen))
+
+    shown = sys.excepthook
+
+    def crashed(kind, error, trace):
+        shown(kind, error, trace)
+        for found in explain_crash(doctor, error):
+            doctor.found(found)
+
+    sys.excepthook = crashed
+    atexit.register(write)
+
+
+def explain_crash(doctor, error):
+    """Yield what an exception that ended the program tells, where it is one of the well-known ones."""
+    text, update = str(error), doctor.updates
+    if isinstance(error, IndexError) and "out of range in self" in text or "device-side assert" in text:
+        yield Finding("vocabulary-mismatch", "certain", "A token id is larger than the model's embedding.", text[:200],
+                      [("the tokenizer has more tokens than the model's vocabulary", 0.7), ("tokens were added and the embedding was not resized", 0.3)],
+                      "vocab_size=len(tokenizer), or model.resize_token_embeddings(len(tokenizer))", update)  # fmt: skip
+    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+        lengths = [n for probe in doctor.probes for _, n in getattr(probe, "lengths", [])]
+        longest = f"; the longest row so far had {max(lengths):,} tokens, the last {lengths[-1]:,}" if lengths else ""
+        yield Finding("out-of-memory-late" if update else "out-of-memory", "certain", f"Memory ran out after {update:,} updates.", text[:200] + longest,
+                      [("a longer batch than all before, or the first evaluation", 0.8 if update else 0.3), ("the batch is too large", 0.2 if update else 0.7)],
+                      "begin with the longest batch and one evaluation; a smaller batch with accumulation", update)  # fmt: skip
+
+
+def read_findings(folder):
+    """Return (findings, updates, what was left out) of all processes of a watched command, each finding once."""
+    found, updates, left = {}, 0, []
+    for file in sorted(Path(folder).glob("findings-*.json")):
+        seen = json.loads(file.read_text())
+        updates = max(updates, seen["updates"])
+        left += [reason for reason in seen["left_out"] if reason not in left]
+        for entry in (Finding(**entry) for entry in seen["findings"]):
+            old = found.get(entry.name)
+            if old is None or (old.level, entry.level) == ("warning", "certain"):
+                found[entry.name] = entry
+    return list(found.values()), updates, left
+
+
+def watch(command, cwd=None, capture=False, env=None):
+    """Run a command under the doctor; return (its exit code, findings, updates, left out, what it printed)."""
+    folder = tempfile.mkdtemp(prefix="handrail-watch-")
+    paths = [str(HERE / "attach"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | (env or {}) | {"HANDRAIL_WATCH": folder, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    try:
+        done = subprocess.run(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
+        return done.returncode, *read_findings(folder), done.stdout
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(command):
+    """Run `handrail watch COMMAND`; return the command's own exit code, or 1 where it was 0 and something certain was found."""
+    from handrail.project import Stop
+
+    if not command:
+        raise Stop("Which command? handrail watch python train.py")
+    if shutil.which(command[0]) is None:
+        raise Stop(f"There is no command {command[0]!r}. As you would start it without handrail: handrail watch python train.py")
+    try:
+        code, found, updates, left, _ = watch(command)
+    except KeyboardInterrupt:
+        return 130
+    if not updates and not found:
+        print("\nThe doctor saw no update of an optimizer of torch's in this command.", file=sys.stderr)
+        return code
+    print("\n" + report(found, updates, left), file=sys.stderr)
+    return code or int(any(finding.level == "certain" for finding in found))
