@@ -8,6 +8,7 @@
     print(doctor.report())
 """
 
+import math
 import os
 from dataclasses import dataclass, field
 
@@ -40,7 +41,7 @@ class Doctor:
     def __init__(self, model=None, optimizer=None, scheduler=None, tokenizer=None):
         self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
         self.scheduler, self.findings, self.left_out, self.updates, self.tell = scheduler, [], [], 0, None
-        self.now, self.rank, self.trained, self.resized = Update(1), int(os.environ.get("RANK", 0)), None, []
+        self.now, self.rank, self.trained = Update(1), int(os.environ.get("RANK", 0)), self.model
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
 
@@ -109,10 +110,13 @@ class Doctor:
                 self.now = Update(self.updates + 1)
 
     def found(self, finding):
-        """Keep a finding, once; a certain one replaces a warning of its name."""
+        """Keep a finding, once; a certain one replaces a warning of its name. What another one explains is not said."""
         old = next((known for known in self.findings if known.name == finding.name), None)
         if old and (old.level == finding.level or old.level == "certain"):
             return
+        if any(finding.name in findings.FOLLOWS.get(known.name, ()) for known in self.findings):
+            return
+        self.findings = [known for known in self.findings if known.name not in findings.FOLLOWS.get(finding.name, ())]
         self.findings = [known for known in self.findings if known is not old] + [finding]
         if self.tell:
             self.tell(finding)
@@ -138,9 +142,9 @@ class Doctor:
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
             return False
         self.now.rates = [float(group["lr"]) for group in optimizer.param_groups]
-        if self.trained is None:
+        if self.now.passes and bare(self.now.passes[-1].module) is not self.trained and self.model is None:
             root = max((bare(seen.module) for seen in self.now.passes), key=lambda m: sum(p.numel() for p in m.parameters()), default=None)
-            self.trained = self.model if self.model is not None else root
+            self.trained = root
 
     def note_after_step(self, optimizer):
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
@@ -164,6 +168,12 @@ class Doctor:
         vocabulary = self.tokenizer.get_vocab() if self.tokenizer else {}
         found |= {vocabulary.get(mark) for mark in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")}
         return found - {None}
+
+    def knew(self):
+        """Return True if the model knew something before: it was loaded, or its first loss is far below that of chance."""
+        first, classes = next(((p.losses[0], p.classes) for p in self.probes if getattr(p, "losses", None)), (None, 0))
+        loaded = bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
+        return loaded or first is not None and classes > 1 and first < 0.85 * math.log(classes)
 
     def decode(self, ids):
         """Return tokens as text, or as numbers where no tokenizer is known."""

@@ -3,6 +3,21 @@
 import textwrap
 from dataclasses import dataclass, field
 
+FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
+    "nothing-trained": {"non-finite", "no-gradient", "answer-truncated", "eos-masked", "rate-too-low"},
+    "labels-shifted-twice": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
+    "labels-not-shifted": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
+    "padding-in-loss": {"eos-masked", "prompt-trained", "one-document-dominates"},
+    "non-finite": {"rate-too-high", "weights-do-not-move"},
+    "fp16-without-scaler": {"non-finite", "weights-do-not-move"},
+    "gradients-not-zeroed": {"rate-too-high"},
+    "weights-do-not-move": {"rate-too-low", "no-gradient"},
+    "scheduler-miscounted": {"rate-too-low", "weights-do-not-move"},
+    "no-gradient": {"weights-do-not-move"},
+    "answer-truncated": {"eos-missing"},
+    "one-document-dominates": {"too-many-epochs", "copied-output"},
+    "reward-without-spread": {"no-gradient", "rate-too-low"},
+}
 LEVELS = ("certain", "warning")
 
 

@@ -40,6 +40,7 @@ class Pass:
     grad: bool
     training: bool
     losses: list = field(default_factory=list)
+    strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
     autocast: object = None  # the 16-bit type that autocast uses, if any
 
     @property
@@ -74,7 +75,7 @@ class Senses:
 
     def __init__(self, doctor):
         self.doctor, self.depth, self.quiet, self.undo = doctor, 0, 0, []
-        self.current, self.last, self.stepping, self.fresh = None, None, 0, True
+        self.current, self.last, self.known, self.stepping, self.fresh = None, None, None, 0, True
 
     # --- wrappers ---
 
@@ -146,7 +147,12 @@ class Senses:
         if torch.compiler.is_compiling() or self.quiet:
             return
         self.depth += 1
-        if self.depth == 1:
+        if self.depth > 1:
+            if self.known is not None and id(module) not in self.known and next(module.parameters(), None) is not None:
+                self.current.strangers.append(module)
+        else:
+            first = self.doctor.updates < 3  # modules that run, and that the model does not know, are looked for then
+            self.known = {id(inner) for inner in module.modules()} if first else None
             self.current = Pass(module, {}, torch.is_grad_enabled(), module.training)
             kind = "cuda" if torch.is_autocast_enabled("cuda") else "cpu" if torch.is_autocast_enabled("cpu") else None
             self.current.autocast = kind and torch.get_autocast_dtype(kind)

@@ -1,12 +1,13 @@
 """`handrail watch COMMAND ...`: run anybody's training program, unchanged, with the doctor beside it."""
 
-import atexit
+import concurrent.futures.thread  # noqa: F401  registers its own end first
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def attach():
             doctor.found(found)
 
     sys.excepthook = crashed
-    atexit.register(write)
+    threading._register_atexit(write)  # atexit itself comes when threads can no longer be started, to load a model with
 
 
 def explain_crash(doctor, error):

@@ -14,9 +14,12 @@ class Labels:
     """Counts, over the first updates, what is trained on; speaks when it is the wrong thing."""
 
     def __init__(self, doctor):
-        self.doctor, self.rows, self.seen, self.longest = doctor, 0, 0, 0
+        self.doctor, self.rows, self.seen, self.longest, self.words = doctor, 0, 0, 0, None
         self.count = dict.fromkeys(("tokens", "trained", "empty", "full", "full_empty", "padding", "pad_rows", "bos_twice", "prompted",
                                     "short", "ended", "end_read", "end_trained", "partly", "unended_full"), 0)  # fmt: skip
+
+    def resized(self, before, after):
+        self.words = before if after > before else self.words
 
     def lost(self, seen):
         yield from self.vocabulary(seen)
@@ -31,6 +34,10 @@ class Labels:
         if tokenizer is None or ids is None or table is None or not hasattr(table, "weight") or self.seen > 2:
             return
         rows, words = table.weight.size(0), len(tokenizer)
+        if rows > 1.2 * words + 128 and self.doctor.updates == 0:
+            yield Finding("vocabulary-mismatch", "warning", f"The model has {rows:,} words, the tokenizer only {words:,}: most of its vocabulary is never used.",
+                          f"{type(table).__name__} of {rows:,} rows; the tokenizer is {type(tokenizer).__name__}", [("the configuration's default vocabulary size was kept", 0.8), ("model and tokenizer belong to different models", 0.2)],
+                          "vocab_size=len(tokenizer) in the model's config", 0)  # fmt: skip
         if words > rows:
             added = [word for word, i in tokenizer.get_added_vocab().items() if i >= rows]
             name = "new-tokens-untrained" if added else "vocabulary-mismatch"
@@ -50,6 +57,7 @@ class Labels:
                 continue
             self.seen += 1
             yield from self.shifted(rows)
+            yield from self.frozen_words(rows)
             if rows.trained is not None:
                 self.add(rows)
         if self.rows:
@@ -71,6 +79,14 @@ class Labels:
         else:
             yield Finding("labels-shifted-wrongly", "certain", f"The targets are {rows.ahead} tokens away from what is read, not 1.", "", [("the shift", 0.9)],
                           "targets[:, i] has to be ids[:, i + 1]", update)  # fmt: skip
+
+    def frozen_words(self, rows):
+        """Tokens that were added to the vocabulary, stand in the rows, and cannot learn."""
+        new = rows.ids[rows.ids >= self.words].unique().tolist() if self.words else []
+        if new and not any(p.requires_grad and ("embed" in name or "wte" in name or "token_adapter" in name) for name, p in self.doctor.trained.named_parameters()):
+            yield Finding("new-tokens-untrained", "certain", "Tokens that were added are in the rows, and their embeddings are frozen: they stay noise.",
+                          f"the embedding grew from {self.words:,} rows; {self.doctor.decode(new[:5])} are read, and no embedding is trained", [("LoRA trains the layers only", 0.95)],
+                          "trainable_token_indices=[the new ids] in LoraConfig, or modules_to_save=['embed_tokens', 'lm_head']", self.doctor.updates)  # fmt: skip
 
     def add(self, rows):
         """Count what these rows read and train."""
@@ -129,7 +145,7 @@ class Labels:
         if c["bos_twice"] >= max(2, 0.5 * n):
             yield Finding("double-bos", "certain", "Rows begin with the beginning-of-text token twice.", f"{c['bos_twice']} of {n} rows; {doctor.decode([doctor.tokenizer.bos_token_id] * 2)}",
                           [("the template writes it, and the tokenizer adds it again", 0.95)], "tokenizer(text, add_special_tokens=False) after apply_chat_template", update)  # fmt: skip
-        if c["prompted"] >= max(2, 0.5 * min(n, 32)):
+        if doctor.knew() and c["prompted"] >= max(2, 0.5 * min(n, 32)):
             yield Finding("prompt-trained", "warning", "The questions are learned as well as the answers.", f"in {c['prompted']} of {min(n, 32)} rows with a question and an answer every token is trained",
                           [("labels are a copy of input_ids; the prompt was not masked", 0.9), ("it is meant so: some do train on all of it", 0.1)],
                           "set the labels of the prompt to -100 (TRL: prompt/completion columns, or assistant_only_loss=True)", update)  # fmt: skip

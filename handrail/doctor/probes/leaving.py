@@ -102,7 +102,7 @@ class Leaving:
         try:
             with torch.random.fork_rng([]):
                 again = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype).to(next(model.parameters()).device)
-        except Exception as error:
+        except (OSError, ValueError) as error:
             yield Finding("reload-differs", "certain", "The saved folder cannot be loaded again.", f"{folder}: {error!r}"[:300], [("files are missing or damaged", 0.9)], "save with save_pretrained, and load it once before you rely on it", self.doctor.updates)
             return
         finally:

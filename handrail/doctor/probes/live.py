@@ -77,9 +77,13 @@ class Live:
                           "decode one row and its targets; look at the scale of the initial weights", update)  # fmt: skip
 
     def mean_like(self):
-        """Return True if what backward gets is a mean over tokens, so that it can be compared with ln V."""
-        seen = self.doctor.now.passes[-1] if self.doctor.now.passes else None
-        return bool(seen and seen.losses and abs(float(seen.losses[-1].value) - float(self.doctor.now.losses[-1])) < 1e-3 * (1 + abs(float(self.doctor.now.losses[-1]))))
+        """Return True if what backward gets in an update sums up to a mean over tokens, so that it can be compared with ln V."""
+        heard = [loss for seen in self.doctor.now.passes for loss in seen.losses if not loss.targets.is_floating_point()]
+        if not heard:
+            return True
+        means = [float(loss.value) if loss.reduction == "mean" else float(loss.value.sum()) / max(1, int((loss.targets != loss.ignore).sum())) for loss in heard]
+        mean = sum(means) / len(means)
+        return 0.4 * mean <= self.losses[-1] <= 2.5 * mean if self.losses else True
 
     def rate(self, update):
         """What the rate does to the loss, and to the weights."""
@@ -95,6 +99,9 @@ class Live:
             self.marks.append(update)
         else:
             self.marks = []
+        humps = [sum(self.losses[i : i + 3]) / 3 for i in range(1, n - 2)]
+        if humps and max(humps) > 1.25 * start + 0.5:
+            self.marks += [update, update]
         if len(self.marks) >= 2 or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
             if pretrained and not lora:
                 yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
@@ -102,16 +109,17 @@ class Live:
             else:
                 yield Finding("rate-too-high", "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
                               [("the learning rate is too high", 0.85), ("no warm-up", 0.15)], "a tenth of the rate; then sweep", update)  # fmt: skip
-        fall = start - min(now, self.losses[-1])
+        head, tail = sum(self.losses[:5]) / 5, sum(self.losses[-HEAD:]) / HEAD
+        fall = head - tail
         late = [ratio for u, _, ratio in sizes if u >= 10]
         if update in (30, 40) and late and max(late) > 0.2 and fall < 0.35 * start:
             yield Finding("rate-too-high", "warning", "Each update moves the weights by a great part of their size.", f"{max(late):.0%} of a matrix's size in one update, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                           [("the learning rate is too high", 0.9)], "a tenth of the rate; then sweep", update)  # fmt: skip
-        if update in (30, 40) and fall < 0.02 * start:
-            if lora and max(self.rates) < 1e-4:
-                yield Finding("rate-of-the-other-method", "warning", "LoRA's corrections hardly learn.", f"rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f} in {update} updates",
-                              [("a rate for all weights; LoRA needs about ten times as much", 0.85)], "1e-4 to 5e-4 for LoRA", update)  # fmt: skip
-            elif late and max(late) < 1e-4 and max(self.rates) > 0:
+        if update in (30, 40) and fall < 0.08 * head and lora and max(self.rates) < 5e-5:
+            yield Finding("rate-of-the-other-method", "warning", "LoRA's corrections hardly learn.", f"rate {max(self.rates):.3g}; loss {head:.3f} → {tail:.3f} in {update} updates",
+                          [("a rate for all weights; LoRA needs about ten times as much", 0.85)], "1e-4 to 5e-4 for LoRA", update)  # fmt: skip
+        elif update in (30, 40) and fall < 0.02 * head:
+            if late and max(late) < 1e-4 and max(self.rates) > 0:
                 yield Finding("rate-too-low", "warning", "The weights hardly move, and the loss does not fall.", f"an update moves a matrix by {max(late):.1e} of its size, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                               [("the learning rate is far too low", 0.85), ("a very long warm-up", 0.15)], "ten times the rate; then sweep", update)  # fmt: skip
 

@@ -19,7 +19,8 @@ class Order:
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.first, self.total, self.pieces, self.lengths, self.shared = Counter(), {}, 0, Counter(), [], []
         self.planned = None
-        self.overlap, self.evals = 0, 0
+        self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
+        self.shares = []  # of the evaluation under way: (rows, rows that were trained on) of each pass
 
     def scheduled(self, scheduler):
         self.made += bool(getattr(scheduler, "_is_initial", False))
@@ -32,14 +33,11 @@ class Order:
         yield from self.schedule(update)
         if update > 400 and update % 10:
             return
-        for seen in doctor.now.passes:
-            rows = rows_of(seen)
-            if rows is not None:
-                yield from self.read(rows, update)
-        for seen in doctor.now.evals:
-            rows = rows_of(seen) if seen.losses or "labels" in seen.inputs else None
-            if rows is not None:
-                yield from self.examined(rows, update)
+        batches = [rows for rows in map(rows_of, doctor.now.passes) if rows is not None]
+        self.examine([row for rows in batches for row in rows.lists()])
+        yield from self.examined()
+        for rows in batches:
+            yield from self.read(rows, update)
         yield from self.ranks(update)
 
     def schedule(self, update):
@@ -56,15 +54,34 @@ class Order:
             yield Finding("scheduler-miscounted", "certain", "The learning rate has reached 0, and the run goes on: nothing is learned any more.", f"it is 0 since update {1 + max(i for i, r in enumerate(self.rates, 1) if r)}",
                           [("the schedule was made for fewer updates than the run has", 0.8), ("scheduler.step() is called too often", 0.2)], "num_training_steps has to be the number of optimizer steps", update)  # fmt: skip
 
+    def loaded(self, file, found):
+        """A checkpoint that is read in mid-run: the rows that come next must be new ones."""
+        places = [found[name] for name in ("step", "iter", "iter_num", "global_step", "update", "updates") if isinstance(found.get(name), int)] if isinstance(found, dict) else []
+        if self.sequence and places and max(places) > 0:
+            self.resumed = (len(self.sequence), max(places))
+
+    def repeated(self, update):
+        """After a checkpoint was read: are the next rows those with which the run began?"""
+        if self.resumed is None or len(self.sequence) < self.resumed[0] + 24:
+            return
+        (place, step), self.resumed = self.resumed, None
+        again = sum(a == b for a, b in zip(self.sequence[place : place + 24], self.sequence[:24]))
+        if again > 20:
+            yield Finding("resume-repeats-samples", "certain", "After the resume the rows come from the beginning again: some are seen twice, others never.", f"a checkpoint of update {step:,} was read, and {again} of the next 24 rows are those of the first updates",
+                          [("the place in the data is not restored", 0.95)], "skip the batches that were seen (accelerator.skip_first_batches), or make a batch a function of its number", update)  # fmt: skip
+
     def read(self, rows, update):
         """Remember rows and pieces of them."""
         for row in rows.lists():
             key = hash(tuple(row))
+            if len(self.sequence) < 100_000:
+                self.sequence.append(key)
             self.rows[key] += 1
             self.total += 1
             self.lengths.append((update, len(row)))
             if len(self.pieces) < 500_000:
                 self.pieces.update(set(windows(row)))
+        yield from self.repeated(update)
         distinct = len(self.rows)
         most = max(self.rows.values())
         if self.total >= 64 and distinct >= 8 and most > 0.2 * self.total and most > 4 * self.total / distinct:
@@ -89,16 +106,32 @@ class Order:
             yield Finding("time-left-misjudged", "warning", "Rows grow from update to update: the time left, judged by the first ones, is too short, and so is the memory.",
                           "mean tokens in a row, four updates each: " + ", ".join(f"{mean:.0f}" for mean in means), [("the data is sorted by length", 0.9)], "shuffle the rows; rehearse with the longest one", update)  # fmt: skip
 
-    def examined(self, rows, update):
-        """Rows of an evaluation that were trained on."""
-        for row in rows.lists():
-            pieces = set(windows(row))
-            self.evals += 1
-            near = sum(piece in self.pieces for piece in pieces) if pieces else 0
-            self.overlap += hash(tuple(row)) in self.rows or bool(pieces) and near > 0.8 * len(pieces)
-        if self.overlap >= 2 and self.overlap > 0.01 * self.evals:
-            yield Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{self.overlap} of {self.evals} rows of the evaluation, exactly or nearly",
-                          [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)], "split by document, and remove copies before splitting", update)  # fmt: skip
+    def ended(self):
+        self.examine([])
+        yield from self.examined()
+
+    def examine(self, current):
+        """Count, in each pass of an evaluation, the rows that were trained on before; those of this very update are a reference's."""
+        current = {tuple(row) for row in current}
+        for seen in self.doctor.now.evals:
+            rows = rows_of(seen) if seen.losses or "labels" in seen.inputs else None
+            lists = [row for row in rows.lists() if tuple(row) not in current] if rows is not None else []
+            if lists:
+                self.shares.append((len(lists), sum(self.known(row) for row in lists)))
+
+    def known(self, row):
+        """Return True if a row was trained on, exactly or nearly."""
+        pieces = set(windows(row))
+        return hash(tuple(row)) in self.rows or bool(pieces) and sum(piece in self.pieces for piece in pieces) > 0.8 * len(pieces)
+
+    def examined(self):
+        """Judge one evaluation. One that is half on train and half on val, as some do on purpose, has a part without any known row."""
+        shares, self.shares = self.shares, []
+        rows, known = sum(n for n, _ in shares), sum(k for _, k in shares)
+        parts = [sum(k for _, k in part) for part in (shares[: len(shares) // 2], shares[-(len(shares) // 2) :])] if len(shares) > 3 else [1]
+        if known >= 2 and known > 0.01 * rows and min(parts) > 0:
+            yield Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
+                          [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip
 
     def ranks(self, update):
         """Rows of other processes, through files: no process waits for another."""
@@ -106,7 +139,7 @@ class Order:
         if not folder or world < 2 or update > 24:
             return
         if update == 8:
-            Path(folder, f"rows-{self.doctor.rank}").write_text(json.dumps(sorted(hash(key) for key in self.rows)))
+            Path(folder, f"rows-{self.doctor.rank}").write_text(json.dumps(sorted(self.rows)))
         if update > 8 and self.doctor.rank == 0 and not self.shared:
             files = [file for file in Path(folder).glob("rows-*") if file.name != "rows-0"]
             others = [set(json.loads(file.read_text())) for file in files if file.stat().st_size]
@@ -120,5 +153,5 @@ class Order:
 def windows(row):
     """Yield hashes of some windows of a row; which ones depends on their text alone, so that shifted copies meet."""
     for i in range(0, len(row) - WINDOW + 1):
-        if (row[i] * 2654435761 + row[i + 1]) % 4 == 0:
+        if (row[i] * 2654435761 + row[i + 1]) % 4 == 0 and len(set(row[i : i + WINDOW])) > WINDOW // 2:  # no padding
             yield hash(tuple(row[i : i + WINDOW]))

@@ -90,7 +90,7 @@ class Weights:
         if any(loss.reduction != "mean" or loss.targets.is_floating_point() for loss in heard):
             return
         counts = [int((loss.targets != loss.ignore).sum()) for loss in heard]
-        if min(counts) == 0 or max(counts) < 1.1 * min(counts):
+        if min(counts) == 0 or max(counts) < 1.5 * min(counts):
             return
         factors = [(loss / part.value).item() if part.value else 0 for loss, part in zip(losses, heard)]
         self.means = self.means + 1 if max(factors) < 1.02 * min(factors) else 0
@@ -164,6 +164,11 @@ class Weights:
                           f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],
                           "make the optimizer after the model has its final form", update)  # fmt: skip
+        strangers = {type(module).__name__ for seen in self.doctor.now.passes for module in seen.strangers if not any(id(p) in self.owned for p in module.parameters())}
+        if strangers:
+            yield Finding("no-gradient", "certain", "Modules run inside the model that it does not know: their weights are not trained, not moved and not saved.",
+                          f"{', '.join(sorted(strangers)[:5])} of {type(bare(self.doctor.trained)).__name__}; not in model.parameters(), not in the optimizer",
+                          [("they are kept in a plain Python list or dict", 0.95)], "torch.nn.ModuleList or ModuleDict", update)  # fmt: skip
         elif update == 3:
             missing = [name for name, p in mine.items() if p.requires_grad and p.grad is not None and id(p) not in self.owned]
             if missing and len(self.doctor.now.passes) == 1 and not self.many(optimizer):
