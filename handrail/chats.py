@@ -7,6 +7,7 @@ what was taken for what, and every row that cannot be used is named in `left_out
 import ast
 import csv
 import json
+import math
 import re
 import zlib
 from collections import defaultdict
@@ -54,10 +55,11 @@ class Chats:
     """What was read; `copies` says how many of `rows` stand there already, letter for letter (they are kept)."""
 
     rows: list = field(default_factory=list)  # {"messages": [...]}; of pairs also "chosen" and "rejected", two texts
+    places: list = field(default_factory=list)  # where each of `rows` stood, as "qa.jsonl, line 12"
     form: str = ""
     pairs: bool = False
     total: int = 0
-    left_out: dict = field(default_factory=dict)  # reason: where, as "qa.jsonl, line 12"
+    left_out: dict = field(default_factory=dict)  # reason: where
     notes: list = field(default_factory=list)
     copies: int = 0
 
@@ -139,10 +141,16 @@ def is_text(value):
     return isinstance(value, str) and bool(value.strip())
 
 
+def worded(value):
+    """Return a number as text, for 42 may well be an answer; anything else as it is."""
+    return str(value) if type(value) is int or type(value) is float and math.isfinite(value) else value
+
+
 def two_columns(columns, rows):
-    """Return the parts for a table whose names say nothing: it must have exactly two columns with text (numbers are none)."""
+    """Return the parts for a table whose names say nothing: two columns, or exactly two with more than numbers in them."""
     columns = [c for c in columns if str(c).lower() not in NO_QUESTION and not str(c).lower().endswith("_id")]
     texts = [c for c in columns if any(is_text(row.get(c)) and not sources.is_number(row[c]) for row in rows)]
+    texts = columns if len(columns) == 2 and texts == columns[:1] else texts
     return dict(zip(["question", "answer"], texts)) if len(texts) == 2 else {}
 
 
@@ -215,6 +223,7 @@ def content(message):
     said = message.get("value") if message.get("content") is None else message["content"]
     if isinstance(said, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in said):
         said = "".join(part["text"] for part in said)
+    said = worded(said)
     if not isinstance(said, str | None):
         raise Unusable(f"content that is no text ({type(said).__name__})")
     if re.search("[\ud800-\udfff]", said or ""):
@@ -307,11 +316,12 @@ def convert(chats, parts, table):
     remarks, left_out = defaultdict(list), defaultdict(list, chats.left_out)
     for where, row in table:
         try:
-            made, said = (pair if chats.pairs else conversation)({part: row.get(column) for part, column in parts.items()})
+            made, said = (pair if chats.pairs else conversation)({part: worded(row.get(column)) for part, column in parts.items()})
         except Unusable as reason:
             left_out[str(reason)].append(where)
             continue
         chats.rows.append(made)
+        chats.places.append(where)
         roles = [message["role"] for message in made["messages"]]
         for remark in said + [TWO_ANSWERS] * (("assistant", "assistant") in pairwise(roles)):
             remarks[remark].append(where)

@@ -1,9 +1,11 @@
 """The command line. Nothing heavy is imported before it is needed: `handrail --help` answers at once."""
 
 import argparse
+import math
 import os
 import re
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,6 +23,8 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail STEP [DIR]          one step alone: {steps}
   handrail explain WORD        what a word means
   handrail watch COMMAND ...   run any training program, unchanged, with a doctor beside it
+  handrail doctor DIR          look at a project, a saved model or a trainer's folder; or --model M --data D, before a run
+  handrail break [FAULT]       the silent mistakes of training, shown happening to your own files
 """
 
 
@@ -97,6 +101,35 @@ def seen_from(project, source):
     return os.path.relpath(absolute(source), project.folder) if Path(source).expanduser().exists() else source
 
 
+def check_numbers(values, place):
+    """Raise Stop for a number with which no run can begin."""
+    from handrail.project import Stop
+
+    for name in ("updates", "batch", "context", "lr", "seed"):
+        value = values.get(name)
+        kind = (int, float) if name == "lr" else int
+        if value is not None and not (isinstance(value, kind) and (0 < value < math.inf or name == "seed" and value == 0)):
+            raise Stop(f"{place}{name} = {value!r}: it has to be a {'' if name == 'lr' else 'whole '}number above 0.")
+
+
+def check_flags(options, project):
+    """Raise Stop for what is wrong in what was typed, before any of it is written down."""
+    from handrail.plan import sizes
+    from handrail.project import Stop
+    from handrail.sources import locate
+
+    check_numbers(vars(options), "--")
+    for flag in ("data", "answers"):
+        if (source := getattr(options, flag)) and source != "village":
+            locate(project, absolute(source), flag)
+    if options.base and not Path(options.base).expanduser().exists() and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", options.base):
+        raise Stop(f"There is no folder {options.base!r} (looked in {Path.cwd()}), and it is no model's name on the hub (owner/name). Check it with `ls`.")
+    size = options.size or project.settings.get("size", "auto")
+    with suppress(SyntaxError):  # a model.py that cannot be read is named by its step
+        if size not in ["auto", *sizes(project)]:
+            raise Stop(f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine).")
+
+
 def open_project(options, word=None):
     """Return the project that is meant, made anew if there is none; what was typed is written into its settings."""
     from handrail.project import ASKED, Project, Stop
@@ -108,6 +141,7 @@ def open_project(options, word=None):
             first_screen(options)
             project = Project(folder(options), options.cpu)
             new = not (project.folder / "settings.toml").exists()
+    check_flags(options, project)
     if new:
         if (outer := project.inside()) and sys.stdin.isatty() and not options.yes:
             print(f"{project.folder} lies inside the git repository {outer}.\nThe project gets a history of its own; nothing is committed in the other one.")
@@ -120,6 +154,8 @@ def open_project(options, word=None):
             "never changed behind its owner's back: install that version, or edit the line `handrail = ` in settings.toml."
         )
     begun = project.settings
+    for part, values in {"": begun, **{f"{name}.": values for name, values in begun.items() if isinstance(values, dict)}}.items():
+        check_numbers(values, f"{project.folder / 'settings.toml'}: {part}")
     if not new and options.answers and word not in LATER and begun.get("data"):
         raise Stop(f"{project.folder} has learned from texts first. To teach it answers on top: handrail finetune {folder(options)} --answers {options.answers}")
     if not new and options.data and not begun.get("data"):
@@ -183,6 +219,10 @@ def other_commands(words):
     """Run what is no step of a walk, if that was typed; return its exit code, else None."""
     if words[:1] == ["watch"]:
         from handrail.doctor.watch import main
+    elif words[:1] == ["doctor"]:
+        from handrail.doctor.shelf import main
+    elif words[:1] == ["break"]:
+        from handrail.doctor.lesson import main
     else:
         return None
     return main(words[1:])
@@ -191,7 +231,7 @@ def other_commands(words):
 def main(arguments=None):
     """Run one command; return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    from handrail.project import Stop
+    from handrail.project import Stop, refused
 
     try:
         code = other_commands(words)
@@ -205,6 +245,11 @@ def main(arguments=None):
     except BrokenPipeError:  # `handrail ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not (stop := refused(error)):
+            raise
+        print(f"\n{stop}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

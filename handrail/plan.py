@@ -10,6 +10,7 @@ For text of your own, three rules of thumb from research, and one of patience:
 import ast
 import json
 import math
+from pathlib import Path
 
 from handrail.project import PROGRAM, Stop
 
@@ -59,19 +60,50 @@ def parameters(shape, vocabulary):
     return 12 * layers * width**2 + vocabulary * width
 
 
+def opened(kind, base, **how):
+    """Return what an Auto class of Transformers makes of a pretrained model, without running anybody's program; raise Stop if it cannot."""
+    try:
+        return kind.from_pretrained(base, trust_remote_code=False, **how)
+    except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise Stop(
+                f"The model {base} comes with a Python program of its own, and opening it would run that program here, with all your rights. "
+                "handrail runs nobody else's program. Choose a model that Transformers itself knows (--from)."
+            ) from error
+        raise Stop(
+            f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
+            f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"
+            "To start from nothing instead, take the line `base = ...` out of settings.toml."
+        ) from error
+
+
+def check_weights(base):
+    """Raise Stop for weights that are pickled, and for a file of weights that is not whole."""
+    from safetensors import SafetensorError, safe_open
+    from transformers.utils import has_file
+
+    there = [any(has_file(base, name + end) for end in ("", ".index.json")) for name in ("model.safetensors", "pytorch_model.bin")]
+    if there == [False, True]:
+        raise Stop(
+            f"The weights of {base} are pickled (pytorch_model.bin). A pickle can run any program on your machine while it is opened, so "
+            "handrail opens none. Choose a model with .safetensors files, or, if you trust where it comes from, make a copy that is one:\n"
+            f"  python -c \"from transformers import *; [kind.from_pretrained('{base}').save_pretrained('safe-copy') "
+            'for kind in (AutoModelForCausalLM, AutoTokenizer)]"\nThen: --from safe-copy'
+        )
+    for file in sorted(Path(base).glob("*.safetensors")):
+        try:
+            safe_open(file, "pt")
+        except SafetensorError as error:
+            raise Stop(f"{file} is not whole ({error}): its download or copy was interrupted. Fetch it again.") from error
+
+
 def base_parameters(base):
     """Return how many parameters a pretrained model has, from its configuration alone."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
-        config = AutoConfig.from_pretrained(base)
-    except (OSError, ValueError) as error:
-        raise Stop(
-            f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
-            f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"
-            "To start from nothing instead, take the line `base = ...` out of settings.toml."
-        )
+    config = opened(AutoConfig, base)
+    check_weights(base)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config).num_parameters()
 

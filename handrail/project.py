@@ -1,12 +1,16 @@
 """The learner's project: grow it file by file, commit what was added, never overwrite what its owner changed."""
 
+import errno
 import importlib
+import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +22,74 @@ ASKED = "asked for on the command line"
 
 class Stop(Exception):
     """Input or usage is at fault: one clear message (what, where, how to mend), exit code 2, no traceback."""
+
+
+MEND = {
+    errno.ENOSPC: "`df -h` shows how much room there is. Make some, and the same command goes on.",
+    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself leave, or name a folder of your own: handrail ~/my-model",
+}
+MEND |= {errno.EDQUOT: MEND[errno.ENOSPC], errno.EPERM: MEND[errno.EACCES], errno.EROFS: MEND[errno.EACCES]}
+
+
+def refused(error):
+    """Return as a Stop what the system refused (the disk is full, no permission), or None for any other error."""
+    number = re.search(r"os error (\d+)", str(error))  # libraries written in Rust raise errors of their own
+    if not isinstance(error, OSError) and not number:
+        return None
+    number = int(number[1]) if number else error.errno
+    where = f"{error.filename}: " if getattr(error, "filename", None) else ""
+    reason = os.strerror(number) if number else str(error)
+    return Stop(f"{where}{reason}. {MEND.get(number, 'Mend that, and the same command goes on.')}")
+
+
+PROMISED = {  # functions of the learner's files that the steps call, and what their results can do
+    "data": {"files": "__iter__", "rows": "__iter__", "documents": "__iter__"},
+    "tokenizer": {"train_tokenizer": "save_pretrained", "encode": "keys"},
+    "batches": {"load_tokens": "__len__", "train_batches": "__call__", "to_batch": "keys"},
+    "model": {"build": "parameters"},
+    "train": {"train": "__iter__", "update": "tolist", "mean_loss": "__float__"},
+    "optimizer": {"make_optimizer": "param_groups", "make_schedule": "__call__"},
+    "baselines": {"baselines": "keys"},
+    "pretrain": {"continue_text": "split"},
+    "messages": {"encode": "__iter__"},
+    "packing": {"message_batches": "__call__"},
+    "finetune": {"load": "__iter__", "choose_optimizer": "param_groups"},
+    "answers": {"replies": "__iter__"},
+}
+
+
+class Broken(Exception):
+    """A function of the learner's file does not give what it promises."""
+
+    def __init__(self, file, function, what):
+        super().__init__(what)
+        self.file, self.function = file, function
+
+
+def guarded(file, function, wanted):
+    """Return the function, so that it raises Broken when it cannot be called as it was, or gives something else than it did."""
+
+    def broken(what):
+        return Broken(f"{file}.py", function.__name__, " ".join(what.split())[:100])
+
+    def rows(found):
+        for row in found:
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                raise broken(f"yielded {row!r}")
+            yield row
+
+    @wraps(function)
+    def asked(*arguments, **named):
+        try:
+            inspect.signature(function).bind(*arguments, **named)
+        except TypeError as error:
+            raise broken(f"cannot be called as before: {error}")
+        found = function(*arguments, **named)
+        if not hasattr(found, wanted):
+            raise broken(f"gave {found!r}")
+        return rows(found) if function.__name__ == "documents" else found
+
+    return asked
 
 
 class Project:
@@ -35,19 +107,31 @@ class Project:
         file = self.folder / "settings.toml"
         try:
             return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # no TOML, or no UTF-8
             raise Stop(f"{file} cannot be read: {error}. Mend that line, or take it out to have it chosen again.")
 
     def decide(self, name, value, why):
-        """Write `name = value  # why` into settings.toml, in place of an older line of that name."""
+        """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it.
+
+        Lines stand before the first [table]; those of a table that its owner wrote stand in it.
+        """
         file = self.folder / "settings.toml"
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not re.match(rf"{name}\s*=", line)]
-        line = f"{name} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"
-        file.write_text("\n".join([*lines, line]) + "\n", encoding="utf-8")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        heads = {i: line.split("]")[0].strip(" [\t") for i, line in enumerate(lines) if re.match(r"\s*\[", line)}
+        table, _, key = name.rpartition(".")
+        start = next((i + 1 for i, head in heads.items() if head == table), 0)
+        end = next((i for i in heads if i >= start), len(lines))
+        key = key if start else name
+        others = [line for line in lines[start:end] if not re.match(rf"\s*{re.escape(key)}\s*=", line)]
+        lines[start:end] = [*others, f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"]
+        part = file.with_suffix(".part")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.replace(file)  # a full disk leaves the old one whole
 
     def asked(self, name):
         """Return True if the user named this setting on the command line: then no step changes it."""
-        return bool(re.search(rf"^{name}\s*=.*{ASKED}", (self.folder / "settings.toml").read_text(encoding="utf-8"), re.M))
+        lines = (self.folder / "settings.toml").read_text(encoding="utf-8").split("\n[")[0]  # not those of a table
+        return bool(re.search(rf"^{name}\s*=.*{ASKED}", lines, re.M))
 
     # --- files: handed over, then the owner's ---
 
@@ -61,8 +145,9 @@ class Project:
                 f"Nothing was touched. Name a new folder: handrail my-new-model\nIf your texts are in it: handrail my-new-model --data {self.folder}"
             )
         try:
-            shutil.copytree(PROGRAM.parent / "around", self.folder, dirs_exist_ok=True)
-            (self.folder / "gitignore").rename(self.folder / ".gitignore")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for file in (PROGRAM.parent / "around").iterdir():
+                shutil.copyfile(file, self.folder / file.name.replace("gitignore", ".gitignore"))
         except PermissionError as error:
             raise Stop(f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail ~/my-model")
         (self.folder / "settings.toml").write_text(
@@ -132,6 +217,11 @@ class Project:
             raise Stop(f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what was changed.")
         finally:
             sys.path.remove(str(self.folder))
+        for name in names:
+            module = getattr(program, name)
+            for function, wanted in PROMISED.get(name, {}).items():
+                if hasattr(module, function):
+                    setattr(module, function, guarded(name, getattr(module, function), wanted))
         program.values = program.settings.read("", self.flags)
         return program
 

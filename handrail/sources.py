@@ -203,6 +203,7 @@ def parquet_rows(file, problems):
 
 
 READERS = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".parquet": parquet_rows}
+KINDS = [".txt", ".md", *READERS]  # of files that are read
 
 
 # --- a source as a whole ---
@@ -272,22 +273,31 @@ def no_files(source):
     return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}.")
 
 
+def local_files(source):
+    """Return the files of a folder, or the one file; what is hidden or belongs to a project of handrail's is passed over, as in data.py."""
+    found = sorted(source.rglob("*")) if source.is_dir() else [source]
+    seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
+    projects = {file.parent for file in seen if file.name == "settings.toml" and (file.parent / "out").exists()}
+    return [file for file in seen if file.is_file() and projects.isdisjoint(file.parents)]
+
+
 def endings(source, without):
     """Return the kinds of files in a folder that are not in `without`, as "3 .pdf, 1 .docx"."""
-    found = Counter(path.suffix or "(no ending)" for path in source.rglob("*") if path.is_file() and path not in without)
+    found = Counter(path.suffix or "(no ending)" for path in local_files(source) if path not in without)
     return ", ".join(f"{number} {ending}" for ending, number in found.most_common(5))
 
 
-def locate(project, source):
-    """Return the path of a local source, or None for a hub data set; raise Stop when it can be neither."""
+def locate(project, source, flag=None):
+    """Return the path of a local source, or None for a hub data set; raise Stop, with the flag that named it, when it can be neither."""
     path = project.folder / Path(source).expanduser()
     path = path.resolve() if path.exists() else path
     if path.exists():
         return path
-    if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in {".txt", ".md", *READERS}:
+    if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in KINDS:
+        flag = flag or ("answers" if source == project.settings.get("answers") else "data")
         raise Stop(
             f"There is no file or folder {source!r} (looked in {Path.cwd()} and {project.folder}), and it is no hub data set's name "
-            "(owner/name). Check it with `ls`, then: handrail --data THE/RIGHT/PATH"
+            f"(owner/name). Check it with `ls`, then the same command with --{flag} THE/RIGHT/PATH"
         )
     return None
 

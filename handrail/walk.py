@@ -7,13 +7,17 @@ import sys
 import time
 import traceback
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
-from handrail import notebook
-from handrail.project import PROGRAM, Stop
+from handrail import notebook, sources
+from handrail.doctor.lesson import offer
+from handrail.project import PROGRAM, PROMISED, Broken, Stop, refused
 from handrail.steps import ANSWERS, LATER, files, path, step
 
-KEYS = "Enter next · c show the code · w tell me more · r run again · u undo · q stop here"
+SOURCES = ("data", "answers", "pairs")  # settings that name files which others write
+LARGE = 50_000_000  # bytes: a larger file is not read each time
+KEYS = "Enter next · c show the code · w tell me more · b break it on purpose · r run again · u undo · q stop here"
 
 
 def lesson(file):
@@ -38,20 +42,42 @@ def before(project, name):
     return steps[: steps.index(name)] if name in steps else steps
 
 
+@cache
+def content(file, size, changed):
+    """Return a hash of a file as it was at that size and time; of a large one only these."""
+    return f"{size} {changed}" if size > LARGE else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def contents(place, kinds=None):
+    """Return the names and contents of all files (of these kinds) in a folder, or of one file, as bytes."""
+    found = [(file, file.stat()) for file in sources.local_files(place) if not kinds or file.suffix in kinds]
+    return str([(str(file.relative_to(place)), content(file, seen.st_size, seen.st_mtime_ns)) for file, seen in found]).encode()
+
+
 def fingerprint(project, name):
-    """Return a hash of what the step rests on: files as they are now and settings, its own and those of all steps before it."""
-    digest = hashlib.sha256()
-    for part in [*before(project, name), name]:
+    """Return a hash of what the step rests on and of what it left.
+
+    It rests on files, settings and data as they are now, its own and those of all steps before it.
+    """
+    digest, parts = hashlib.sha256(), [*before(project, name), name]
+    for part in parts:
         for file in files(project, part):
             digest.update((project.folder / file).read_bytes() if (project.folder / file).exists() else b"missing")
         digest.update(json.dumps([project.settings.get(key) for key in getattr(step(part), "USES", [])]).encode())
+    used = {key for part in parts for key in getattr(step(part), "USES", [])}
+    for source in [project.settings[key] for key in SOURCES if key in used and project.settings.get(key)]:
+        digest.update(contents(project.folder / Path(source).expanduser(), project.settings.get("kinds", sources.KINDS)))
+    for path in getattr(step(name), "LEAVES", []):
+        digest.update(contents(project.out / path))
     return digest.hexdigest()[:16]
 
 
 def record(project, name):
-    """Return what was written down when the step was last taken, or None."""
-    file = project.out / "steps" / f"{name}.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    """Return what was written down when the step was last taken, or None; half a note, of a full disk, is none."""
+    try:
+        return json.loads((project.out / "steps" / f"{name}.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def state(project, name):
@@ -84,26 +110,39 @@ def write_down(project, name, outcome, expected, seconds, commit):
 # --- one step ---
 
 
-def blame(project, error, owned):
-    """Return a Stop that says where the learner's own code went wrong and what that function promises, if it was theirs."""
+def promises(file, functions):
+    """Return what functions of a file promise, as they were handed over; of a file that is the learner's alone, nothing."""
+    if not (PROGRAM / file).exists():
+        return ""
+    tree = ast.walk(ast.parse((PROGRAM / file).read_text()))
+    found = [node for node in tree if isinstance(node, ast.FunctionDef) and node.name in functions and ast.get_docstring(node)]
+    return "".join(f"\n{file} promises {node.name}({ast.unparse(node.args)}): {ast.get_docstring(node)}" for node in found)
+
+
+def blame(project, error, name):
+    """Return a Stop that says where the learner's own code went wrong and what it promises there, if it was theirs."""
+    rests = [file for part in before(project, name) for file in files(project, part)]
+    changed = project.edited(files(project, name)) or project.edited(dict.fromkeys(rests))
+    if not changed:
+        return None
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == project.folder]
-    if frames:
-        where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
-        file, function = Path(frames[-1].filename).name, frames[-1].name
+    frames = [f for f in frames if Path(f.filename).name in changed] or frames
+    kind = f"{type(error).__name__}: "
+    if isinstance(error, Broken):
+        file, functions, kind = error.file, [error.function], ""
+        where = f"{file}, {error.function}"
+    elif frames:
+        file, functions = Path(frames[-1].filename).name, [frames[-1].name]
+        where = f"{file}, line {frames[-1].lineno}, in {frames[-1].name}"
     elif isinstance(error, AttributeError) and getattr(error.obj, "__file__", "") and error.name:
-        file, function = Path(error.obj.__file__).name, error.name
-        where = f"{file} has no {function}"
-    elif edited := project.edited(owned):
-        file, function, where = edited[0], None, f"after a change in {', '.join(edited)}"
+        file, functions = Path(error.obj.__file__).name, [error.name]
+        where = f"{file} has no {error.name}"
     else:
-        return None
-    if not project.edited(owned):
-        return None
-    promise = ""
-    for node in ast.walk(ast.parse((PROGRAM / file).read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name == function and ast.get_docstring(node):
-            promise = f"\n{file} promises {ast.unparse(node.args)} in {function}: {ast.get_docstring(node)}"
-    return Stop(f"{where}: {type(error).__name__}: {error}{promise}\n`git diff` in {project.folder} shows your changes.")
+        file, functions, where = changed[0], [], f"after a change in {', '.join(changed)}"
+    said = promises(file, functions)
+    if file not in changed or not functions:
+        said += "".join(promises(other, PROMISED.get(Path(other).stem, [])) for other in changed)
+    return Stop(f"{where}: {kind}{error}{said}\n`git diff` in {project.folder} shows your changes, in {', '.join(changed)}.")
 
 
 def hand_over(project, screen, wanted):
@@ -118,13 +157,13 @@ def hand_over(project, screen, wanted):
         project.add([file])
 
 
-def patiently(project, screen, work):
+def patiently(project, screen, name, work):
     """Return work(). What is in the way (a login, a driver, the disk, a broken row) is waited for on a terminal, else raised."""
     while True:
         try:
             return work()
         except Exception as error:
-            stop = error if isinstance(error, Stop) else blame(project, error, [f for name in path(project) + LATER for f in files(project, name)])
+            stop = error if isinstance(error, Stop) else blame(project, error, name) or refused(error)
             if not (stop and screen.talks):
                 raise stop or error
             screen.print(f"\n{stop}\n")
@@ -142,10 +181,10 @@ def take(project, screen, name, place):
     hand_over(project, screen, files(project, name))
     guess = getattr(module, "guess", lambda _: None)(project) if screen.talks else None
     guessed = screen.ask(f"Your guess? {guess}") if guess else None
-    expected = patiently(project, screen, lambda: module.expect(project))
+    expected = patiently(project, screen, name, lambda: module.expect(project))
     screen.say("Expect", expected)
     began = time.perf_counter()
-    outcome = patiently(project, screen, lambda: module.run(project, screen))
+    outcome = patiently(project, screen, name, lambda: module.run(project, screen))
     screen.measured(outcome.checks)
     if guessed:
         screen.say("You guessed", guessed)
@@ -185,6 +224,8 @@ def check_in(project, screen, name):
                 screen.code(project.folder / file)
         if key == "w":
             screen.say("More", step(name).MORE)
+        if key == "b":
+            offer(screen, name, project.folder)
     return "next"
 
 

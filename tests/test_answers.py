@@ -109,6 +109,87 @@ def test_packed_rows_do_not_see_each_other():
     assert (packed - alone).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("kind, leaks", [("Llama", False), ("Bloom", True), ("Mamba", True)])
+def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
+    """Some architectures read from one packed row into the next and say nothing: that is measured, and unpacked they learn from each row alone."""
+    import finetune
+    import messages
+    import packing
+    import transformers
+
+    from handrail.steps.examples import SAME, leak
+
+    tokenizer = byte_tokenizer(messages.CHATML)
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    model, rows = transformers.AutoModelForCausalLM.from_config(config).eval(), some_rows(tokenizer)
+    assert (leak(model, rows) > SAME) == leaks
+    model.packed = not leaks
+    together, alone = finetune.token_losses(model, packing.pack(rows)), [finetune.token_losses(model, packing.pack([row])) for row in rows]
+    assert (together - torch.cat(alone)).abs().max() < 1e-5
+
+
+def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path):
+    """A downloaded model must not run its maker's code here, by a pickle or by its own Python, and half a file is named: a sentence each."""
+    import finetune
+
+    from handrail.plan import base_parameters
+    from handrail.project import Stop
+
+    tiny(300).save_pretrained(tmp_path / "whole")
+    byte_tokenizer().save_pretrained(tmp_path / "whole")
+    folders = {name: shutil.copytree(tmp_path / "whole", tmp_path / name) for name in ("pickled", "foreign", "half")}
+    torch.save(tiny(300).state_dict(), folders["pickled"] / "pytorch_model.bin")
+    (folders["pickled"] / "model.safetensors").unlink()
+    config = json.loads((folders["foreign"] / "config.json").read_text())
+    (folders["foreign"] / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
+    (folders["foreign"] / "own.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    weights = folders["half"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert base_parameters(str(tmp_path / "whole")) == tiny(300).num_parameters()
+    for name, said in {"pickled": "can run any program", "foreign": "Python program of its own", "half": "model.safetensors is not whole"}.items():
+        with pytest.raises(Stop, match=said):
+            base_parameters(str(folders[name]))
+        with pytest.raises(Exception):
+            finetune.load(Namespace(model=str(folders[name]), method="full", context=64))
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("name, V, verdicts", [("right", 300, ["pass", "pass"]), ("too many ids", 200, ["fail", "pass"]), ("empty", 300, ["pass", "fail"])])
+def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts):
+    """Ids without a row in the model crash later, and a tokenizer that knows no letter trains on nothing: both are seen before."""
+    import messages
+
+    from handrail.steps.examples import judge_tokens
+
+    tokenizer, talk = byte_tokenizer(messages.CHATML), {"messages": chat(MULTI)}
+    if name == "empty":
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), chat_template=messages.CHATML)
+        tokenizer.add_special_tokens({"additional_special_tokens": messages.MARKS})
+    rows = messages.encode(tokenizer, talk["messages"])
+    checks = judge_tokens(tokenizer, [(talk, rows)], max(rows[0][0]), V)
+    assert [check.verdict for check in checks] == verdicts
+
+
+def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
+    """A GPT-2 has a place for 256 tokens only, and a template may refuse system turns: two such rows of 62 cost only themselves."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(walked[0] / "out" / "model")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|assistant|>", "</s>"]})
+    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TEMPLATES["zephyr"]
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=256)).save_pretrained(tmp_path / "gpt2")
+    rows = [{"question": f"How many is {n} and {n}?", "answer": f"It is {n + n}."} for n in range(60)]
+    rows[10:10] = [{"system": "Be kind.", "question": "Well?", "answer": "Yes."}, {"question": "And then?", "answer": "more and " * 300}]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = handrail("mine", "--answers", "qa.jsonl", "--from", tmp_path / "gpt2", "--cpu", "--yes", "--until", "examples", cwd=tmp_path)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0, said[-2000:] + done.stderr[-2000:]
+    assert "60 of 62 rows can be used" in said and "(no system turn): 1 (qa.jsonl, line 11)" in said
+    assert "longer than 176 tokens: 1 (qa.jsonl, line 12)" in said and "finetune.context = 176" in said
+
+
 def test_one_batch_or_four_parts_give_the_same_gradient():
     """Rows of unequal length: four at once, or one at a time and added up, are the same update to 1e-6."""
     import finetune
@@ -233,6 +314,7 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     if name != "finetune":
         align = handrail("align", whole, "--cpu", "--yes", "--objective", name, "--updates", "4", "--batch", "4")
         assert align.returncode == 0, align.stdout[-2000:] + align.stderr[-2000:]
+        assert "reminder" not in align.stdout + align.stderr  # it answers beyond the context that it was pretrained with, on purpose
     for file in whole.glob("out/*/train.jsonl"):  # a run of six updates needs no more
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:100]))
     shutil.rmtree(whole / "out" / name)
@@ -248,7 +330,7 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
 
 
-@pytest.mark.parametrize("broken, said", [('return float("nan")', "gave nan"), ("return None", "raised TypeError"), ("return 1 / 0", "division by zero")])
+@pytest.mark.parametrize("broken, said", [('return float("nan")', "gave nan"), ("return None", "raised TypeError"), ("return 1 / 0", "raised ZeroDivisionError")])
 def test_a_reward_that_gives_no_number_is_named(answering, tmp_path, broken, said):
     """The learner's own reward is the first thing that breaks: the sentence says what it did and for which reply; exit 2."""
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
@@ -257,8 +339,16 @@ def test_a_reward_that_gives_no_number_is_named(answering, tmp_path, broken, sai
         (project / name).write_text(text.replace("return float(right(reply, chat))", broken))
     decide(project, **{"grpo.model": "out/finetune/model", "grpo.method": "full", "grpo.batch": 2, "grpo.updates": 2})
     done = script(project, "grpo.py")
-    assert done.returncode == 2 and f"reward in grpo.py {said.split()[0]}" in done.stderr and said in done.stderr, done.stderr
+    assert done.returncode == 2 and f"reward in grpo.py {said}" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_grpo_says_that_it_reads_no_file(answering, tmp_path):
+    """A file named for an objective that reads none is refused, not stored and forgotten."""
+    project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    (tmp_path / "sums.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 9)
+    done = handrail("align", project, "--objective", "grpo", "--answers", tmp_path / "sums.jsonl", "--cpu", "--yes")
+    assert done.returncode == 2 and "GRPO reads no file" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
@@ -269,6 +359,7 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
     options = ["--answers", "sums.csv", "--from", base, "--method", "lora", "--cpu", "--yes", "--updates", "30", "--batch", "8", "--lr", "1e-2"]
     done = handrail("mine", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Warning" not in done.stderr and "mean_resizing" not in done.stderr, done.stderr
     assert "✓  difference between saved and trained logits" in done.stdout and "✓  frozen tensors that moved" in done.stdout
     assert "✓  losses before and after the kill" in done.stdout and "✓  loss on answers never seen" in done.stdout
     assert not (tmp_path / "mine" / "pretrain.py").exists() and not (tmp_path / "mine" / "tokenizer.py").exists()
@@ -301,6 +392,7 @@ def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
         "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail align"),
         "notes.txt": ("Some notes.\n", "questions with answers"),
         "few.jsonl": ('{"question": "a", "answer": "b"}\n', "too few"),
+        "same.jsonl": ("".join('{"question": "a", "answer": %d}\n' % n for n in range(60)), "all ask the same question"),
     }
     base = str(walked[0] / "out" / "model")
     for name, (text, said) in files.items():

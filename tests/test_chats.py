@@ -32,6 +32,9 @@ FORMS = {  # a row and the messages that it must become
     "rendered again": ({"instruction": "Hello", "output": "Hi!", "text": "### Hello\n### Hi!"}, TALK),
     "village": ({"text": "Tom ran.", "nats": 1.5, "question": "Who?", "answer": "Tom"}, [U("Tom ran.\nWho?"), A("Tom")]),
     "two columns": ({"id": "x1", "me": "Hello", "you": "Hi!"}, TALK),
+    "two columns, one of numbers": ({"ask": "6 * 7", "say": 42}, [U("6 * 7"), A("42")]),
+    "numbers": ({"question": 6, "answer": 0.5}, [U("6"), A("0.5")]),
+    "numbers in messages": ({"messages": [U(6), A(42)]}, [U("6"), A("42")]),
 }
 PAIR = {"messages": [U("Hello")], "chosen": "Hi!", "rejected": "What?"}
 PAIRS = {
@@ -52,7 +55,7 @@ BAD = {  # a row that cannot be used, and what is said of it
     "two questions in a row": [U("Hello"), U("Hello?"), A("Hi!")],
     "begins with an answer": [S("Be kind."), A("Hi!"), U("Hello"), A("Hi!")],
     "system message that is not the first": [U("Hello"), S("Be kind."), A("Hi!")],
-    "no text (int)": [U("Hello"), A(5)],
+    "no text (bool)": [U("Hello"), A(True)],
     "no text (list)": [U("Hello"), A([{"type": "image"}])],
 }
 
@@ -94,7 +97,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, reason):
     file = tmp_path / "qa.jsonl"
     file.write_text(f"\n{json.dumps({'messages': TALK})}\n\n{json.dumps({'messages': BAD[reason]})}\n")
     found = read_chats(file, "qa")
-    assert found.rows == [{"messages": TALK}] and found.total == 2
+    assert found.rows == [{"messages": TALK}] and found.places == ["qa.jsonl, line 2"] and found.total == 2
     ((said, where),) = found.left_out.items()
     assert reason in said and where == ["qa.jsonl, line 4"]
 

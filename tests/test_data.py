@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from handrail import plan
+from handrail import plan, sources
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import data
@@ -271,3 +271,24 @@ def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_pa
     write(folder / "rows.json", '[{"text": "a"},')
     with pytest.raises(Stop, match="rows.json"):  # broken is not the same as meant for something else
         look(project, folder, kinds=[".md", ".json"])
+
+
+def test_a_project_does_not_read_itself(project, tmp_path):
+    """`handrail --data .` grows a project among the texts: its own papers, those of others and hidden files are no data."""
+    for number, text in enumerate(texts(200)):
+        write(tmp_path / "notes" / f"{number}.md", text)
+    for place in (".git/x.md", "project/README.md", "other/README.md", "other/out/x.md", "other/settings.toml"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("Not meant.")
+    assert look(project, tmp_path)["documents"].measured.startswith("200, ")
+    assert {file.parent.name for file in sources.local_files(tmp_path)} == {"notes"}
+
+
+def test_decisions_stand_where_toml_wants_them(project):
+    """A [table] that its owner appended keeps its lines: general decisions go before it, its own into it, and both are read."""
+    file = project.folder / "settings.toml"
+    file.write_text('batch = 8\n\n[finetune]\nbatch = 4  # mine\n')
+    for name, value in {"batch": 16, "seed": 3, "finetune.lr": 0.1, "dpo.lr": 0.2}.items():
+        project.decide(name, value, "test")
+    assert project.settings == {"batch": 16, "seed": 3, "dpo": {"lr": 0.2}, "finetune": {"batch": 4, "lr": 0.1}}
+    assert "batch = 4  # mine" in file.read_text()

@@ -1,7 +1,9 @@
 """The walk, through the commands that a user types: on the screen, in the project, and when something is wrong."""
 
 import json
+import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import pytest
 import torch
 from conftest import BIN, HOUSE, decide, handrail, metrics, script
 
+from handrail.project import Project, Stop
+from handrail.screen import Screen
 from handrail.steps import WALK, step
 from handrail.village import stories
+from handrail.walk import patiently, state
 
 
 def git(project, *arguments):
@@ -84,6 +89,18 @@ def test_a_change_puts_all_that_rests_on_it_in_doubt(grown):
     assert states == [(name, "done" if name == "machine" else "changed") for name in WALK]
 
 
+def test_changed_data_and_destroyed_results_are_not_done(grown):
+    """Data that grew, or a result that was overwritten, must not be called "done, verified"; the same bytes with another date are."""
+    project, data = Project(grown, cpu=True), grown / "village.jsonl"
+    states = lambda: [name for name in WALK if state(project, name) != "done"]
+    os.utime(data)
+    assert states() == []
+    (grown / "out" / "evaluation.json").write_text("garbage")
+    assert states() == ["evaluate"]
+    data.write_text(data.read_text() + data.read_text()[:200])
+    assert states() == WALK[1:]
+
+
 def test_a_run_with_other_settings_begins_anew(grown):
     """More updates are another run: it starts from nothing, and the earlier checkpoints are kept."""
     done = handrail("pretrain", grown, "--cpu", "--yes", "--updates", "20")
@@ -142,7 +159,7 @@ BROKEN = {  # what a learner might break: step that must catch it, file, before,
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
     "rate is ignored": ("rate", "optimizer.py", "for p in model.parameters() if p in inside], \"muon\": True}", "for p in model.parameters() if p in inside], \"muon\": True, \"lr\": 0}"),
     "optimizer is forgotten": ("rehearse", "checkpoint.py", "accelerator.load_state(path)", "accelerator._models[0].load_state_dict(__import__('torch').load(path / 'pytorch_model.bin'))"),
-    "another model is saved": ("chat", "pretrain.py", "plain.save_pretrained(OUT / \"model\")", "build(settings, tokenizer).save_pretrained(OUT / \"model\")"),
+    "another model is saved": ("chat", "pretrain.py", "save_model(plain, tokenizer, OUT / \"model\")", "save_model(build(settings, tokenizer), tokenizer, OUT / \"model\")"),
 }  # fmt: skip
 
 
@@ -181,6 +198,25 @@ def test_a_broken_contract_is_named(grown):
     assert not any("Traceback" in done.stderr for done in (missing, raised, syntax))
 
 
+KEPT = {  # what a function gives instead of what it promises: step, file, before, after, what must be said
+    "data": ("data.py", 'yield row | {"text": text}', "yield text", "data.py, documents: yielded"),
+    "model": ("model.py", "return AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")", "return config", "model.py, build: gave Qwen3Config"),
+    "overfit": ("train.py", "    return losses\n", "", "train.py, train: gave None"),
+    "rate": ("optimizer.py", "def make_schedule(lr, updates, warmup=0.05):", "def make_schedule(lr):\n    updates, warmup = 9, 0.05", "optimizer.py, make_schedule: cannot be called as before"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_function_that_gives_something_else_is_named(grown, name):
+    """Whatever a changed function gives: which one, in which file, and what it promises, before the fault shows elsewhere."""
+    *edit, said = KEPT[name]
+    change(grown, *edit)
+    project, screen = Project(grown, cpu=True), Screen(yes=True)
+    with pytest.raises(Stop) as stop:
+        patiently(project, screen, name, lambda: step(name).run(project, screen))
+    assert said in str(stop.value) and f"{edit[0]} promises {said.split()[1].strip(':')}(" in str(stop.value)
+
+
 # --- what is wrong is said once, with exit code 2 ---
 
 
@@ -208,6 +244,36 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     wrong("model", "nowhere", "--cpu", cwd=tmp_path, says="nowhere")
     (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
     wrong("torn", "--cpu", cwd=tmp_path, says="settings.toml")
+    (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
+    wrong("steps", "torn", cwd=tmp_path, says="settings.toml")
+
+
+def test_what_is_wrong_in_a_flag_is_not_written_down(grown):
+    """A bad value or path must not poison a project that was whole: it is refused before any line is changed."""
+    before = (grown / "settings.toml").read_bytes()
+    for flag, value in {"--lr": "nan", "--updates": "-5", "--context": "0", "--size": "9b", "--from": "./nothing", "--data": "typo.jsonl"}.items():
+        wrong(grown, "--cpu", flag, value, cwd=grown, says=value)
+    wrong("finetune", grown, "--cpu", "--answers", "typo.jsonl", cwd=grown, says="--answers THE/RIGHT/PATH")
+    assert (grown / "settings.toml").read_bytes() == before
+    decide(grown, size="3m")
+    wrong("model", grown, "--cpu", cwd=grown, says="There is no size '3m'")
+    decide(grown, size="1m", batch="big")
+    wrong("model", grown, "--cpu", cwd=grown, says="settings.toml: batch = 'big'")
+
+
+def test_a_folder_keeps_its_mode(tmp_path):
+    """A folder that only its owner may read must not be opened to others when a project is made in it."""
+    (tmp_path / "mine").mkdir(mode=0o700)
+    Project(tmp_path / "mine").create()
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700 and (tmp_path / "mine" / ".gitignore").exists()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    """When the data cannot be written: which file and why, exit code 2, and no half of it is left."""
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    done = handrail("p", "--cpu", "--yes", "--until", "data", cwd=tmp_path, preexec_fn=full)
+    assert done.returncode == 2 and "village.jsonl: File too large" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list((tmp_path / "p").glob("village.*"))
 
 
 def test_a_project_of_another_version_is_left_alone(grown):

@@ -1,4 +1,4 @@
-"""max_steps was kept from a bigger dataset: 24 rows are gone through 27 times instead of once."""
+"""max_steps was kept from a bigger dataset: 24 rows are gone through 20 times instead of once."""
 import os
 import tempfile
 

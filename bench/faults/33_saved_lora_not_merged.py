@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from common import make_tokenizer, pretrained, qa
+from common import make_tokenizer, pretrained, stories
 
 BROKEN = os.environ.get("BROKEN") == "1"
 OUT = os.environ.get("OUT") or tempfile.mkdtemp()
@@ -16,12 +16,11 @@ tokenizer = make_tokenizer()
 model = get_peft_model(pretrained(tokenizer), LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "up_proj", "down_proj"],
                                                          task_type="CAUSAL_LM"))
 model.print_trainable_parameters()
-rows = qa(432, seed=70, form="short")
+rows = stories(432, seed=70)
 
 
 def encode(rows):
-    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    batch = tokenizer([text + tokenizer.eos_token for text in rows], padding=True, return_tensors="pt")
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     return batch
 

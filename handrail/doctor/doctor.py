@@ -40,7 +40,7 @@ class Doctor:
 
     def __init__(self, model=None, optimizer=None, scheduler=None, tokenizer=None):
         self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
-        self.scheduler, self.findings, self.left_out, self.updates, self.tell = scheduler, [], [], 0, None
+        self.used, self.scheduler, self.findings, self.left_out, self.updates, self.tell = tokenizer, scheduler, [], [], 0, None
         self.now, self.rank, self.trained = Update(1), int(os.environ.get("RANK", 0)), self.model
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
@@ -138,13 +138,18 @@ class Doctor:
         if getattr(tokenizer, "chat_template", None) or len(self.tokenizers) < 8:
             self.tokenizers.append(tokenizer)
 
+    def note_tokenized(self, tokenizer):
+        self.used = tokenizer
+
     def note_before_step(self, optimizer):
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
             return False
         self.now.rates = [float(group["lr"]) for group in optimizer.param_groups]
         if self.now.passes and bare(self.now.passes[-1].module) is not self.trained and self.model is None:
-            root = max((bare(seen.module) for seen in self.now.passes), key=lambda m: sum(p.numel() for p in m.parameters()), default=None)
-            self.trained = root
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            models = {bare(seen.module) for seen in self.now.passes}
+            mine = [model for model in models if any(id(p) in held for p in model.parameters())] or models
+            self.trained = max(mine, key=lambda model: sum(p.numel() for p in model.parameters()))
 
     def note_after_step(self, optimizer):
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
@@ -155,8 +160,8 @@ class Doctor:
 
     @property
     def tokenizer(self):
-        """The tokenizer that was made last, or None."""
-        return self.tokenizers[-1] if self.tokenizers else None
+        """The tokenizer that was used last, else the one that was made last, or None."""
+        return self.used or self.tokenizers[-1] if self.tokenizers else None
 
     def ends(self):
         """Return the ids that end an answer or a document, as far as tokenizer and model say."""

@@ -11,7 +11,7 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "non-finite": {"rate-too-high", "weights-do-not-move"},
     "fp16-without-scaler": {"non-finite", "weights-do-not-move"},
     "gradients-not-zeroed": {"rate-too-high"},
-    "weights-do-not-move": {"rate-too-low", "no-gradient"},
+    "weights-do-not-move": {"rate-too-low", "no-gradient", "gradients-not-zeroed"},
     "scheduler-miscounted": {"rate-too-low", "weights-do-not-move"},
     "no-gradient": {"weights-do-not-move"},
     "answer-truncated": {"eos-missing"},

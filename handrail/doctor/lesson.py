@@ -165,6 +165,18 @@ def show(screen, fault, project=None):
     return fault.name in {finding.name for finding in caught}
 
 
+def offer(screen, step, project):
+    """In the walk: let the learner choose one of the step's mistakes, and show it."""
+    here = [fault for fault in faults().values() if fault.head["Step"] == step]
+    for number, fault in enumerate(here, start=1):
+        screen.print(f"  {number}  {fault.name}: {fault.head['Title']}")
+    asked = screen.ask("Which one? A number, or Enter for none:") if here else ""
+    if asked.isdigit() and 0 < int(asked) <= len(here):
+        show(screen, here[int(asked) - 1], project)
+    elif not here:
+        screen.print("  No silent mistake is known for this step. All there are: handrail break")
+
+
 def main(words):
     """List the faults, or show the one named."""
     from handrail.screen import Screen

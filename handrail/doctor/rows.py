@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 
 
+OTHER = -9  # the targets are no tokens of the row: another task
+
+
 @dataclass
 class Rows:
     """One batch, on the CPU: token ids (B, T), real (B, T) (no padding), trained (B, T) or None where no loss was seen."""
@@ -12,7 +15,7 @@ class Rows:
     ids: torch.Tensor
     real: torch.Tensor
     trained: torch.Tensor | None = None
-    ahead: int | None = None  # by how many places the targets run ahead of the tokens read: 1 is right
+    ahead: int | None = None  # by how many places the targets run ahead of the tokens read: 1 is right; None: too few to tell
     certainty: float = 0.0  # how much better that offset fits than 1
     masked: bool = False  # the caller said which tokens are real
 
@@ -74,4 +77,4 @@ def offset(ids, targets):
             return None, 0.0
         shares[d] = (here == there)[counted].float().mean().item()
     best = max(shares, key=shares.get)
-    return (best, shares[best] - shares[1]) if shares[best] > 0.9 else (None, 0.0)
+    return (best, shares[best] - shares[1]) if shares[best] > 0.9 else (OTHER, 0.0)

@@ -109,7 +109,7 @@ class Senses:
         self.wrap(torch.amp.GradScaler, "scale", self.scaled)
         self.finder = WhenImported(
             {
-                "transformers.tokenization_utils_base": lambda m: self.wrap(m.PreTrainedTokenizerBase, "__init__", self.made_tokenizer),
+                "transformers.tokenization_utils_base": self.listen_to_tokenizers,
                 "transformers.generation.utils": lambda m: self.wrap(m.GenerationMixin, "generate", self.generate),
                 "transformers.modeling_utils": self.listen_to_models,
                 "transformers.trainer": self.listen_to_trainer,
@@ -124,6 +124,10 @@ class Senses:
             undo()
         self.undo = []
 
+    def listen_to_tokenizers(self, module):
+        self.wrap(module.PreTrainedTokenizerBase, "__init__", self.made_tokenizer)
+        self.wrap(module.PreTrainedTokenizerBase, "__call__", self.called_tokenizer)
+
     def listen_to_models(self, module):
         self.wrap(module.PreTrainedModel, "save_pretrained", self.save_model)
         self.wrap(module.PreTrainedModel, "resize_token_embeddings", self.resize)
@@ -131,6 +135,7 @@ class Senses:
     def listen_to_trainer(self, module):
         self.wrap(module.Trainer, "__init__", self.made_trainer)
         self.wrap(module.Trainer, "log", self.logged)
+        self.wrap(module.Trainer, "train", self.train)
 
     def tell(self, event, *args):
         """Hand an event to the doctor; while the doctor itself runs the model, nothing is an event."""
@@ -221,6 +226,10 @@ class Senses:
         original(tokenizer, *args, **kwargs)
         self.tell("tokenizer", tokenizer)
 
+    def called_tokenizer(self, original, tokenizer, *args, **kwargs):
+        self.tell("tokenized", tokenizer)
+        return original(tokenizer, *args, **kwargs)
+
     def generate(self, original, model, *args, **kwargs):
         """The passes of a generation are no training; what goes in and what comes out is an event of its own."""
         self.quiet += 1
@@ -246,6 +255,11 @@ class Senses:
     def made_trainer(self, original, trainer, *args, **kwargs):
         original(trainer, *args, **kwargs)
         self.tell("trainer", trainer)
+
+    def train(self, original, trainer, resume_from_checkpoint=None, *args, **kwargs):
+        if resume_from_checkpoint:
+            self.tell("resuming", str(resume_from_checkpoint))
+        return original(trainer, resume_from_checkpoint, *args, **kwargs)
 
     def logged(self, original, trainer, logs, *args, **kwargs):
         self.tell("logged", logs)

@@ -17,6 +17,7 @@ import torch
 from transformers.utils import logging
 
 from chat import newest
+from checkpoint import run
 from finetune import answer_loss, load
 from messages import encode, load_rows
 from packing import bins, pack
@@ -85,4 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main, kept="")

@@ -10,10 +10,13 @@ likely ones likelier (0: always the likeliest), above 1 it grows bolder.
 The trap: judging by one lucky sample. Ask several times, and evaluate.
 """
 
+from contextlib import suppress
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
 
-from settings import OUT, read, start
+from checkpoint import run
+from settings import OUT, made, read, start
 
 
 def newest():
@@ -26,26 +29,25 @@ def newest():
 def main():
     settings, folder = read("Talk with the model that learned last."), newest()
     device = start(settings).device
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(made(folder, "python pretrain.py"))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
-    streamer, turns = TextStreamer(tokenizer, skip_prompt=bool(tokenizer.chat_template), skip_special_tokens=True), []
-    print(f"This is {folder}. " + ("Ask something." if tokenizer.chat_template else "Type the beginning of a text.") + " Ctrl-D ends.")
+    chats, turns = bool(tokenizer.chat_template), []
+    print(f"This is {folder}. {'Ask something' if chats else 'Type the beginning of a text'}. Ctrl-C ends a reply, Ctrl-D the talk.")
     while True:
         try:
             text = input("\n> ")
         except (EOFError, KeyboardInterrupt):
             print()
             return
-        if tokenizer.chat_template:
-            turns.append({"role": "user", "content": text})
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        else:
-            text = tokenizer.eos_token + text
+        asked = [*turns, {"role": "user", "content": text}]
+        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True) if chats else tokenizer.eos_token + text
         inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(device)
+        streamer = TextStreamer(tokenizer, skip_prompt=chats, skip_special_tokens=True)
         how = {"do_sample": True, "top_k": 0, "temperature": 0.8, "max_new_tokens": settings.context}
-        written = model.generate(**inputs, **how, use_cache=True, streamer=streamer)[0, inputs["input_ids"].size(1) :]
-        turns += [{"role": "assistant", "content": tokenizer.decode(written, skip_special_tokens=True)}] if turns else []
+        with suppress(KeyboardInterrupt):
+            written = model.generate(**inputs, **how, use_cache=True, streamer=streamer)[0, inputs["input_ids"].size(1) :]
+            turns = [*asked, {"role": "assistant", "content": tokenizer.decode(written, skip_special_tokens=True)}]
 
 
 if __name__ == "__main__":
-    main()
+    run(main, kept="")

@@ -15,6 +15,8 @@ import shutil
 import signal
 import sys
 
+from safetensors import SafetensorError
+
 
 def checkpoints(folder):
     """Return the whole checkpoints, oldest first, as {updates made: folder}."""
@@ -29,10 +31,7 @@ def flush(path):
 
 
 def save(accelerator, folder, step, keep=2):
-    """Write the checkpoint folder/STEP, whole or not at all, and drop all but the newest `keep`.
-
-    Raises OSError when it cannot be written; the ones before it are then untouched.
-    """
+    """Write the checkpoint folder/STEP, whole or not at all (OSError, and those before it stay); keep the newest `keep`."""
     new, path = folder / f"{step:08}.part", folder / f"{step:08}"
     try:
         accelerator.save_state(new, safe_serialization=False)
@@ -70,6 +69,15 @@ def resume(accelerator, folder):
     return 0
 
 
+def save_model(model, tokenizer, folder):
+    """Write a trained model as a plain Transformers folder: beside it first, so that no half of one has its name."""
+    new = folder.with_name(f"{folder.name}.part")
+    model.save_pretrained(new)
+    tokenizer.save_pretrained(new)
+    for file in list(new.iterdir()):
+        os.renames(file, folder / file.name)  # what else lies there, its card for instance, stays
+
+
 def requests_to_stop():
     """Return a list that is empty until Ctrl-C or SIGTERM comes: the update under way is finished before the run stops."""
     asked = []
@@ -78,15 +86,15 @@ def requests_to_stop():
     return asked
 
 
-def run(main):
-    """Run a script's main(). What can stop a training run becomes a sentence and an exit code."""
+def run(main, kept="What was learned is saved, and the same command goes on from there."):
+    """Run a script's main(). What can stop it becomes a sentence, with what is `kept`, and an exit code."""
     try:
         main()
     except KeyboardInterrupt:
-        print("\nStopped. What was learned is saved, and the same command goes on from there.")
+        print(f"\nStopped. {kept}")
         sys.exit(130)
     except FloatingPointError as error:
         sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")
-    except OSError as error:
-        print(f"Stopped: {error}\nCheckpoints written before are whole. Mend this, and the same command goes on.", file=sys.stderr)
+    except (OSError, SafetensorError) as error:
+        print(f"Stopped: {error}\nMend that first. {kept}", file=sys.stderr)
         sys.exit(2)

@@ -24,10 +24,11 @@ PIECE = 4000  # characters: long texts are cut into documents of about this size
 
 
 def files(source, kinds):
-    """Return the files of these kinds in a folder (a Path, or one file), in a fixed order; hidden ones are passed over."""
+    """Return the files of these kinds in a folder (a Path, or one file), in a fixed order, but none that is hidden or of a project."""
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
     seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
-    return [file for file in seen if file.is_file() and file.suffix in kinds]
+    projects = {file.parent for file in seen if file.name == "settings.toml" and (file.parent.samefile(ROOT) or (file.parent / "out").exists())}
+    return [file for file in seen if file.is_file() and file.suffix in kinds and projects.isdisjoint(file.parents)]
 
 
 def pieces(file):

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from baselines import MOST, baselines
 from batches import load_tokens, val_batches
-from settings import OUT, read, start
+from checkpoint import run
+from settings import OUT, made, read, start
 from train import mean_loss, next_token_loss
 
 P = 0x9E3779B97F4A7C15  # any large odd number
@@ -58,7 +59,7 @@ def samples(model, tokenizer, number, length):
 def main():
     settings = read("Measure the model in out/model.")
     accelerator = start(settings)
-    tokenizer = AutoTokenizer.from_pretrained(OUT / "model")
+    tokenizer = AutoTokenizer.from_pretrained(made(OUT / "model", "python pretrain.py"))
     model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(OUT / "model", dtype=torch.float32))
     train, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
     about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
@@ -66,8 +67,7 @@ def main():
     targets = about["tokens"] - 1
     exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=settings.rows_at_once or 32)
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
-    result |= {"floor": about["nats"] / targets} if about["nats"] else {}
-    result |= baselines(train, val, len(tokenizer))
+    result |= ({"floor": about["nats"] / targets} if about["nats"] else {}) | baselines(train, val, len(tokenizer))
     print(f"loss on the {about['documents']:,} documents of val\n{'':20} nats/token   bits/byte")
     bits = targets / about["bytes"] / math.log(2)  # turns nats per token into bits per byte
     for name, nats in result.items():
@@ -83,4 +83,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main, kept="")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checkpoint import requests_to_stop, resume, run, save
+from checkpoint import requests_to_stop, resume, run, save, save_model
 from log import Log
 from messages import MARKS, add_template, encode, load_rows
 from optimizer import make_optimizer, make_schedule
@@ -25,9 +25,14 @@ from train import mean_loss, train
 
 def token_losses(model, batch):
     """Return -ln P of each token of the answers (K,); logits are made only where an answer is."""
-    keep = batch["keep"]
-    logits = model(batch["inputs"], position_ids=batch["positions"], use_cache=False, logits_to_keep=keep).logits  # (1, K, V)
-    return F.cross_entropy(logits[0].float(), batch["targets"][0, keep], reduction="none")
+    keep, place = batch["keep"], batch["positions"][0]
+    if getattr(getattr(model, "module", model), "packed", True):
+        logits = model(batch["inputs"], position_ids=place[None], use_cache=False, logits_to_keep=keep).logits[0]  # (K, V)
+    else:  # one under another, padded at the end, where a model that looks back never looks
+        row = (place == 0).cumsum(0) - 1
+        inputs = place.new_zeros(batch["rows"], place.max() + 1).index_put((row, place), batch["inputs"][0])  # (R, T)
+        logits = model(inputs, use_cache=False).logits[row, place][keep]
+    return F.cross_entropy(logits.float(), batch["targets"][0, keep], reduction="none")
 
 
 def answer_loss(model, batch):
@@ -38,15 +43,18 @@ def answer_loss(model, batch):
 def load(settings):
     """Return (model, tokenizer) of settings.model, with a chat template, and small trainable corrections for LoRA."""
     name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model  # a folder here, or a model of the hub
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    model, bare = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), tokenizer.chat_template is None
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nobody else's program is run
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    bare, most = tokenizer.chat_template is None, getattr(model.config, "max_position_embeddings", None)
     add_template(tokenizer, model)
+    if most and most < settings.context:
+        model.config.max_position_embeddings = settings.context  # positions that are computed, not learned, have no end
     if settings.method == "lora":
         from peft import LoraConfig, get_peft_model
 
-        # the marks of a new template have to be learned by any method
-        how = {"trainable_token_indices": tokenizer.convert_tokens_to_ids(MARKS)} if bare else {}
+        how = {"trainable_token_indices": tokenizer.convert_tokens_to_ids(MARKS)} if bare else {}  # new marks are learned by any method
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **how))
+    model.packed = getattr(settings, "packed", True)  # False: it would read across rows that are laid end to end
     return model, tokenizer
 
 
@@ -62,16 +70,14 @@ def learn(accelerator, settings, model, tokenizer, folder, batches, loss, evalua
     plain = model
     model, optimizer = accelerator.prepare(model, choose_optimizer(model, settings))
     first = resume(accelerator, folder / "checkpoints")
-    trained, total = plain.num_parameters(only_trainable=True), plain.num_parameters()
-    accelerator.print(f"{trained:,} of {total:,} weights are trained" + (f", going on after update {first:,}" if first else ""))
+    went_on = f", going on after update {first:,}" * bool(first)
+    accelerator.print(f"{plain.num_parameters(only_trainable=True):,} of {plain.num_parameters():,} weights are trained{went_on}")
     log = Log(folder / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None
     train(accelerator, model, batches, loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
           first=first, every=settings.every or max(1, settings.updates // 5), evaluate=evaluate,
           save=lambda step: save(accelerator, folder / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
     if accelerator.is_main_process:
-        merged = plain.merge_and_unload() if settings.method == "lora" else plain
-        merged.save_pretrained(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
+        save_model(plain.merge_and_unload() if settings.method == "lora" else plain, tokenizer, folder / "model")
         print(f"the model is in {folder / 'model'}")
 
 
@@ -79,14 +85,15 @@ def main():
     settings = read("Teach the model to answer, from out/chats; goes on where it was stopped.", step="finetune")
     accelerator = start(settings)
     model, tokenizer = load(settings)
+    most = settings.context
+    train_chats, val_chats = (load_rows(OUT / "chats" / f"{side}.jsonl") for side in ("train", "val"))
     rows, exam = (
-        [row for chat in load_rows(OUT / "chats" / f"{side}.jsonl") for row in encode(tokenizer, chat["messages"])]
-        for side in ("train", "val")
+        [(ids[:most], said[:most]) for chat in chats for ids, said in encode(tokenizer, chat["messages"])]
+        for chats in (train_chats, val_chats)
     )
-    rows, exam = ([(ids[: settings.context], said[: settings.context]) for ids, said in part] for part in (rows, exam))
 
     def evaluate(step):
-        loss = mean_loss(accelerator, model, map(pack, bins(exam, settings.context)), answer_loss)
+        loss = mean_loss(accelerator, model, map(pack, bins(exam, most)), answer_loss)
         accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
         return loss
 

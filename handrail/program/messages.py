@@ -11,6 +11,8 @@ and the loss looks just as good.
 """
 
 import json
+import logging
+import warnings
 from functools import lru_cache
 
 MARKS = ["<|im_start|>", "<|im_end|>"]
@@ -18,6 +20,10 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+
+# what the libraries remark about new marks and about each other, and nobody has to act on
+logging.getLogger("transformers.modeling_utils").addFilter(lambda said: "mean_resizing" not in said.getMessage())
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 
 def load_rows(file):

@@ -52,6 +52,6 @@ def new_config(size, tokenizer, context):
 def build(settings, tokenizer):
     """Return a new model with random weights, or the pretrained one that settings.base names, in 32-bit weights."""
     if settings.base:
-        return AutoModelForCausalLM.from_pretrained(settings.base, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(settings.base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
     config = new_config(settings.size, tokenizer, settings.context)
     return AutoModelForCausalLM.from_config(config, attn_implementation="causal")

@@ -15,11 +15,11 @@ import torch
 from transformers import AutoTokenizer
 
 from batches import load_tokens, train_batches, val_batches
-from checkpoint import requests_to_stop, resume, run, save
+from checkpoint import requests_to_stop, resume, run, save, save_model
 from log import Log
-from model import build
+from model import SIZES, build
 from optimizer import make_optimizer, make_schedule
-from settings import OUT, read, refuse, start
+from settings import OUT, made, read, refuse, start
 from train import mean_loss, next_token_loss, train
 
 
@@ -34,22 +34,21 @@ def continue_text(model, tokenizer, prompt, length=60, **how):
 def main():
     settings = read("Train the model on the tokens in out/tokens; goes on where it was stopped.")
     accelerator = start(settings)
-    tokenizer = AutoTokenizer.from_pretrained(OUT / "tokenizer")
+    if not settings.base and settings.size not in SIZES:
+        refuse(f"settings.toml: there is no size {settings.size!r}. The sizes: {' '.join(SIZES)}")
+    tokenizer = AutoTokenizer.from_pretrained(made(OUT / "tokenizer", "python tokenizer.py"))
     tokens, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
     if len(tokens) <= settings.context or settings.batch < accelerator.num_processes:
-        refuse(f"{len(tokens):,} tokens are too few for a context of {settings.context:,}, or a batch of {settings.batch} for "
-               f"{accelerator.num_processes} processes: choose a smaller --context or a larger --batch.")  # fmt: skip
+        refuse(f"{len(tokens):,} tokens are too few for a --context of {settings.context:,}, or a --batch of {settings.batch} "
+               f"for {accelerator.num_processes} processes.")  # fmt: skip
 
     model = build(settings, tokenizer)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
     plain = accelerator.unwrap_model(model)
     first = resume(accelerator, OUT / "checkpoints")
-
-    rows = settings.updates * settings.batch
-    accelerator.print(
-        f"{plain.num_parameters():,} parameters, {len(tokens):,} tokens, {rows * settings.context / len(tokens):.1f} "
-        f"epochs on {accelerator.device}" + (f", going on after update {first:,}" if first else "") + (": nothing is left to do" if first >= settings.updates else "")
-    )
+    epochs = settings.updates * settings.batch * settings.context / len(tokens)
+    accelerator.print(f"{plain.num_parameters():,} parameters, {len(tokens):,} tokens, {epochs:.1f} epochs on {accelerator.device}"
+                      + (f", going on after update {first:,}" if first else "") + (": nothing is left to do" if first >= settings.updates else ""))  # fmt: skip
 
     def evaluate(step):
         exam = val_batches(val, tokenizer.eos_token_id, settings.context, 256, settings.rows_at_once or 32)
@@ -58,25 +57,13 @@ def main():
         accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {sample}\n")
         return loss
 
-    train(
-        accelerator,
-        model,
-        train_batches(tokens, settings, accelerator.process_index, accelerator.num_processes),
-        next_token_loss,
-        optimizer,
-        make_schedule(settings.lr, settings.updates),
-        settings.updates,
-        first=first,
-        compiled=settings.compile,
-        every=settings.every or max(1, settings.updates // 10),
-        evaluate=evaluate,
-        save=lambda step: save(accelerator, OUT / "checkpoints", step),
-        log=Log(OUT / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None,
-        asked=requests_to_stop(),
-    )
+    batches = train_batches(tokens, settings, accelerator.process_index, accelerator.num_processes)
+    log = Log(OUT / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None
+    train(accelerator, model, batches, next_token_loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
+          first=first, compiled=settings.compile, every=settings.every or max(1, settings.updates // 10), evaluate=evaluate,
+          save=lambda step: save(accelerator, OUT / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
     if accelerator.is_main_process:
-        plain.save_pretrained(OUT / "model")
-        tokenizer.save_pretrained(OUT / "model")
+        save_model(plain, tokenizer, OUT / "model")
         print(f"the model is in {OUT / 'model'}")
 
 

@@ -44,24 +44,32 @@ def refuse(text):
     sys.exit(2)
 
 
+def made(path, by):
+    """Return `path`, which the command `by` makes; end with exit code 2 and name that command if it is not there yet."""
+    if not path.exists():
+        refuse(f"{path} is not there yet. First: {by}")
+    return path
+
+
 def read(purpose, arguments=None, step=""):
     """Return the settings as one object: settings.toml, what it has for `step` alone, overruled by the flags typed."""
     chosen = {name: default for name, (_, default, _) in FLAGS.items()} | DEFAULTS
     try:
         written = tomllib.loads((ROOT / "settings.toml").read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         refuse(f"settings.toml cannot be read: {error}")
+    if step in ("finetune", "dpo", "grpo") and step not in written:
+        refuse(f"settings.toml says nothing of {step} yet. First: handrail {'finetune' if step == 'finetune' else 'align'}")
     chosen |= written | written.get(step, {})
-    parser = argparse.ArgumentParser(description=purpose)
+    parser = argparse.ArgumentParser(description=purpose, argument_default=argparse.SUPPRESS)
     for name, (kind, _, meaning) in FLAGS.items():
         parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({chosen[name]})")
     parser.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
-    typed = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    settings = argparse.Namespace(**chosen | typed)
-    for name in ("updates", "batch", "context", "lr"):
-        if not getattr(settings, name) > 0:
-            parser.error(f"{name} has to be above 0")
-    return settings
+    chosen |= {"cpu": False} | vars(parser.parse_args(arguments))
+    for name, (kind, example, _) in FLAGS.items():
+        if not isinstance(chosen[name], (kind, int)) or not (0 < chosen[name] < float("inf") or name == "seed"):
+            refuse(f"{name} = {chosen[name]!r}, typed or in settings.toml: it has to be a number above 0, such as {example}")
+    return argparse.Namespace(**chosen)
 
 
 def start(settings):

@@ -90,7 +90,7 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
 if __name__ == "__main__":
     settings = read("Learn a tokenizer from the data and write the data as tokens.")
     if settings.base:
-        tokenizer = AutoTokenizer.from_pretrained(settings.base)
+        tokenizer = AutoTokenizer.from_pretrained(settings.base, trust_remote_code=False)
     else:
         tokenizer = train_tokenizer(sample(documents(settings)), settings.vocabulary)
     tokenizer.save_pretrained(OUT / "tokenizer")

@@ -6,11 +6,12 @@ from handrail import village
 from handrail.chats import read_chats, split, write_chats
 from handrail.project import Stop
 from handrail.screen import Outcome, check
+from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
 from handrail.steps.rehearse import lines, make_room
 
 TITLE = "Answer well"
-USES = ["objective", "answers", "dpo", "grpo"]
+USES = ["objective", "answers", "pairs", "dpo", "grpo"]
 LEAVES = []
 SECONDS = (60, 240)
 WHY = """An example says what to write. It does not say what is *better*. There are two ways to say that. If you can only compare, give
@@ -49,11 +50,10 @@ def expect(project):
 
 def write_pairs(project):
     """Write out/pairs: from the file that was named, or for the village short answers over whole sentences."""
-    folder = project.out / "pairs"
-    folder.mkdir(parents=True, exist_ok=True)
-    source = project.settings.get("pairs")
+    folder, source = project.out / "pairs", project.settings.get("pairs")
     if source:
-        chats = read_chats(project.folder / source, source)
+        path = project.folder / source
+        chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if not chats.pairs:
             raise Stop(f"{source} holds no pairs. Each row needs a better and a worse answer: " '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
         sides = split(chats.rows)
@@ -65,6 +65,7 @@ def write_pairs(project):
         sides = split(rows)
     else:
         raise Stop(f"Which pairs? handrail align {project.folder} --objective dpo --answers pairs.jsonl\nOne a line: " + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
+    folder.mkdir(parents=True, exist_ok=True)
     for name, rows in zip(("train", "val"), sides):
         write_chats(rows, folder / f"{name}.jsonl")
 
@@ -74,10 +75,13 @@ def plan(project, kind):
     fixed, base = project.settings.get(kind, {}), project.settings.get("base")
     tried, finetune = {"dpo": DPO, "grpo": GRPO}[kind], project.settings["finetune"]
     rate = tried["lr"] if not base else RATES[kind] * (10 if finetune["method"] == "lora" else 1)
-    chosen = tried | {"lr": rate, "model": "out/finetune/model", "method": finetune["method"], "context": max(512, finetune["context"])}
+    context = finetune["context"] if base else max(512, finetune["context"])
+    chosen = tried | {"lr": rate, "model": "out/finetune/model", "method": finetune["method"], "context": context}
+    if not finetune.get("packed", True):
+        chosen["packed"] = False
     for name, value in chosen.items():
         if name not in fixed:
-            project.decide(f"{kind}.{name}", value, {"model": "the model that can answer", "lr": "far smaller than before: it knows nearly everything already"}.get(name, "as tried out"))
+            project.decide(f"{kind}.{name}", value, {"model": "the model that can answer", "lr": "far smaller than before: it knows nearly everything already"}.get(name, "as tried out" if name in tried else "as in the fine-tuning"))
 
 
 def run(project, screen):
@@ -86,6 +90,11 @@ def run(project, screen):
         raise Stop("There is no model that answers yet. First: handrail finetune")
     if kind == "dpo":
         write_pairs(project)
+    elif project.settings.get("pairs") and not (project.out / "pairs").exists():
+        raise Stop(
+            f"GRPO reads no file, {project.settings['pairs']} neither: it asks the questions of the fine-tuning, in out/chats. Take the line `pairs = ...` "
+            "out of settings.toml and type the command without --answers.\nTo learn from that file: --objective dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
+        )
     plan(project, kind)
     make_room(screen, project.out / kind, project.settings[kind], project.settings[kind]["updates"])
     project.finish(f"{kind}.py")

@@ -61,8 +61,13 @@ def write_village(project):
     file = project.folder / "village.jsonl"
     if not file.exists():
         part = file.with_suffix(".part")
-        with open(part, "w") as out:
-            out.writelines(json.dumps(story) + "\n" for story in islice(stories(0), N_STORIES))
+        try:
+            with open(part, "w") as out:
+                out.writelines(json.dumps(story) + "\n" for story in islice(stories(0), N_STORIES))
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            error.filename = file
+            raise
         part.rename(file)
     project.decide("data", file.name, "the built-in world, written here as an ordinary data set")
     project.decide("world", "village", "its stories can be checked: grammar, answers and the lowest possible loss are known")

@@ -1,15 +1,17 @@
 """Examples: see exactly what is trained."""
 
-import json
 import math
 import random
+import re
+import unicodedata
 from itertools import islice
 
 import numpy as np
+import torch
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
-from handrail.plan import PATIENCE, USED, base_parameters, machine
+from handrail.plan import PATIENCE, USED, base_parameters, machine, opened
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps import OPEN
@@ -30,6 +32,8 @@ STORIES = 5_760  # of the village, with four questions each
 OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
 RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
+SAME = 1e-5  # logits that are no further apart, as a share of the largest, differ by rounding only
+REPLY = 80  # tokens that the later steps let the model write behind a question
 
 
 def expect(project):
@@ -63,7 +67,7 @@ def village_chats(number, seed, questions):
     return found
 
 
-def sides(project, screen):
+def sides(project):
     """Return (train, val, what was read): lists of chats, from the file that was named or from the village."""
     source = project.settings.get("answers")
     if source:
@@ -71,9 +75,7 @@ def sides(project, screen):
         chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if chats.pairs:
             raise Stop(f"{source} holds pairs of a better and a worse answer. Those are for: handrail align --answers {source}")
-        report(screen, chats)
-        train, val = split(chats.rows)
-        return train, val, chats
+        return *split([row | {"where": where} for row, where in zip(chats.rows, chats.places)]), chats
     if not project.settings.get("world"):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
@@ -97,11 +99,49 @@ def hub_rows(project, source):
         raise Stop(sources.hub_fault(source, error)) from error
 
 
-def report(screen, chats):
-    """Say in which form the rows were found, and name those that cannot be used."""
-    lines = [f"{len(chats.rows):,} of {chats.total:,} rows can be used: {chats.form}.", *chats.notes]
-    lines += [f"left out, {reason}: {len(where):,} ({', '.join(where[:3])}{' ...' if len(where) > 3 else ''})" for reason, where in chats.left_out.items()]
-    screen.say("What was found", lines)
+def report(screen, chats, used):
+    """Say in which form the rows were found, and name those that are not used."""
+    screen.say("What was found", [f"{used:,} of {chats.total:,} rows can be used: {chats.form}.", *chats.notes, *missed(chats.left_out)])
+
+
+def missed(left_out):
+    """Return {reason: where} as lines of text."""
+    return [f"left out, {reason}: {len(where):,} ({', '.join(where[:3])}{' ...' if len(where) > 3 else ''})" for reason, where in left_out.items()]
+
+
+def encode_all(program, tokenizer, chats, left_out):
+    """Return [(chat, its rows)], rows being (ids, trained); a chat that the template refuses (a system turn, say) goes to left_out."""
+    coded = []
+    for chat in chats:
+        try:
+            coded.append((chat, program.messages.encode(tokenizer, chat["messages"])))
+        except Exception as error:
+            left_out.setdefault(f"refused by the model's chat template ({error})", []).append(chat.get("where", "a story"))
+    return coded
+
+
+def size(rows):
+    """Return the length of the longest of some rows."""
+    return max(len(ids) for ids, _ in rows)
+
+
+def fitting(coded, context, left_out):
+    """Return those of [(chat, its rows)] that fit into the context; the others go to left_out."""
+    for chat, rows in coded:
+        if size(rows) > context:
+            left_out.setdefault(f"longer than {context:,} tokens", []).append(chat.get("where", "a story"))
+    return [(chat, rows) for chat, rows in coded if size(rows) <= context]
+
+
+def check_number(train, val, total, left_out, limit):
+    """Raise Stop when most rows are left out by this model, or too few are there."""
+    used = len(train) + len(val)
+    if used < total / 2:
+        room = f"This model reads {limit:,} tokens at once, and {REPLY} of them are kept for its reply." if limit else "Longer rows: set a larger finetune.context in settings.toml."
+        raise Stop("\n".join([f"Of {total:,} rows this model can learn from {used:,}:", *missed(left_out), f"Change the rows, or choose another model (--from). {room}"]))
+    if len(train) < 8 or not val:
+        why = "" if used < 9 or val else " They all ask the same question, and one that was trained cannot be asked later: that would be no exam."
+        raise Stop(f"{len(train)} examples to learn from and {len(val)} to ask: too few.{why} Some dozens are the least, some hundreds are better.")
 
 
 # --- the plan ---
@@ -124,14 +164,39 @@ def decide_method(project, parameters):
     return "lora", f"needs about {lora:.1f} GB where full fine-tuning needs {full:.1f}, and forgets less of what the model knew"
 
 
-def plan(project, rows):
+def learned_positions(model):
+    """Return how many tokens a model can read at once if its positions stand in a table (GPT-2, OPT); None if they are computed."""
+    names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
+    config = model.config.get_text_config()
+    return config.max_position_embeddings if any(re.search("wpe|position", name) for name in names) else None
+
+
+def choose_context(project, coded, limit):
+    """Return the context: what a person set, else a power of two that the examples fit into, as far as model and machine go."""
+    fixed, room = project.settings.get("finetune", {}).get("context"), limit - REPLY if limit else math.inf
+    if room < 1:
+        raise Stop(f"This model reads {limit} tokens at once, question and reply together: too few for replies of up to {REPLY}. Choose another one: --from")
+    if fixed and fixed > room:
+        raise Stop(f"finetune.context = {fixed} in settings.toml: this model reads {limit} tokens at once, and {REPLY} of them are kept for its reply. Take that line out.")
+    most = min(1024 if project.cpu else 4096, room)
+    longest = max((size(rows) for _, rows in coded if size(rows) <= most), default=1)
+    return fixed or min(max(2 ** math.ceil(math.log2(longest)), 512 if project.settings.get("base") else 256), most)
+
+
+@torch.no_grad()
+def leak(model, rows):
+    """Return how far the logits of two rows move when they are laid end to end, as packing.py lays them; 0: neither reads the other."""
+    parts = [torch.tensor(ids[:64]) for ids, _ in sorted(rows, key=lambda row: len(row[0]))[:2]]
+    places = torch.cat([torch.arange(len(part)) for part in parts])
+    packed = model(torch.cat(parts)[None], position_ids=places[None], use_cache=False).logits
+    alone = torch.cat([model(part[None], use_cache=False).logits for part in parts], 1)
+    return ((packed - alone).abs().max() / alone.abs().max()).item()
+
+
+def plan(project, rows, method, parameters, context, moved):
     """Write the settings of the fine-tuning, each with its reason; what a person set stays."""
     base, fixed = project.settings.get("base"), project.settings.get("finetune", {})
-    parameters = base_parameters(base or str(project.out / "model"))
-    method, why = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
     lengths = np.array([len(ids) for ids, _ in rows])
-    longest = 2 ** math.ceil(math.log2(lengths.max()))
-    context = fixed.get("context") or min(max(longest, 512 if base else 256), 1024 if project.cpu else 4096)
     batch = fixed.get("batch") or OWN["batch"]
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
@@ -139,12 +204,14 @@ def plan(project, rows):
     updates = max(20, math.ceil(seen / batch))
     chosen = {
         "model": (base or "out/model", "the model that learns to answer"),
-        "method": (method, why),
+        "method": method,
         "context": (context, f"tokens in one packed row; your longest example has {lengths.max()}"),
         "batch": (batch, "examples in an update"),
         "updates": (updates, f"{updates * batch / len(rows):.1f} times through your {len(rows):,} rows"),
-        "lr": (RATES[method] if base else OWN["lr"], "LoRA wants about ten times the rate of full fine-tuning" if base else "tried out for small models"),
+        "lr": (RATES[method[0]] if base else OWN["lr"], "LoRA wants about ten times the rate of full fine-tuning" if base else "tried out for small models"),
     }
+    if moved > SAME:
+        chosen["packed"] = False, "laid end to end, rows would read each other in this model; so they lie one under another, which is slower"
     for name, (value, reason) in chosen.items():
         if name not in fixed:
             project.decide(f"finetune.{name}", value, reason)
@@ -163,6 +230,28 @@ def show(screen, tokenizer, rows):
         screen.tokens(pieces)
         shown.append("".join(f"[{piece}]" if said else piece for piece, said in pieces))
     return shown
+
+
+def plain(text):
+    """Return a text without what tokenizers and templates may change in it: spaces, letter case, forms of one letter."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def comes_back(tokenizer, chat, rows):
+    """Return True if question and answer can be read in what the model gets."""
+    text = plain(tokenizer.decode(rows[-1][0]))
+    return all(plain(message["content"]) in text for message in chat["messages"][-2:])
+
+
+def judge_tokens(tokenizer, coded, highest, V):
+    """Return the checks of model and tokenizer: do they belong together?"""
+    asked = coded[:200]
+    lost = sum(not comes_back(tokenizer, *both) for both in asked)
+    return [
+        check("highest token number", f"< {V:,}", f"{highest:,}", highest < V, "The model has no row for it: training would crash.", "take model and tokenizer from one and the same place"),
+        check("examples that can be read again in their tokens", len(asked), len(asked) - lost, not lost, "The model gets something else than your text.",
+              "does the tokenizer belong to the model, and is it whole (tokenizer.json)?", "warn" if lost < len(asked) / 10 else "fail"),
+    ]  # fmt: skip
 
 
 def judge(rows, end, context, copied, overlap):
@@ -189,20 +278,32 @@ def judge(rows, end, context, copied, overlap):
 def run(project, screen):
     if not project.settings.get("base") and not (project.out / "model").exists():
         raise Stop("There is no model to fine-tune yet. First the walk: handrail. Or start from an open one: --from " + OPEN)
-    train, val, chats = sides(project, screen)
-    if len(train) < 8 or not val:
-        raise Stop(f"{len(train)} examples to learn from and {len(val)} to ask: too few. Some dozens are the least, some hundreds are better.")
+    train, val, chats = sides(project)
+    parameters = base_parameters(project.settings.get("base") or str(project.out / "model"))
+    fixed = project.settings.get("finetune", {})
+    method = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
+    program = project.load("messages")
+    tokenizer, model = dressed(project, program)
+    total, limit, left_out = len(train) + len(val), learned_positions(model), chats.left_out if chats else {}
+    train, val = (encode_all(program, tokenizer, part, left_out) for part in (train, val))
+    context = choose_context(project, train + val, limit)
+    train, val = (fitting(part, context, left_out) for part in (train, val))  # [(chat, its rows)]
+    if chats:
+        report(screen, chats, len(train) + len(val))
+    check_number(train, val, total, left_out, limit)
     folder = project.out / "chats"
     folder.mkdir(parents=True, exist_ok=True)
-    for side, rows in (("train", train), ("val", val)):
-        write_chats(rows, folder / f"{side}.jsonl")
-    program = project.load("messages")
-    tokenizer, end = dressed(project, program)
-    rows = encode_all(program, tokenizer, train)
-    chosen = plan(project, rows)
-    context = project.settings["finetune"]["context"]
-    asked = [{next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat in part} for part in (train, val)]
-    checks = judge(rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1]))
+    for side, coded in (("train", train), ("val", val)):
+        write_chats([chat for chat, _ in coded], folder / f"{side}.jsonl")
+    rows = [row for _, coded in train for row in coded]
+    end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
+    highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
+    moved = leak(model, rows) if highest < V else 0.0
+    chosen = plan(project, rows, method, parameters, context, moved)
+    asked = [{next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat, _ in part} for part in (train, val)]
+    checks = judge_tokens(tokenizer, train, highest, V) + judge(rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1]))
+    if project.settings["finetune"].get("packed", True):
+        checks.append(check("change of a row by another in one packed row", f"< {SAME:g}", f"{moved:.1g}", moved < SAME, "They would be read as one text.", "finetune.packed = false in settings.toml"))
     marks = [tokenizer.decode([end])] + (["<|im_start|>"] if tokenizer.chat_template == program.messages.CHATML else [])
     single = all(len(tokenizer(mark, add_special_tokens=False)["input_ids"]) == 1 for mark in marks)
     checks.append(check("marks of the template that are one token", ", ".join(marks), "yes" if single else "no", single, "They would be read as plain letters."))
@@ -214,28 +315,13 @@ def run(project, screen):
 
 
 def dressed(project, program):
-    """Return (tokenizer with a chat template, end mark), as finetune.py will have them."""
+    """Return (tokenizer, model) with a chat template, as finetune.py will have them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = project.settings.get("base") or project.out / "model"
-    try:
-        tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForCausalLM.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise Stop(f"The model {name} could not be opened: {str(error).splitlines()[0]}\nIf it asks who you are: hf auth login") from error
+    tokenizer, model = opened(AutoTokenizer, name), opened(AutoModelForCausalLM, name, use_safetensors=True, dtype=torch.float32).eval()
     try:
         program.messages.add_template(tokenizer, model)
     except ValueError as error:
         raise Stop(f"The chat template of {name} cannot be trained on: {error}. Choose another model, or give its tokenizer another template.") from error
-    return tokenizer, model.generation_config.eos_token_id
-
-
-def encode_all(program, tokenizer, chats):
-    """Return all rows (ids, trained); what the template refuses (a system turn, say) becomes a Stop that names the row."""
-    rows = []
-    for number, chat in enumerate(chats, start=1):
-        try:
-            rows += program.messages.encode(tokenizer, chat["messages"])
-        except Exception as error:
-            said = json.dumps(chat["messages"], ensure_ascii=False)[:200]
-            raise Stop(f"The model's chat template refuses example {number} ({said} ...): {type(error).__name__}: {error}") from error
-    return rows
+    return tokenizer, model

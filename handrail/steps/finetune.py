@@ -13,7 +13,7 @@ from handrail.steps.rehearse import lines, make_room
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
 USES = ["answers", "base", "finetune"]
-LEAVES = ["finetune/model/config.json"]
+LEAVES = ["finetune/model/model.safetensors"]
 SECONDS = (60, 180)
 MORE = """Full fine-tuning moves every weight. That needs the gradient and two averages for each of them: four numbers in
 memory where using the model needs one. LoRA (Hu et al. 2021) leaves them all alone and learns, beside each matrix W, a
@@ -70,9 +70,11 @@ def general_loss(project, folder):
     texts = [meaning for _, meaning in re.findall(glossary.ENTRY, Path(glossary.__file__).with_suffix(".md").read_text())]
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
-    rows = [torch.tensor([tokenizer.eos_token_id] + tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    model = accelerator.prepare(model)
+    rows = [[tokenizer.eos_token_id] + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    rows = [torch.tensor(ids[: values.context]) for ids in rows]
     batches = [program.batches.to_batch(rows[i : i + 8]) for i in range(0, len(rows), 8)]
     return program.train.mean_loss(accelerator, model, batches, program.train.next_token_loss)
 

@@ -27,6 +27,8 @@ SHEETS = {  # TFLOP/s with 16-bit numbers, GB/s, from the makers' data sheets
     "3090": (71, 936), "4080": (97, 717), "4070": (58, 504), "3060": (25, 360),
 }  # fmt: skip
 
+LEAST = 0.05  # TFLOP/s that any processor of today does
+
 
 def expect(project):
     if project.cpu:
@@ -91,14 +93,17 @@ def run(project, screen):
     found = {"name": name, "tflops": tflops, "bandwidth": bandwidth, "memory_gb": memory / 1e9, "cpu": project.cpu}
     project.out.mkdir(exist_ok=True)
     (project.out / "machine.json").write_text(json.dumps(found, indent=1))
-    half = f"≥ {known[0] / 2:.0f} (half of {known[0]})" if known else "no data sheet" if not project.cpu else "0.05 to 2"
+    least = known[0] / 2 if known else LEAST if project.cpu else 0
+    half = f"≥ {least:.0f} (half of {known[0]})" if known else f"≥ {LEAST}" if project.cpu else "no data sheet: for your information"
+    formats = "bf16 or fp16" if cuda else "fp32"
+    used = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     slow = "Something else keeps this machine busy (`nvidia-smi`, `top`), or its power is capped."
     checks = [
         check("runs on", "CPU, your choice" if project.cpu else "GPU", name, (device.type == "cpu") == project.cpu),
-        check("matrix product, TFLOP/s", half, f"{tflops:.3g}", not known or tflops > known[0] / 2, slow, otherwise="warn"),
+        check("matrix product, TFLOP/s", half, f"{tflops:.3g}", tflops >= least, slow, otherwise="warn"),
         check("memory, GB/s", f"≥ {known[1] / 2:.0f}" if known else "≥ 5", f"{bandwidth:.3g}",
               bandwidth > (known[1] / 2 if known else 5), slow, otherwise="warn"),
-        check("number format", "bf16" if cuda else "fp32", {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision), True),
+        check("number format", formats, used, used in formats, "The card has a faster one.", "look at `start` in settings.py", "warn"),
         check("free disk, GB", "≥ 5", f"{free:.0f}", free > 5, "Tokens and checkpoints need room.", "Free some, or walk elsewhere.", "warn"),
     ]  # fmt: skip
     minutes = 6 * 1e6 * 6e6 / (tflops * 1e12 * 0.3) / 60

@@ -13,7 +13,7 @@ from handrail.steps.rehearse import lines, make_room
 TITLE = "The run"
 FILES = ["baselines.py"]
 USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
-LEAVES = ["model/config.json", "metrics.jsonl"]
+LEAVES = ["model/model.safetensors", "metrics.jsonl"]
 SECONDS = (60, 240)
 WHY = """Everything is tried; now it may take its time. `python pretrain.py` is what runs, the script that you own. The
 model learns from nothing but guessing the next token: first letters, then words, then grammar, then who did what.
@@ -69,7 +69,7 @@ def run(project, screen):
         checks.append(check("not below the floor", f"≥ {floor * 0.98:.3f}", f"{final:.3f}", final > floor * 0.98,
                             "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip
     mfu = mfu_of(project, speed)
-    checks.append(check("tokens a second", "as rehearsed", f"{speed:,.0f} (MFU {mfu:.0%})", True))
+    checks.append(check("tokens a second (for your information)", "as rehearsed", f"{speed:,.0f} (MFU {mfu:.0%})", True))
     tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."

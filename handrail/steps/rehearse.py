@@ -203,7 +203,7 @@ def run(project, screen):
         f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
         f"{total / 60:.1f} minutes here. " + cost(total, project.cpu)
     )
-    return Outcome(checks, tells)
+    return Outcome(checks, tells if total == total else "It did not get far enough to tell how long the run will take.")
 
 
 def writes(project, values):

@@ -11,7 +11,7 @@ from handrail.screen import Outcome, check
 TITLE = "The tokenizer"
 FILES = ["tokenizer.py"]
 USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
-LEAVES = ["tokenizer", "tokens/about.json"]
+LEAVES = ["tokenizer", "tokens"]
 SECONDS = (15, 25)
 MORE = """Why not letters? A story of 200 letters would be 200 steps for the model, of which most say little. Why not words?
 Then every new word would be unknown. Pieces in between give short texts and no unknowns. A larger vocabulary makes texts
@@ -37,7 +37,7 @@ def run(project, screen):
     values, folder = program.values, project.out / "tokens"
     screen.print("  learning the pieces ..." if not values.base else f"  loading the tokenizer of {values.base} ...")
     if values.base:
-        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(values.base)
+        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(values.base, trust_remote_code=False)
     else:
         texts = program.tokenizer.sample(program.data.documents(values))
         tokenizer = program.tokenizer.train_tokenizer(texts, values.vocabulary)

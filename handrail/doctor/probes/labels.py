@@ -3,7 +3,7 @@
 import re
 
 from handrail.doctor.findings import Finding
-from handrail.doctor.rows import rows_of
+from handrail.doctor.rows import OTHER, rows_of
 
 LOOKED_AT = 24  # updates
 USER = re.compile(r"<\|im_start\|>user|<\|user\|>|\[INST\]|<start_of_turn>user|<\|start_header_id\|>user|#+ ?(Instruction|Question|Input)|\b(User|Human|Question|Q):", re.I)
@@ -14,7 +14,7 @@ class Labels:
     """Counts, over the first updates, what is trained on; speaks when it is the wrong thing."""
 
     def __init__(self, doctor):
-        self.doctor, self.rows, self.seen, self.longest, self.words = doctor, 0, 0, 0, None
+        self.doctor, self.rows, self.seen, self.longest, self.words, self.writing = doctor, 0, 0, 0, None, 0
         self.count = dict.fromkeys(("tokens", "trained", "empty", "full", "full_empty", "padding", "pad_rows", "bos_twice", "prompted",
                                     "short", "ended", "end_read", "end_trained", "partly", "unended_full"), 0)  # fmt: skip
 
@@ -29,7 +29,7 @@ class Labels:
 
     def vocabulary(self, seen):
         """Ids that the model has no row for, before the model falls over them (or, on a GPU, reads past the end)."""
-        tokenizer, ids = self.doctor.tokenizer, seen.ids
+        tokenizer, ids = self.doctor.used, seen.ids
         table = getattr(seen.module, "get_input_embeddings", lambda: None)()
         if tokenizer is None or ids is None or table is None or not hasattr(table, "weight") or self.seen > 2:
             return
@@ -58,14 +58,14 @@ class Labels:
             self.seen += 1
             yield from self.shifted(rows)
             yield from self.frozen_words(rows)
-            if rows.trained is not None:
+            if rows.trained is not None and rows.ahead != OTHER:
                 self.add(rows)
         if self.rows:
             yield from self.judge()
 
     def shifted(self, rows):
         update = self.doctor.updates
-        if rows.ahead is None or rows.ahead == 1 or rows.certainty < 0.3:
+        if rows.ahead in (None, OTHER, 1) or rows.certainty < 0.3:
             return
         if rows.ahead == 2:
             yield Finding("labels-shifted-twice", "certain", "The targets are two tokens ahead: every token is asked for the one after the next.",
@@ -79,6 +79,9 @@ class Labels:
         else:
             yield Finding("labels-shifted-wrongly", "certain", f"The targets are {rows.ahead} tokens away from what is read, not 1.", "", [("the shift", 0.9)],
                           "targets[:, i] has to be ids[:, i + 1]", update)  # fmt: skip
+
+    def generated(self, model, inputs, mask, found):
+        self.writing += 1
 
     def frozen_words(self, rows):
         """Tokens that were added to the vocabulary, stand in the rows, and cannot learn."""
@@ -149,6 +152,8 @@ class Labels:
             yield Finding("prompt-trained", "warning", "The questions are learned as well as the answers.", f"in {c['prompted']} of {min(n, 32)} rows with a question and an answer every token is trained",
                           [("labels are a copy of input_ids; the prompt was not masked", 0.9), ("it is meant so: some do train on all of it", 0.1)],
                           "set the labels of the prompt to -100 (TRL: prompt/completion columns, or assistant_only_loss=True)", update)  # fmt: skip
+        if self.writing >= 2:  # it learns from what it writes itself: no data set is at fault for how that ends
+            return
         if n < 16 or not doctor.ends() or not c["short"]:
             return
         if c["end_read"] >= 0.5 * c["short"] and c["ended"] == 0 and c["trained"]:

@@ -16,7 +16,7 @@ class Leaving:
 
     def __init__(self, doctor):
         self.doctor, self.folders, self.given, self.taken, self.loaded_at, self.last = doctor, {}, [], False, None, None
-        self.runs, self.copied, self.said, self.steps = Counter(), 0, 0, 0
+        self.runs, self.copied, self.said, self.fresh = Counter(), 0, 0, True
 
     # --- resuming ---
 
@@ -33,16 +33,19 @@ class Leaving:
             tensors = any(isinstance(value, dict) and any(isinstance(v, torch.Tensor) for v in value.values()) for value in found.values())
             if places and max(places) > 0 and tensors and not inside:
                 self.loaded_at = (file, max(places))
-        folder = os.path.dirname(file)
-        self.steps = max(self.steps, os.path.exists(os.path.join(folder, "optimizer.pt")))
 
     def loaded_optimizer(self):
         self.taken = True
 
+    def resuming(self, folder):
+        """A Trainer goes on from a checkpoint."""
+        self.taken, self.given, self.loaded_at, self.fresh = False, [], (folder, "some"), True
+
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
-        if update == 1 and not self.taken and (self.given or self.loaded_at):
-            what = f"{self.given[0]} holds the optimizer's state, and optimizer.load_state_dict was not called" if self.given else f"{self.loaded_at[0]} is of update {self.loaded_at[1]:,} and holds no state of an optimizer"
+        first, self.fresh = self.fresh, False
+        if first and not self.taken and (self.given or self.loaded_at):
+            what = f"{self.given[0]} holds the optimizer's state, and optimizer.load_state_dict was not called" if self.given else f"{self.loaded_at[0]} is a checkpoint of a run, and no state of an optimizer was read from it"
             yield Finding("resume-without-optimizer", "certain" if self.given else "warning", "The run goes on without the optimizer's averages: the loss will jump.", what,
                           [("only the weights are loaded", 0.9), ("a new training on old weights, meant so", 0.1)], "save and load model and optimizer together (accelerator.save_state / load_state)", 0)  # fmt: skip
         seen = doctor.now.passes[-1] if doctor.now.passes else None

@@ -139,6 +139,10 @@ class Live:
 
     def logged(self, logs):
         """What TRL's trainers say of the rewards."""
+        chosen = logs.get("rewards/chosen")
+        if chosen is not None and float(chosen) < -2:
+            yield Finding("rate-too-high", "warning", "The preferred answers get far less likely as well: the model comes apart, though the loss looks excellent.", f"rewards/chosen {float(chosen):.2f}, rewards/rejected {float(logs.get('rewards/rejected', 0)):.2f}; rate {max(self.rates, default=0):.3g}",
+                          [("the learning rate is too high for preferences", 0.8), ("too many updates", 0.2)], "1e-6 to 1e-5 for all weights, ten times that for LoRA; watch rewards/chosen", self.doctor.updates)  # fmt: skip
         value = next((logs[name] for name in ("frac_reward_zero_std", "rewards/frac_reward_zero_std") if name in logs), None)
         if value is None and "reward_std" in logs:
             value = float(logs["reward_std"] == 0)

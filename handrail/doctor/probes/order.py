@@ -19,6 +19,7 @@ class Order:
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.first, self.total, self.pieces, self.lengths, self.shared = Counter(), {}, 0, Counter(), [], []
         self.planned = None
+        self.largest = 0  # tokens in a batch
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
         self.shares = []  # of the evaluation under way: (rows, rows that were trained on) of each pass
 
@@ -38,6 +39,7 @@ class Order:
         yield from self.examined()
         for rows in batches:
             yield from self.read(rows, update)
+        yield from self.longer(batches, update)
         yield from self.ranks(update)
 
     def schedule(self, update):
@@ -109,6 +111,14 @@ class Order:
     def ended(self):
         self.examine([])
         yield from self.examined()
+
+    def longer(self, batches, update):
+        """A batch far longer than all before it: where memory is tight, this is where it runs out."""
+        size = max((rows.ids.numel() for rows in batches), default=0)
+        if update > 10 and size > 2.5 * self.largest > 0:
+            yield Finding("out-of-memory-late", "warning", "A batch came that is far larger than all before: where memory is tight, a run dies here, hours in.", f"{size:,} tokens at update {update}, at most {self.largest:,} before",
+                          [("a few rows are much longer than the others", 0.9)], "begin with the longest batch; cut or leave out such rows", update)  # fmt: skip
+        self.largest = max(self.largest, size)
 
     def examine(self, current):
         """Count, in each pass of an evaluation, the rows that were trained on before; those of this very update are a reference's."""

@@ -20,6 +20,7 @@ class Weights:
 
     def __init__(self, doctor):
         self.doctor, self.before, self.counts, self.silent, self.still, self.stale, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, 0, False
+        self.owned = set()  # the tensors of all optimizers seen
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
 
     # --- before the update: gradients ---
@@ -48,7 +49,7 @@ class Weights:
         if not due(update) or self.doctor.trained is None:
             return
         self.before = {id(p): sample(p) for group in optimizer.param_groups for p in group["params"]}
-        self.owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.owned |= {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.moving = any(p.grad is not None and bool(p.grad.count_nonzero()) for group in optimizer.param_groups for p in group["params"])
         yield from self.gradients(doctor.trained, update)
 
@@ -159,7 +160,7 @@ class Weights:
         """The model that is run, and the tensors that the optimizer has: are they the same?"""
         mine = dict(self.doctor.trained.named_parameters())
         wanted = {id(p) for p in mine.values() if p.requires_grad}
-        if wanted and not wanted & self.owned and any(p.grad is not None for p in mine.values()):
+        if update >= 3 and wanted and not wanted & self.owned and any(p.grad is not None for p in mine.values()):
             yield Finding("weights-do-not-move", "certain", "The optimizer holds other tensors than the model that is trained: the model never changes.",
                           f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],

@@ -1,0 +1,155 @@
+"""Does the doctor find the mistakes, and is it quiet where there are none? What does it cost?
+
+    python bench/doctor.py                     every script of bench/faults, healthy and broken, under `handrail watch`; 30 minutes
+    python bench/doctor.py --only 06 21        some of them
+    python bench/doctor.py --lessons           every patch of handrail/doctor/faults, on the learner's own program; 40 minutes
+    python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
+    python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
+
+After each run the files it left are looked at as well (`handrail doctor`): the column "shelf".
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from handrail.doctor import lesson, shelf
+from handrail.doctor.watch import watch
+
+HERE = Path(__file__).parent
+NAMES = {fault.number: name for name, fault in lesson.faults().items()}
+
+
+def words_of(script):
+    """Return the command that a script's second line asks for, else python."""
+    line = script.read_text().splitlines()[1]
+    return [word for word in line[7:].split() if not word.endswith(".py")] if line.startswith("# run: ") else [sys.executable]
+
+
+def found_in(script, broken):
+    """Return (findings of watch, findings in the files left behind, exit code) of one run."""
+    with tempfile.TemporaryDirectory() as out:
+        env = {"BROKEN": str(int(broken)), "OUT": out, "OMP_NUM_THREADS": "1"}
+        code, seen, _, _, printed = watch([*words_of(script), str(script)], cwd=script.parent, capture=True, env=env)
+        left = [finding for folder in [Path(out), *Path(out).iterdir()] if folder.is_dir() for finding in shelf.look(folder)]
+    return seen, left, code
+
+
+def said(findings):
+    return ", ".join(f"{f.name} ({f.level[0]}{f', {f.update}' if f.update else ''})" for f in findings) or "-"
+
+
+def exam(only):
+    """Run the scripts; print a line each and the counts."""
+    counts = dict.fromkeys(("runs", "found", "first", "early", "alarms"), 0)
+    print("| fault | script | watch, broken (level, update) | shelf, broken | healthy |\n|---|---|---|---|---|")
+    for script in sorted((HERE / "faults").glob("[0-9]*.py")):
+        if only and script.name[:2] not in only:
+            continue
+        name = NAMES[int(script.name[:2])]
+        (seen, left, _), (calm, calm_left, _) = found_in(script, True), found_in(script, False)
+        new = [finding for finding in seen if finding.name not in {other.name for other in calm}]
+        counts["runs"] += 1
+        counts["found"] += any(f.name == name for f in new + left)
+        counts["first"] += bool(new or left) and (new + left)[0].name == name
+        counts["early"] += any(f.name == name and f.update < 50 for f in new + left)
+        counts["alarms"] += bool(calm) or bool(calm_left)
+        print(f"| {name} | {script.stem} | {said(new)} | {said(left)} | {said(calm + calm_left)} |", flush=True)
+    print(f"\n{counts['runs']} scripts: named in {counts['found']}, first in {counts['first']}, before update 50 in {counts['early']}; healthy ones with an alarm: {counts['alarms']}")
+
+
+def lessons(only):
+    """Run every lesson; print a line each."""
+    from handrail.screen import Screen
+
+    class Quiet(Screen):
+        def __init__(self):
+            super().__init__(True)
+            self.console.quiet = True
+
+    print("| fault | named | what was found in the broken run | update |\n|---|---|---|---|")
+    named = total = 0
+    for name, fault in lesson.faults().items():
+        if only and f"{fault.number:02}" not in only or "diff --git" not in fault.diff:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            lesson.prepare(fault, None, Path(folder), lambda text: None)
+            calm, broken = (lesson.run(fault, Path(folder) / side)[1] for side in ("healthy", "broken"))
+        new = [finding for finding in broken if finding.name not in {other.name for other in calm}]
+        mine = next((finding for finding in new if finding.name == name), None)
+        named, total = named + bool(mine), total + 1
+        print(f"| {name} | {'yes' if mine else 'no'} | {said(new)}{' · healthy: ' + said(calm) if calm else ''} | {mine.update if mine else ''} |", flush=True)
+    print(f"\n{total} lessons, {named} named")
+
+
+def healthy(only):
+    """Run what is healthy; every finding is a false alarm."""
+    from healthy import RUNS
+
+    alarms = 0
+    for run in (run.__name__ for run in RUNS if not only or run.__name__ in only):
+        with tempfile.TemporaryDirectory() as out:
+            code, seen, updates, left, printed = watch([sys.executable, str(HERE / "healthy.py"), run], capture=True, env={"OUT": out, "OMP_NUM_THREADS": "1"})
+        alarms += bool(seen)
+        print(f"{run}: {said(seen)}, {updates} updates" + (f" (exit {code}) {printed[-800:]}" if code else "") + "".join(f"; {reason}" for reason in left), flush=True)
+    print(f"{len(RUNS)} runs, {alarms} with an alarm")
+
+
+COST = '''
+import resource, statistics, sys, time, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+torch.manual_seed(0)
+model = LlamaForCausalLM(LlamaConfig(vocab_size=1024, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4))
+run = torch.compile(model) if "compiled" in sys.argv else model
+optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+data, clocks = torch.randint(0, 1024, (4096, 128)), []
+for i in range(90):
+    clock = time.perf_counter()
+    batch = data[i * 32 % 4096 : i * 32 % 4096 + 32]
+    loss = run(input_ids=batch, labels=batch).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    clocks.append(time.perf_counter() - clock)
+weights = sum(p.double().sum().item() for p in model.parameters())
+print("COST", statistics.median(clocks[10:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, repr(weights))
+'''
+
+
+def cost(rounds=3):
+    """Print the step time after ten updates, peak memory and the sum of the weights, with the doctor over those without."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "plain.py")
+        script.write_text(COST)
+        for how in ("eager", "compiled"):
+            times, memory, sums = [], [], set()
+            for _ in range(rounds):
+                alone = subprocess.run([sys.executable, script, how], capture_output=True, text=True).stdout
+                beside = watch([sys.executable, str(script), how], capture=True)[4]
+                a, b = (re.search(r"COST (\S+) (\S+) (\S+)", text).groups() for text in (alone, beside))
+                times.append(float(b[0]) / float(a[0]))
+                memory.append(float(b[1]) / float(a[1]))
+                sums |= {a[2], b[2]}
+            print(f"{how}: step time × {statistics.median(times):.3f} ({min(times):.3f} to {max(times):.3f}), peak memory × {statistics.median(memory):.3f}, same weights: {len(sums) == 1}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="*", default=[])
+    for name in ("lessons", "healthy", "cost"):
+        parser.add_argument(f"--{name}", action="store_true")
+    args = parser.parse_args()
+    if args.cost:
+        cost()
+    elif args.healthy:
+        healthy(args.only)
+    else:
+        lessons(args.only) if args.lessons else exam(args.only)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The doctor: it finds what is wrong, is quiet where nothing is, and changes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from handrail import Doctor
+from handrail.doctor import lesson, shelf
+from handrail.doctor.watch import watch
+from handrail.project import PROGRAM
+
+HOUSE = Path(__file__).parents[1]
+EXAM = HOUSE / "bench" / "faults"
+CATALOGUE = 39
+
+
+def handrail(*words, **how):
+    return subprocess.run([sys.executable, "-m", "handrail.cli", *map(str, words)], capture_output=True, text=True, **how)
+
+
+def seen_in(script, broken):
+    """What `handrail watch` finds in a script of the exam."""
+    code, found, updates, _, printed = watch([sys.executable, str(script)], cwd=EXAM, capture=True, env={"BROKEN": str(int(broken))})
+    assert updates, printed[-2000:]
+    return {finding.name: finding for finding in found}
+
+
+# --- lessons ---
+
+
+def test_every_fault_is_a_lesson_that_fits_the_program(tmp_path):
+    """39 faults, each with its text; every patch applies to the files as they are handed over, or `handrail break` would show nothing."""
+    known = lesson.faults()
+    assert sorted(fault.number for fault in known.values()) == list(range(1, CATALOGUE + 1))
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for fault in known.values():
+        assert {"Step", "Title", "Run", "Seen-by"} <= fault.head.keys() and set(fault.parts) == {"What it is", "You would have seen", "In real life"}, fault.name
+        for file in PROGRAM.glob("*.py"):
+            (tmp_path / file.name).write_text(file.read_text())
+        (tmp_path / "settings.toml").write_text("")
+        ours = all(line.split(" b/")[1].endswith(".py") for line in fault.diff.splitlines() if line.startswith("diff --git"))
+        assert not ours or lesson.apply(fault, tmp_path), fault.name
+
+
+def test_a_lesson_shows_healthy_and_broken_and_names_the_fault():
+    """What a learner types: the diff, both losses, and the doctor's word on the broken one."""
+    done = handrail("break", "labels-shifted-twice")
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stdout
+    assert "-    logits = model(" in said and "healthy" in said and "✗ labels-shifted-twice (certain, seen at update 1)" in said and "In real life" in said
+
+
+def test_an_unknown_fault_gets_a_suggestion():
+    """A typing error is no traceback: exit 2, and what is near."""
+    done = handrail("break", "label-shifted")
+    assert done.returncode == 2 and "labels-shifted-twice" in done.stderr and "Traceback" not in done.stderr
+    assert "eos-masked" in handrail("break").stdout
+
+
+# --- watching ---
+
+
+@pytest.mark.parametrize("script, name", [("06_shifted_twice", "labels-shifted-twice"), ("21_gradients_never_zeroed", "gradients-not-zeroed"),
+                                          ("28_no_causal_mask", "no-causal-mask"), ("20_accumulation_of_means", "accumulation-mean-of-means"),
+                                          ("09_padding_in_loss", "padding-in-loss"), ("01_pad_is_eos", "eos-masked")])  # fmt: skip
+def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
+    """The same script with and without one mistake, nothing in it changed for us: named before update 50, silence otherwise."""
+    found = seen_in(EXAM / f"{script}.py", broken=True)
+    assert name in found and found[name].level == "certain" and found[name].update < 50, found
+    assert not seen_in(EXAM / f"{script}.py", broken=False)
+
+
+PLAIN = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+torch.manual_seed(0)
+model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, attention_dropout=0.1))
+optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+for i in range(14):
+    batch = torch.randint(0, 64, (4, 24))
+    loss = model(input_ids=batch, labels=batch).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+model.save_pretrained("saved")
+print("BITS", [p.double().sum().item().hex() for p in model.parameters()], torch.rand(1).item())
+"""
+
+
+def test_watching_changes_no_bit(tmp_path):
+    """With dropout and random batches: the same weights and the same random numbers with the doctor beside it and without."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    alone = subprocess.run([sys.executable, "plain.py"], cwd=tmp_path, capture_output=True, text=True).stdout
+    code, _, updates, left, beside = watch([sys.executable, "plain.py"], cwd=tmp_path, capture=True)
+    bits = lambda text: next(line for line in text.splitlines() if line.startswith("BITS"))
+    assert code == 0 and updates == 14 and not left and bits(alone) == bits(beside)
+
+
+def test_two_processes_that_read_the_same_are_told_apart_from_two_that_do_not():
+    """`handrail watch torchrun`: reaches every process; the same rows on both are found, a divided set is not."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "14_ranks_read_the_same.py"]
+    for broken in (True, False):
+        _, found, updates, _, printed = watch(run, cwd=EXAM, capture=True, env={"BROKEN": str(int(broken)), "OMP_NUM_THREADS": "1"})
+        assert updates and [finding.name for finding in found] == ["ranks-share-data"] * broken, printed[-2000:]
+
+
+def test_a_command_keeps_its_exit_code(tmp_path):
+    """The doctor is a guest: the command's own exit code is passed on; 1 where it was 0 and something certain was found."""
+    (tmp_path / "dies.py").write_text("import torch, sys\nsys.exit(7)\n")
+    assert handrail("watch", sys.executable, tmp_path / "dies.py").returncode == 7
+    assert handrail("watch", "no-such-command").returncode == 2 and handrail("watch").returncode == 2
+    done = handrail("watch", sys.executable, EXAM / "21_gradients_never_zeroed.py", env=os.environ | {"BROKEN": "1"})
+    assert done.returncode == 1 and "optimizer.zero_grad() is missing" in done.stderr
+
+
+# --- one line in anybody's code ---
+
+
+@pytest.fixture
+def listening():
+    """Doctors made in a test leave nothing behind in this process."""
+    made = []
+    yield lambda *args, **kwargs: made.append(Doctor(*args, **kwargs)) or made[-1]
+    for doctor in made:
+        doctor.close()
+
+
+def classify(doctor_of, broken=None, updates=30):
+    """Train a small convolutional classifier as its author would; return the doctor's findings."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Dropout(0.1), torch.nn.Linear(8 * 36, 4))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    if broken == "other model":
+        model = torch.nn.Sequential(*[torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4)])
+    doctor = doctor_of(model, optimizer=optimizer)
+    for _ in range(updates):
+        labels = torch.randint(0, 4, (16,))
+        images = torch.randn(16, 1, 8, 8) + labels[:, None, None, None]
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        if broken != "never zeroed":
+            optimizer.zero_grad()
+        doctor.step((images, labels), loss)
+    return {finding.name for finding in doctor.findings}
+
+
+@pytest.mark.parametrize("broken, name", [(None, None), ("never zeroed", "gradients-not-zeroed"), ("other model", "weights-do-not-move")])
+def test_one_line_in_a_loop_that_is_no_language_model(listening, broken, name):
+    """An image classifier: its mistakes are found by the same mechanisms, and a healthy one raises nothing."""
+    assert classify(listening, broken) == ({name} if name else set())
+
+
+def test_a_callback_for_trainers(tmp_path, listening):
+    """trainer.add_callback(Doctor.callback()) in a Trainer script whose collator shifts the labels by hand."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    rows = [{"ids": torch.randint(0, 64, (24,))} for _ in range(48)]
+
+    def collate(rows):
+        ids = torch.stack([row["ids"] for row in rows])
+        return {"input_ids": ids, "labels": torch.cat([ids[:, 1:], ids[:, :1]], 1)}
+
+    how = TrainingArguments(str(tmp_path), max_steps=6, per_device_train_batch_size=8, report_to="none", use_cpu=True, save_strategy="no", remove_unused_columns=False, disable_tqdm=True)
+    callback = Doctor.callback()
+    trainer = Trainer(model, how, train_dataset=rows, data_collator=collate, callbacks=[callback])
+    trainer.train()
+    assert [finding.name for finding in callback.doctor.findings] == ["labels-shifted-twice"]
+
+
+def test_a_probe_that_fails_is_switched_off_and_the_training_goes_on(listening):
+    """Never crash a user's training because of the doctor: reported once, the other probes go on."""
+    made = []
+
+    def with_a_bad_probe(*args, **kwargs):
+        class Bad:
+            def after_step(self, optimizer):
+                raise RuntimeError("oh")
+
+        made.append(listening(*args, **kwargs))
+        made[0].probes.insert(0, Bad())
+        return made[0]
+
+    assert classify(with_a_bad_probe, "never zeroed") == {"gradients-not-zeroed"}
+    assert sum("Bad: switched off" in reason for reason in made[0].left_out) == 1
+
+
+# --- files alone ---
+
+
+def test_data_is_looked_at_before_a_run(tmp_path):
+    """Texts of train in val, a broken row, a file sorted by length: all in files alone, before an update is spent."""
+    from itertools import islice
+
+    from handrail.village import stories
+
+    told = [story["text"] for story in islice(stories(0), 300)]
+    write = lambda name, texts: (tmp_path / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write("train.jsonl", told[:250]), write("val.jsonl", told[250:])
+    assert not shelf.look(tmp_path)
+    write("val.jsonl", told[250:] + [text.upper() for text in told[:4]])
+    with open(tmp_path / "train.jsonl", "a") as file:
+        file.write('{"text": "broken\n')
+    assert {finding.name for finding in shelf.look(tmp_path)} == {"train-val-overlap", "rows-dropped"}
+    write("train.jsonl", sorted((text * (1 + i % 9) for i, text in enumerate(told[:250])), key=len))
+    assert "time-left-misjudged" in {finding.name for finding in shelf.look(tmp_path)}
+
+
+def test_a_plan_is_arithmetic(tmp_path):
+    """Epochs and rates by method, from the recipe alone; exit 2 and a sentence for what is not there."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row number {i}"}) + "\n" for i in range(100)))
+    done = handrail("doctor", "--data", tmp_path / "rows.jsonl", "--recipe", "updates=5000 batch=8 lr=2e-5 method=lora")
+    assert "too-many-epochs" in done.stdout and "400 times" in done.stdout and "rate-of-the-other-method" in done.stdout
+    assert handrail("doctor", tmp_path / "nowhere").returncode == 2 and handrail("doctor").returncode == 2
+
+
+def test_a_saved_folder_is_looked_at(tmp_path):
+    """A model without its tokenizer, and one saved with LoRA's names: found in the folder, before anybody loads it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    model.save_pretrained(tmp_path / "model")
+    assert {finding.name for finding in shelf.look(tmp_path / "model")} == {"saved-without-tokenizer"}
+    from safetensors.torch import save_file
+
+    save_file({f"module.{name}": p.detach().clone() for name, p in model.named_parameters()}, tmp_path / "model" / "model.safetensors")
+    assert {finding.name for finding in shelf.look(tmp_path / "model")} == {"saved-without-tokenizer", "reload-differs"}
