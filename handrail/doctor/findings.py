@@ -14,7 +14,8 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "weights-do-not-move": {"rate-too-low", "no-gradient", "gradients-not-zeroed"},
     "scheduler-miscounted": {"rate-too-low", "weights-do-not-move"},
     "no-gradient": {"weights-do-not-move"},
-    "answer-truncated": {"eos-missing"},
+    "answer-truncated": {"eos-missing", "nothing-trained"},
+    "prompt-trained": {"one-document-dominates"},
     "one-document-dominates": {"too-many-epochs", "copied-output"},
     "reward-without-spread": {"no-gradient", "rate-too-low"},
 }

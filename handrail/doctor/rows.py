@@ -15,6 +15,7 @@ class Rows:
     ids: torch.Tensor
     real: torch.Tensor
     trained: torch.Tensor | None = None
+    targets: torch.Tensor | None = None  # what has to be predicted at each place, -1 where nothing counts
     ahead: int | None = None  # by how many places the targets run ahead of the tokens read: 1 is right; None: too few to tell
     certainty: float = 0.0  # how much better that offset fits than 1
     masked: bool = False  # the caller said which tokens are real
@@ -35,11 +36,29 @@ def rows_of(seen):
     rows = Rows(ids, mask.cpu().bool() if masked else torch.ones_like(ids, dtype=torch.bool), masked=masked)
     targets = targets_of(seen, ids)
     if targets is not None:
+        rows.targets = targets
         rows.ahead, rows.certainty = offset(ids, targets)
         rows.trained = torch.zeros_like(ids, dtype=torch.bool)
         width = min(ids.size(1) - 1, targets.size(1))
         rows.trained[:, 1 : width + 1] = targets[:, :width] >= 0
-    return rows
+    return apart(rows, seen.inputs.get("position_ids"))
+
+
+def apart(rows, positions):
+    """Return the documents of one packed row as rows of their own, where positions that begin anew tell them apart."""
+    if not isinstance(positions, torch.Tensor) or positions.shape != rows.ids.shape or rows.ids.size(0) > 1:
+        return rows
+    starts = (positions[0].cpu() == 0).nonzero()[:, 0].tolist()
+    if len(starts) < 2 or starts[0] != 0:
+        return rows
+    sizes = [b - a for a, b in zip(starts, [*starts[1:], rows.ids.size(1)])]
+    spread = lambda values, fill: torch.nn.utils.rnn.pad_sequence([part for part in values[0].split(sizes)], batch_first=True, padding_value=fill)
+    whole = torch.ones_like(rows.ids, dtype=torch.bool)
+    found = Rows(spread(rows.ids, 0), spread(whole, False), ahead=rows.ahead, certainty=rows.certainty, masked=True)
+    if rows.targets is not None and rows.targets.size(1) == rows.ids.size(1):
+        found.targets, found.trained = spread(rows.targets, -1), spread(rows.trained, False)
+        found.trained[:, 0] = False  # it belongs to the document before
+    return found
 
 
 def targets_of(seen, ids):

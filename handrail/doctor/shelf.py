@@ -18,7 +18,7 @@ from handrail.doctor.findings import Finding, report
 from handrail.doctor.probes.order import EPOCHS
 from handrail.project import Stop
 
-VAL = re.compile(r"val|valid|test|dev|eval", re.I)
+VAL = re.compile(r"^(val|valid|validation|test|dev|eval)\b", re.I)
 LOOK = 20_000  # rows of a file that are read
 ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<|end|>")
 
@@ -29,12 +29,16 @@ ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<
 def texts_of(file, problems):
     """Return the texts of a file's rows: what stands in all its columns of text, messages included."""
     found = []
+    if file.suffix not in sources.READERS:  # a text is one document
+        return [file.read_text(encoding="utf-8", errors="replace")[:1_000_000]]
     try:
         for row, _ in sources.READERS.get(file.suffix, sources.text_rows)(file, problems):
             words = [message.get("content") if isinstance(message, dict) else message for message in row.get("messages", [])] if isinstance(row.get("messages"), list) else row.values()
             found.append("\n".join(word for word in words if isinstance(word, str)).strip())
             if len(found) == LOOK:
                 break
+    except sources.NoRows:
+        return []
     except sources.Unreadable as error:
         problems.append(str(error))
     return found
@@ -65,7 +69,7 @@ def look_at_data(path):
                       "mend these rows, or leave them out and say how many", 0)  # fmt: skip
     train = [row for file, rows in known.items() if not VAL.search(file.name) for row in rows]
     val = [row for file, rows in known.items() if VAL.search(file.name) for row in rows]
-    if train and val:
+    if train and val and any("train" in file.stem.lower() for file in known):
         whole = {" ".join(row.lower().split()) for row in train}
         parts = {piece for row in train for piece in pieces(row)}
         near = [row for row in val if " ".join(row.lower().split()) in whole or (own := pieces(row)) and len(own & parts) > 0.8 * len(own)]

@@ -14,9 +14,9 @@ class Labels:
     """Counts, over the first updates, what is trained on; speaks when it is the wrong thing."""
 
     def __init__(self, doctor):
-        self.doctor, self.rows, self.seen, self.longest, self.words, self.writing = doctor, 0, 0, 0, None, 0
-        self.count = dict.fromkeys(("tokens", "trained", "empty", "full", "full_empty", "padding", "pad_rows", "bos_twice", "prompted",
-                                    "short", "ended", "end_read", "end_trained", "partly", "unended_full"), 0)  # fmt: skip
+        self.doctor, self.rows, self.seen, self.longest, self.words, self.writing, self.kept = doctor, 0, 0, 0, None, 0, []
+        self.count = dict.fromkeys(("trained", "empty", "full_empty", "padding", "pad_rows", "bos_twice", "prompted", "short", "ended", "end_read",
+                                    "partly", "unended_full", "stops", "stops_at_end"), 0)  # fmt: skip
 
     def resized(self, before, after):
         self.words = before if after > before else self.words
@@ -97,36 +97,38 @@ class Labels:
         pads = {tokenizer.pad_token_id} if tokenizer is not None and tokenizer.pad_token_id is not None else set()
         bos = getattr(tokenizer, "bos_token_id", None)
         lengths = [tail(row, keep, pads) for row, keep in zip(rows.ids.tolist(), rows.real.tolist())]
-        whole = len(set(lengths)) > 1 or rows.masked and not rows.real.all()  # rows of their own length, padded
-        self.longest = max([self.longest, rows.ids.size(1)])
-        for row, trained, keep, length in zip(rows.ids.tolist(), rows.trained.tolist(), rows.real.tolist(), lengths):
-            self.rows += 1
-            c["tokens"] += max(0, length - 1)
-            c["trained"] += sum(trained[:length])
+        own = len(set(lengths)) > 1 or rows.masked and not bool(rows.real.all())  # rows of their own length
+        for row, trained, keep, length, targets in zip(rows.ids.tolist(), rows.trained.tolist(), rows.real.tolist(), lengths, rows.targets.tolist()):
+            values = [token for token in targets if token >= 0]  # the last token of a row may be a target only, and never read
             said = [i for i in range(1, len(row)) if trained[i]]
+            partly = bool(said) and len(said) < 0.9 * (length - 1)
+            self.rows += 1
+            c["trained"] += len(said)
             c["empty"] += not said
-            full = length == len(row) and whole or length >= self.limit()
-            c["full"] += full
-            c["full_empty"] += full and not said
-            c["partly"] += bool(said) and len(said) < 0.9 * (length - 1)
+            c["partly"] += partly
             beyond = [i for i in said if i > length]  # the first pad may be the end mark itself, when they are one token
             beyond += [i for i in said if i == length and row[i] not in ends]
             c["padding"] += len(beyond)
             c["pad_rows"] += len(beyond) > 0
             c["bos_twice"] += bos is not None and len(row) > 1 and row[first(keep)] == bos == row[min(first(keep) + 1, len(row) - 1)]
-            if whole or c["partly"]:
-                c["short"] += not full
-                c["ended"] += not full and any(row[i] in ends for i in said)
-                c["end_read"] += not full and any(token in ends for token in row[: length + 1])
-                c["unended_full"] += full and not any(row[i] in ends for i in said[-2:])
+            stops = [i for i in said if i + 1 < len(row) and keep[i + 1] and not trained[i + 1]]  # where an answer ends
+            c["stops"] += len(stops)
+            c["stops_at_end"] += sum(row[i + 1] in ends for i in stops)
+            if own or partly:
+                self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1])))
             if tokenizer is not None and self.rows <= 32 and said and len(said) >= 0.9 * (length - 1):
                 text = tokenizer.decode(row[:length])
                 c["prompted"] += bool(USER.search(text) and REPLY.search(text))
+        self.cut()
 
-    def limit(self):
-        """Return the length that a row cannot exceed, as far as is known."""
-        config = getattr(self.doctor.trained, "config", None)
-        return getattr(self, "max_length", None) or getattr(config, "max_position_embeddings", None) or 10**9
+    def cut(self):
+        """Rows that pile up at one greatest length were cut there; count them and the others apart."""
+        self.longest = max((length for length, *_ in self.kept), default=0)
+        piled = [row for row in self.kept if row[0] == self.longest]
+        full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) else []
+        rest = [row for row in self.kept if row[0] < self.longest or not full]
+        self.count |= {"full_empty": sum(not row[1] for row in full), "unended_full": sum(row[1] and not row[3] for row in full),
+                       "short": len(rest), "ended": sum(row[2] for row in rest), "end_read": sum(row[4] for row in rest)}  # fmt: skip
 
     def judge(self):
         c, n, update, doctor = self.count, self.rows, self.doctor.updates, self.doctor
@@ -156,14 +158,17 @@ class Labels:
             return
         if n < 16 or not doctor.ends() or not c["short"]:
             return
-        if c["end_read"] >= 0.5 * c["short"] and c["ended"] == 0 and c["trained"]:
+        tokenizer = doctor.tokenizer
+        fills = tokenizer is not None and tokenizer.pad_token_id in doctor.ends()
+        untrained = c["end_read"] >= 0.5 * c["short"] and c["ended"] == 0 and c["trained"]
+        if untrained and (fills or c["stops_at_end"] >= 0.5 * c["stops"] > 0):
             yield Finding("eos-masked", "certain", "The end of an answer is read but never learned: the model will not stop.",
                           f"{c['end_read']} of {c['short']} rows that were not cut hold an end mark ({doctor.decode(sorted(doctor.ends()))}); it is trained in none",
                           [("padding and end of text are the same token, and padding is masked", 0.9), ("the template puts it outside of the answer", 0.1)],
                           "give padding a token of its own, or mask by attention_mask, not by token id", update)  # fmt: skip
-        elif c["end_read"] == 0 and (c["partly"] or c["short"] >= 16):
+        elif untrained or c["end_read"] == 0 and (c["partly"] or c["short"] >= 16):
             yield Finding("eos-missing", "certain", "No row ends with an end mark: the model never learns when to stop.",
-                          f"{c['short']} rows that were not cut, none holds any of {doctor.decode(sorted(doctor.ends()))}", [("it was never appended to the text", 0.95)],
+                          f"{c['short']} rows that were not cut; in none is any of {doctor.decode(sorted(doctor.ends()))} learned or following what is learned", [("it was never appended to the text", 0.95)],
                           "text + tokenizer.eos_token, or a chat template that ends each answer with its mark", update)  # fmt: skip
         if c["unended_full"] >= max(4, 0.15 * n) and c["partly"]:
             yield Finding("answer-truncated", "certain", "Answers are cut off at the maximum length, their end with them.", f"{c['unended_full']} of {n} rows fill the whole length and have no end mark",

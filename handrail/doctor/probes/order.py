@@ -17,7 +17,7 @@ class Order:
 
     def __init__(self, doctor):
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
-        self.rows, self.first, self.total, self.pieces, self.lengths, self.shared = Counter(), {}, 0, Counter(), [], []
+        self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
         self.planned = None
         self.largest = 0  # tokens in a batch
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
@@ -83,14 +83,17 @@ class Order:
             self.lengths.append((update, len(row)))
             if len(self.pieces) < 500_000:
                 self.pieces.update(set(windows(row)))
+        if rows.trained is not None and len(self.learned) < 500_000:
+            for row, trained in zip(rows.ids.tolist(), rows.trained.tolist()):
+                self.learned.update(set(windows(row, trained)))
         yield from self.repeated(update)
         distinct = len(self.rows)
         most = max(self.rows.values())
         if self.total >= 64 and distinct >= 8 and most > 0.2 * self.total and most > 4 * self.total / distinct:
             yield Finding("one-document-dominates", "warning", "One text makes up much of what is trained on.", f"{most} of {self.total} rows are the same row", [("it is in the data many times", 0.9)],
                           "remove exact copies before training", update)  # fmt: skip
-        elif self.total >= 64 and self.pieces:
-            piece, often = self.pieces.most_common(1)[0]
+        elif self.total >= 64 and self.learned:
+            piece, often = self.learned.most_common(1)[0]
             if often > 0.25 * self.total and often > 8 * self.total / distinct:
                 yield Finding("one-document-dominates", "warning", "One piece of text stands in a great part of the rows.", f"the same {WINDOW} tokens are in {often} of {self.total} rows",
                               [("one document is in the data many times", 0.7), ("every row begins with the same frame, a system message for example", 0.3)], "remove copies; look at the most frequent row", update)  # fmt: skip
@@ -160,8 +163,8 @@ class Order:
                               [("the data is not divided: no DistributedSampler, or all processes have one seed and no rank", 0.95)], "accelerator.prepare(dataloader), DistributedSampler, or datasets' split_dataset_by_node", update)  # fmt: skip
 
 
-def windows(row):
-    """Yield hashes of some windows of a row; which ones depends on their text alone, so that shifted copies meet."""
+def windows(row, trained=None):
+    """Yield hashes of some windows of a row (of learned tokens only); which ones depends on their text alone, so that shifted copies meet."""
     for i in range(0, len(row) - WINDOW + 1):
-        if (row[i] * 2654435761 + row[i + 1]) % 4 == 0 and len(set(row[i : i + WINDOW])) > WINDOW // 2:  # no padding
+        if (row[i] * 2654435761 + row[i + 1]) % 4 == 0 and len(set(row[i : i + WINDOW])) > WINDOW // 2 and (trained is None or all(trained[i : i + WINDOW])):  # no padding
             yield hash(tuple(row[i : i + WINDOW]))

@@ -85,7 +85,7 @@ def logits_of(seen, ids):
     """Return the model's logits (1, T, V) for a row, or None; random state, mode and weights stay as they were."""
     model = bare(seen.module)
     modes = {module: module.training for module in model.modules()}
-    drop = ("labels", "use_cache", "past_key_values", "num_items_in_batch", "logits_to_keep")
+    drop = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
     inputs = {name: cut(value, seen.ids) for name, value in seen.inputs.items() if name not in drop}
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
     devices = [ids.device] if ids.device.type == "cuda" else []
