@@ -19,6 +19,7 @@ class Order:
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
         self.planned = None
+        self.read_closely = 0  # rows whose pieces were counted
         self.largest = 0  # tokens in a batch
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
         self.shares = []  # of the evaluation under way: (rows, rows that were trained on) of each pass
@@ -74,6 +75,7 @@ class Order:
 
     def read(self, rows, update):
         """Remember rows and pieces of them."""
+        close = update <= 20 or update % 10 == 0  # pieces cost time; rows hardly any
         for row in rows.lists():
             key = hash(tuple(row))
             if len(self.sequence) < 100_000:
@@ -81,9 +83,10 @@ class Order:
             self.rows[key] += 1
             self.total += 1
             self.lengths.append((update, len(row)))
-            if len(self.pieces) < 500_000:
+            if close and len(self.pieces) < 500_000:
                 self.pieces.update(set(windows(row)))
-        if rows.trained is not None and len(self.learned) < 500_000:
+        self.read_closely += len(rows.ids) * close
+        if rows.trained is not None and close and len(self.learned) < 500_000:
             for row, trained in zip(rows.ids.tolist(), rows.trained.tolist()):
                 self.learned.update(set(windows(row, trained)))
         yield from self.repeated(update)
@@ -94,8 +97,8 @@ class Order:
                           "remove exact copies before training", update)  # fmt: skip
         elif self.total >= 64 and self.learned:
             piece, often = self.learned.most_common(1)[0]
-            if often > 0.25 * self.total and often > 8 * self.total / distinct:
-                yield Finding("one-document-dominates", "warning", "One piece of text stands in a great part of the rows.", f"the same {WINDOW} tokens are in {often} of {self.total} rows",
+            if often > 0.25 * self.read_closely and often > 8 * self.total / distinct:
+                yield Finding("one-document-dominates", "warning", "One piece of text stands in a great part of the rows.", f"the same {WINDOW} tokens are in {often} of {self.read_closely} rows",
                               [("one document is in the data many times", 0.7), ("every row begins with the same frame, a system message for example", 0.3)], "remove copies; look at the most frequent row", update)  # fmt: skip
         passes = self.total / distinct
         if distinct >= 8 and passes >= EPOCHS and self.total > 100:
