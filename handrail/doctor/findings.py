@@ -15,6 +15,7 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "scheduler-miscounted": {"rate-too-low", "weights-do-not-move"},
     "no-gradient": {"weights-do-not-move"},
     "answer-truncated": {"eos-missing", "nothing-trained"},
+    "time-left-misjudged": {"out-of-memory-late"},
     "prompt-trained": {"one-document-dominates"},
     "one-document-dominates": {"too-many-epochs", "copied-output"},
     "reward-without-spread": {"no-gradient", "rate-too-low"},

@@ -19,6 +19,7 @@ class Rows:
     ahead: int | None = None  # by how many places the targets run ahead of the tokens read: 1 is right; None: too few to tell
     certainty: float = 0.0  # how much better that offset fits than 1
     masked: bool = False  # the caller said which tokens are real
+    documents: bool = False  # they were laid end to end, and are apart again
 
     def lists(self):
         """Return each row's real tokens as a list."""
@@ -54,7 +55,7 @@ def apart(rows, positions):
     sizes = [b - a for a, b in zip(starts, [*starts[1:], rows.ids.size(1)])]
     spread = lambda values, fill: torch.nn.utils.rnn.pad_sequence([part for part in values[0].split(sizes)], batch_first=True, padding_value=fill)
     whole = torch.ones_like(rows.ids, dtype=torch.bool)
-    found = Rows(spread(rows.ids, 0), spread(whole, False), ahead=rows.ahead, certainty=rows.certainty, masked=True)
+    found = Rows(spread(rows.ids, 0), spread(whole, False), ahead=rows.ahead, certainty=rows.certainty, masked=True, documents=True)
     if rows.targets is not None and rows.targets.size(1) == rows.ids.size(1):
         found.targets, found.trained = spread(rows.targets, -1), spread(rows.trained, False)
         found.trained[:, 0] = False  # it belongs to the document before

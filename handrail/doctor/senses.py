@@ -218,9 +218,10 @@ class Senses:
         self.tell("loaded", str(file), found)
         return found
 
-    def load_optimizer(self, original, *args, **kwargs):
-        self.tell("loaded_optimizer")
-        return original(*args, **kwargs)
+    def load_optimizer(self, original, optimizer, state, *args, **kwargs):
+        if state.get("state"):  # Accelerate also calls it with nothing in it, to place the tensors
+            self.tell("loaded_optimizer")
+        return original(optimizer, state, *args, **kwargs)
 
     def made_tokenizer(self, original, tokenizer, *args, **kwargs):
         original(tokenizer, *args, **kwargs)

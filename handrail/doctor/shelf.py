@@ -243,6 +243,23 @@ def look_at_plan(rows, tokenizer, config, recipe):
             yield Finding("vocabulary-mismatch", "certain", "Rows hold token ids that the model has no row for.", f"{sorted(set(unknown))[:5]}; the model has {config['vocab_size']:,}", [("another model's tokenizer", 0.7)], "use the tokenizer that came with the model", 0)
 
 
+def look_at_tokens(folder, tokenizer):
+    """Yield what a project's prepared tokens show: documents of val that stand in train, ids beyond the vocabulary."""
+    import numpy as np
+
+    kind = json.loads((folder / "about.json").read_text()).get("dtype", "uint16") if (folder / "about.json").exists() else "uint16"
+    documents = {}
+    for side in ("train", "val"):
+        tokens = np.fromfile(folder / f"{side}.bin", dtype=kind, count=5_000_000)
+        if len(tokens) and tokens.max() >= len(tokenizer):
+            yield Finding("vocabulary-mismatch", "certain", "The prepared tokens hold ids that the tokenizer does not have.", f"{folder / side}.bin: {tokens.max():,}; the tokenizer has {len(tokenizer):,}", [("they were made with another tokenizer", 0.9)], "python tokenizer.py", 0)
+        documents[side] = [part.tobytes() for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.eos_token_id) + 1) if len(part) > 8]
+    known = set(documents["train"])
+    both = sum(document in known for document in documents["val"])
+    if both >= 2 and both > 0.005 * len(documents["val"]):
+        yield Finding("train-val-overlap", "certain", "Texts of val stand in train too: the loss on val says nothing about new texts.", f"{both} of {len(documents['val']):,} documents of val, token for token", [("copies, or a split that does not go by the document", 0.9)], "remove copies, split by document", 0)
+
+
 def look(folder):
     """Return what is found in a folder, whatever it is."""
     folder, found = Path(folder), []
@@ -253,6 +270,8 @@ def look(folder):
         if not model.name.startswith("checkpoint-"):
             found += look_at_model(model)
     found += look_at_run(folder)
+    if (folder / "out" / "tokens" / "val.bin").exists() and (tokenizer := open_tokenizer(folder / "out" / "tokenizer")):
+        found += look_at_tokens(folder / "out" / "tokens", tokenizer)
     data = [place for place in (folder / "data", folder / "out" / "chats") if place.is_dir()]
     if (folder / "settings.toml").exists():
         import tomllib
@@ -263,7 +282,7 @@ def look(folder):
         data = [folder]
     for place in data:
         found += look_at_data(place)
-    return found
+    return list({finding.name: finding for finding in found[::-1]}.values())[::-1]
 
 
 def parser():

@@ -26,7 +26,7 @@ has to be fine-tuned first, until it is right now and then."""
 
 PAIRS = 2000  # of the village
 DPO = {"lr": 3e-4, "batch": 32, "updates": 90}
-GRPO = {"lr": 3e-4, "batch": 16, "updates": 120}
+GRPO = {"lr": 1e-3, "batch": 32, "updates": 120}
 RATES = {"dpo": 1e-5, "grpo": 1e-5}  # for a model that others trained, all weights; ten times that with LoRA
 
 

@@ -97,7 +97,7 @@ class Labels:
         pads = {tokenizer.pad_token_id} if tokenizer is not None and tokenizer.pad_token_id is not None else set()
         bos = getattr(tokenizer, "bos_token_id", None)
         lengths = [tail(row, keep, pads) for row, keep in zip(rows.ids.tolist(), rows.real.tolist())]
-        own = len(set(lengths)) > 1 or rows.masked and not bool(rows.real.all())  # rows of their own length
+        own = rows.documents or len(set(lengths)) > 1 or rows.masked and not bool(rows.real.all())  # rows of their own length
         for row, trained, keep, length, targets in zip(rows.ids.tolist(), rows.trained.tolist(), rows.real.tolist(), lengths, rows.targets.tolist()):
             values = [token for token in targets if token >= 0]  # the last token of a row may be a target only, and never read
             said = [i for i in range(1, len(row)) if trained[i]]
