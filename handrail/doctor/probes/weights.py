@@ -20,6 +20,7 @@ class Weights:
 
     def __init__(self, doctor):
         self.doctor, self.before, self.counts, self.silent, self.still, self.stale, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, 0, False
+        self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
 
@@ -52,6 +53,9 @@ class Weights:
         self.owned |= {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.moving = any(p.grad is not None and bool(p.grad.count_nonzero()) for group in optimizer.param_groups for p in group["params"])
         yield from self.gradients(doctor.trained, update)
+
+    def generated(self, model, inputs, mask, found):
+        self.written += 1
 
     def finite(self):
         """A loss that is no number, and the first tensor that holds one."""
@@ -88,13 +92,14 @@ class Weights:
         if len(losses) < 2 or len(passes) != len(losses) or any(len(seen.losses) != 1 for seen in passes) or doctor.updates > 40:
             return
         heard = [seen.losses[0] for seen in passes]
-        if any(loss.reduction != "mean" or loss.targets.is_floating_point() for loss in heard):
+        if any(loss.targets.is_floating_point() for loss in heard):
             return
         counts = [int((loss.targets != loss.ignore).sum()) for loss in heard]
         if min(counts) == 0 or max(counts) < 1.5 * min(counts):
             return
-        factors = [(loss / part.value).item() if part.value else 0 for loss, part in zip(losses, heard)]
-        self.means = self.means + 1 if max(factors) < 1.02 * min(factors) else 0
+        sums = [float(part.value.sum()) * (count if part.reduction == "mean" else 1) for part, count in zip(heard, counts)]
+        factors = [float(loss) / total * count if total else 0 for loss, total, count in zip(losses, sums, counts)]  # weight of a batch's mean
+        self.means = self.means + 1 if 0 < max(factors) < 1.02 * min(factors) else 0
         if self.means >= 2:
             yield Finding("accumulation-mean-of-means", "certain", "Gradient accumulation averages the means of unequal batches: tokens of short batches count more.",
                           f"the {len(counts)} batches of an update have {min(counts)} to {max(counts)} trained tokens, and each loss is weighed {factors[0]:.3g}",
@@ -121,8 +126,8 @@ class Weights:
             yield Finding("no-gradient", "certain", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
                           "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
-        if self.nothing >= 4 and self.looks >= 4:
-            rewards = any(isinstance(seen.inputs.get("advantage"), torch.Tensor) for seen in self.doctor.now.passes)
+        if self.nothing >= 3 and self.looks >= 3:
+            rewards = self.written >= 2  # it learns from what it writes itself
             yield Finding("reward-without-spread" if rewards else "no-gradient", "warning", "Every gradient is exactly 0: these updates teach nothing.", f"at {self.nothing} looks in a row, up to update {update}",
                           [("no answer is better than another: every group has one reward", 0.6), ("the loss does not depend on the weights, or is multiplied by 0", 0.4)],
                           "look at the rewards of one group; a loss of 0 alone is normal there", update)  # fmt: skip
@@ -165,6 +170,12 @@ class Weights:
                           f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],
                           "make the optimizer after the model has its final form", update)  # fmt: skip
+        frozen = sum(p.numel() for p in mine.values() if not p.requires_grad) / max(1, sum(p.numel() for p in mine.values()))
+        reads = any(seen.ids is not None for seen in self.doctor.now.passes)
+        if update == 4 and frozen > 0.3 and reads and not self.doctor.knew() and not any("lora_" in name for name in mine):
+            names = [name for name, p in mine.items() if not p.requires_grad]
+            yield Finding("no-gradient", "warning", f"{frozen:.0%} of a model that knows nothing yet are frozen: these weights stay random.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
+                          [("requires_grad = False reached more than was meant", 0.8), ("random layers that are meant to stay so", 0.2)], "set requires_grad = True on what is to learn, before the optimizer is made", update)  # fmt: skip
         strangers = {type(module).__name__ for seen in self.doctor.now.passes for module in seen.strangers if not any(id(p) in self.owned for p in module.parameters())}
         if strangers:
             yield Finding("no-gradient", "certain", "Modules run inside the model that it does not know: their weights are not trained, not moved and not saved.",
