@@ -77,7 +77,10 @@ def read_findings(folder):
 def watch(command, cwd=None, capture=False, env=None):
     """Run a command under the doctor; return (its exit code, findings, updates, left out, what it printed)."""
     folder = tempfile.mkdtemp(prefix="handrail-watch-")
-    paths = [str(HERE / "attach"), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    alone = Path(folder, "handrail-alone")  # the command keeps its own packages: of ours it sees this one only
+    alone.mkdir()
+    (alone / "handrail").symlink_to(HERE.parent)
+    paths = [str(HERE / "attach"), str(alone), os.environ.get("PYTHONPATH", "")]
     env = os.environ | (env or {}) | {"HANDRAIL_WATCH": folder, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     try:
         done = subprocess.run(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
