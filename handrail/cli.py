@@ -21,6 +21,7 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail finetune [DIR]      after the walk: teach your own model to answer; then: handrail align
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
+  handrail rehearse ...        memory, GPUs, time and cost of a run, before it: handrail rehearse --help
   handrail explain WORD        what a word means
   handrail watch COMMAND ...   run any training program, unchanged, with a doctor beside it
   handrail doctor DIR          look at a project, a saved model or a trainer's folder; or --model M --data D, before a run
@@ -215,6 +216,12 @@ def run(options):
     return walk.walk(project, screen, options.until)
 
 
+def ahead(words):
+    """Return True if a run is to be rehearsed on fake tensors alone: no GPU and no --cpu, or an idea that is no project yet."""
+    idea = ("--from", "--size", "--vocabulary", "--method", "--rows-at-once", "--checkpointing", "--precision", "--gpus", "--price", "-h", "--help")
+    return "--cpu" not in words and (not machine.gpu() or any(word.split("=")[0] in idea for word in words))
+
+
 def other_commands(words):
     """Run what is no step of a walk, if that was typed; return its exit code, else None."""
     if words[:1] == ["watch"]:
@@ -223,6 +230,8 @@ def other_commands(words):
         from handrail.doctor.shelf import main
     elif words[:1] == ["break"]:
         from handrail.doctor.lesson import main
+    elif words[:1] == ["rehearse"] and ahead(words):
+        from handrail.budget import main
     else:
         return None
     return main(words[1:])

@@ -6,6 +6,7 @@ import statistics
 
 from safetensors.torch import load_file
 
+from handrail import budget
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import lines, make_room
@@ -69,11 +70,23 @@ def run(project, screen):
         checks.append(check("not below the floor", f"≥ {floor * 0.98:.3f}", f"{final:.3f}", final > floor * 0.98,
                             "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip
     mfu = mfu_of(project, speed)
-    checks.append(check("tokens a second (for your information)", "as rehearsed", f"{speed:,.0f} (MFU {mfu:.0%})", True))
+    checks.append(check("tokens a second (for your information)", *rehearsed(project, values, speed, mfu), True))
     tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."
     return Outcome(checks, tells, plots={"Loss, update by update": {"kind": "curve", "lines": guessers | ({"floor": floor} if floor else {})}})
+
+
+def rehearsed(project, values, speed, mfu):
+    """Return (what the rehearsal promised, what it was and how far off that is), and keep the two for later estimates."""
+    note = project.out / "rehearsal.json"
+    seconds = json.loads(note.read_text()).get("seconds") if note.exists() else None
+    said = f"{speed:,.0f} (MFU {mfu:.0%})"
+    if not seconds:
+        return "not rehearsed", said
+    promised = values.batch * values.context / seconds
+    budget.remember(project, "tokens a second", promised, speed)
+    return f"{promised:,.0f}, as rehearsed", f"{said}, {speed / promised - 1:+.0%}"
 
 
 def mfu_of(project, speed):

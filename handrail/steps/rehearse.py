@@ -14,6 +14,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from handrail import budget
 from handrail.project import Project, Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
@@ -39,11 +40,24 @@ def FILES(project):
 
 
 def expect(project):
+    fake = on_fake_tensors(project)
+    project.out.mkdir(exist_ok=True)
+    (project.out / "rehearsal.json").write_text(json.dumps({"peak": fake.peak, "flops": fake.flops, "tokens": fake.tokens}))
     return [
+        f"First on fake tensors, which have a shape and no numbers: at its peak an update holds {budget.gb(fake.peak)} of tensors, "
+        f"the weights are {budget.gb(fake.kinds['weights'])} of them, and it costs {budget.operations(fake.flops)}.",
         f"`{script(project)}.py` makes {KILL_AT} updates and is killed without warning. Started again, it goes on after update {EVERY}, "
         f"where it had saved, and its losses are {'digit for digit' if project.cpu else 'nearly'} those of before.",
         "The saved model loads again and writes text. After that we know the time and the memory of the real run.",
     ]
+
+
+def on_fake_tensors(project):
+    """Return what an update of this project needs here, counted without making it."""
+    name = script(project)
+    values = project.load().settings.read("", project.flags, name)
+    capable = torch.cuda.is_available() and not project.cpu
+    return budget.rehearse(project, name, values, gpu=capable)
 
 
 def copy(project, folder):
@@ -110,8 +124,11 @@ def made(project):
     return project.out if script(project) == "pretrain" else project.out / "finetune"
 
 
-def timed(project, compiled, updates=12):
-    """Return (seconds of the first update, median seconds of the later ones, peak GB) of the real loop, in this process."""
+def timed(project, compiled, updates=12, patience=10):
+    """Make some updates of the real loop in this process; return (seconds of the first, median of the later ones, peak GB).
+
+    More than `updates` are made for up to `patience` seconds and a twentieth of the run: the longer, the nearer.
+    """
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
     accelerator = program.settings.start(values)
@@ -119,12 +136,14 @@ def timed(project, compiled, updates=12):
     model, optimizer = accelerator.prepare(model, program.optimizer.make_optimizer(model, values.lr))
     batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
     loss, times = program.train.next_token_loss, []
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     loss = torch.compile(loss) if compiled else loss
-    for step in range(updates):
-        began = time.perf_counter()
+    while len(times) < updates or sum(times[1:]) < patience and len(times) < values.updates / 20:
+        step, began = len(times), time.perf_counter()
         program.train.update(accelerator, model, batches(step), loss, optimizer, 1.0).tolist()
         times.append(time.perf_counter() - began)
-    peak = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else resident(RUSAGE_SELF)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() and not values.cpu else resident(RUSAGE_SELF)
     accelerator.free_memory()
     return times[0], statistics.median(times[2:]), peak / 1e9
 
@@ -188,6 +207,9 @@ def run(project, screen):
         seconds, peak = (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2), resident(RUSAGE_CHILDREN) / 1e9
     seconds = seconds or float("nan")
     total = seconds * values.updates
+    rehearsed = json.loads((project.out / "rehearsal.json").read_text())
+    (project.out / "rehearsal.json").write_text(json.dumps(rehearsed | {"seconds": seconds}))
+    tensors = rehearsed["peak"] / 1e9
     room = shutil.disk_usage(project.folder).free / 1e9
     went_on = f"going on after update {EVERY}" in log
     checks = [
@@ -196,12 +218,13 @@ def run(project, screen):
         check("losses before and after the kill", "the same" if project.cpu else "within 0.02", f"{apart:.2g} apart",
               apart <= (0 if project.cpu else 0.02), "What the next update depends on is not all in the checkpoint.", "Compare checkpoint.py and batches.py with `git diff`."),
         check("saved model writes", "text", repr(sample), bool(sample)),
-        check("peak memory, GB", "what this machine has" if project.cpu else "all at once", f"{peak:.2f}", True),
+        check("peak memory, GB", f"{tensors:.2f} of tensors, and the libraries" if project.cpu else f"{tensors:.2f} ± 10 %", f"{peak:.2f}",
+              project.cpu or not torch.cuda.is_available() or abs(peak / tensors - 1) < 0.1, "The count on fake tensors is off for this card.", otherwise="warn"),
         check("disk for 3 checkpoints, GB", f"< {room:.0f} free", f"{3 * size:.3f}", 3 * size < room, "The run would stop at a full disk.", "Free some space."),
     ]  # fmt: skip
     tells = (
         f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
-        f"{total / 60:.1f} minutes here. " + cost(total, project.cpu)
+        f"{total / 60:.1f} minutes here. " + cost(total, project)
     )
     return Outcome(checks, tells if total == total else "It did not get far enough to tell how long the run will take.")
 
@@ -219,8 +242,8 @@ def writes(project, values):
     return tokenizer.decode(model.generate(**inputs, max_new_tokens=20, use_cache=True)[0, inputs["input_ids"].size(1) :])
 
 
-def cost(seconds, cpu):
-    """Say what the run costs, or where it should rather be done."""
-    if cpu and seconds > 3600:
-        return "That is long for a CPU. On a rented GPU the same command takes minutes: copy this folder there."
-    return "It can run right here." if cpu else f"On a GPU rented at $2 an hour that would be ${2 * seconds / 3600:.2f}."
+def cost(seconds, project):
+    """Say whether the run can be made here, and what tells what it would take elsewhere."""
+    if project.cpu and seconds < 1200:
+        return "It can run right here."
+    return f"{'That is long for a CPU. ' * project.cpu}Which GPU, how long, how much: handrail rehearse {project.folder.name} --gpus 1. Then: handrail rent"

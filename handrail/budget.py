@@ -1,0 +1,415 @@
+"""What it needs, where it fits, how long and how much: `handrail rehearse`, on any machine, before a coin is spent.
+
+    handrail rehearse my-model                               the project's own run, its own files, its own settings
+    handrail rehearse --size 300m --updates 20000            a new model, before there is a project
+    handrail rehearse --from HuggingFaceTB/SmolLM2-1.7B --method lora        fine-tuning, from the configuration alone
+
+Memory is counted, operation by operation (estimate.py). Time is calculated: an operation takes as long as its arithmetic or
+its reading and writing, whichever is longer, at a part of what the data sheet promises. So memory is near, and time a range.
+"""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+from rich.table import Table
+
+from handrail.project import PROGRAM, Project, Stop
+from handrail.screen import Screen
+from handrail.steps import OPEN
+
+GB = 1e9
+DRIVER = 0.6  # GB that a CUDA program takes before it holds a tensor: context and kernels; 0.3 to 0.9 on cards of today
+GAPS = 0.10  # what the allocator keeps and cannot use, as a share of the peak, at most; often half of it
+# share of the data sheet's arithmetic and of its bandwidth that a good program reaches, seconds to start an operation, and
+# the share of reading and writing that is left: a compiled program does several operations in one pass over memory; `wide`:
+# how many times longer products of 32-bit numbers take, from card to card
+FAST = SimpleNamespace(arithmetic=0.70, bandwidth=0.85, start=2e-6, traffic=0.35, wide=2)
+SLOW = SimpleNamespace(arithmetic=0.45, bandwidth=0.70, start=10e-6, traffic=1.0, wide=16)
+
+
+def gpus():
+    """Return {name: what gpus.toml says of it}."""
+    return tomllib.loads(Path(__file__).with_name("gpus.toml").read_text())
+
+
+def seconds(operations, gpu, way, precision="bf16"):
+    """Return how long an update takes on `gpu`: each of its (FLOPs, bytes) at the slower of arithmetic and memory."""
+    rate, width = gpu["tflops"] * 1e12 * way.arithmetic, gpu["bandwidth"] * GB * way.bandwidth
+    rate /= way.wide if precision == "fp32" else 1
+    return sum(max(flops / rate, (1 if flops else way.traffic) * moved / width, way.start) for flops, moved in operations)
+
+
+def fits(peak, memory):
+    """Return "yes", "perhaps" or "no": whether `peak` bytes of tensors fit beside the driver and the allocator's gaps."""
+    least, most = peak / GB + DRIVER, peak / GB * (1 + GAPS) + DRIVER
+    return "yes" if most <= memory * 0.98 else "perhaps" if least <= memory else "no"
+
+
+@dataclass
+class Offer:
+    """One GPU, for one run: does it fit, hours and dollars from and to."""
+
+    name: str
+    memory: float
+    fit: str
+    hours: tuple
+    price: float
+    where: str
+    source: str
+
+    @property
+    def cost(self):
+        return tuple(hours * self.price for hours in self.hours)
+
+
+def offers(update, peak, updates, processes=1, price=None, precision="bf16"):
+    """Return an Offer for every GPU known, for `updates` updates; with several, `update` is the share of one."""
+    found = []
+    for name, gpu in gpus().items():
+        hours = tuple(seconds(update.operations, gpu, way, precision) * updates / 3600 for way in (FAST, SLOW))
+        hours = hours if processes == 1 else (hours[0] * 1.05, hours[1] * 1.3)  # they wait for one another
+        cost = (price or gpu["price"]) * processes
+        source = "your price" if price else f"{gpu['source']}, {gpu['read']}"
+        found.append(Offer(name, gpu["memory"], fits(peak, gpu["memory"]), hours, cost, gpu["where"], source))
+    return found
+
+
+def span(low, high, unit="", form=".2g"):
+    """Return "low to high", as short as can be said."""
+    say = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:{form}}"
+    return f"{say(low)}{unit}" if say(low) == say(high) else f"{say(low)} to {say(high)}{unit}"
+
+
+def lasting(hours):
+    """Return a range of hours in the unit that a person would use."""
+    for unit, factor in (("days", 1 / 24), ("h", 1), ("min", 60)):
+        if hours[1] * factor >= 2:
+            break
+    else:
+        unit, factor = "s", 3600
+    return span(hours[0] * factor, hours[1] * factor, f" {unit}")
+
+
+def dollars(cost):
+    return "< $0.01" if cost[1] < 0.01 else f"${span(max(cost[0], 0.01), cost[1])}"
+
+
+# --- the idea: a project, or a few words ---
+
+
+def no_weights(kind):
+    """Return a stand-in for from_pretrained of an Auto class of models: built from the configuration, no weights are read."""
+    from transformers import AutoConfig
+
+    def build(name, dtype=None, **_):
+        return kind.from_config(AutoConfig.from_pretrained(name, trust_remote_code=False), dtype=dtype)
+
+    return build
+
+
+def a_tokenizer():
+    """Return a small tokenizer that can chat, for a model that lies there without one: only its vocabulary's size would matter."""
+    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = {token: i for i, token in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"])}
+    bare = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<end>", bos_token="<end>", pad_token="<end>")
+    found.chat_template = "{% for m in messages %}{{ m['role'] + m['content'] + '<end>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
+    return found
+
+
+def vocabulary_only(size):
+    """Return what model.py asks of a tokenizer when a new model is built: how many tokens, and which ends a text."""
+    return type("Vocabulary", (), {"__len__": lambda _: size, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0})()
+
+
+def pretrain_rows(values, processes, made):
+    """Return the batches of one update: this process's rows, as many at once as the settings say."""
+    mine = max(1, values.batch // processes)
+    at_once = min(values.rows_at_once or mine, mine)
+    sizes = [at_once] * (mine // at_once) + [mine % at_once] * bool(mine % at_once)
+    return [{"inputs": made(n, values.context), "targets": made(n, values.context), "count": n * values.context} for n in sizes]
+
+
+def finetune_rows(program, values, processes, folder, tokenizer):
+    """Return the batches of one update: the one with most tokens, of the project's own chats; rows of a guessed length without."""
+    if (folder / "train.jsonl").exists():
+        chats = program.messages.load_rows(folder / "train.jsonl")
+        rows = [(ids[: values.context], said[: values.context]) for chat in chats for ids, said in program.messages.encode(tokenizer, chat["messages"])]
+        batches = program.packing.message_batches(rows, values, 0, processes)
+        updates = [batches(step) for step in range(min(values.updates, math.ceil(len(rows) / values.batch), 200))]
+        return max(updates, key=lambda update: max(batch["inputs"].numel() for batch in update))
+    each = [([1] * (values.context // 2), [False] * (values.context // 4) + [True] * (values.context // 4))] * 2  # a quarter of a row each
+    return [program.packing.pack(each)] * max(1, values.batch // 2 // processes)
+
+
+def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True, precision=None):
+    """Return the estimate.Update of a project's own update, made with fake tensors on its own files.
+
+    gpu: as on a CUDA card (bf16 if no `precision` is named), else as on this CPU (fp32). Raises Stop for a model that
+    cannot be opened.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from handrail import estimate
+    from handrail.plan import opened
+    from handrail.steps.model import load_tokenizer
+
+    AcceleratorState._reset_state(True)
+    names = ["train", "model", "optimizer"] + (["finetune", "messages", "packing"] if script == "finetune" else [])
+    program = project.load(*names)
+    name = values.base if script == "pretrain" else values.model
+    name = project.folder / name if name and (project.folder / name).exists() else name
+    config = opened(AutoConfig, name) if name else None
+    if script == "pretrain":
+        try:
+            tokenizer = load_tokenizer(project)
+        except (OSError, ValueError):  # not made yet: its size is enough
+            tokenizer = vocabulary_only(getattr(values, "vocabulary", 8192))
+    else:
+        try:
+            AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            stand_in = AutoTokenizer.from_pretrained
+        except (OSError, ValueError):
+            stand_in = lambda *_, **__: a_tokenizer()
+    wide = precision == "fp32" or not (gpu or precision)
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if wide else "bf16")  # fp16 takes the bytes of bf16
+    rows, made = None, lambda *shape: torch.zeros(*shape, dtype=torch.long)
+    if script == "finetune":
+        with patch.object(AutoTokenizer, "from_pretrained", stand_in):
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            program.messages.add_template(tokenizer, SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(num_embeddings=1e9), generation_config=SimpleNamespace()))
+        rows = finetune_rows(program, values, processes, project.out / "chats", tokenizer)
+    vocabulary = config.get_text_config().vocab_size if config else len(tokenizer)
+    packed = rows and rows[0]["rows"] > 1
+
+    def make():
+        if script == "finetune":
+            model, _ = program.finetune.load(values)
+            optimizer = program.finetune.choose_optimizer
+        else:
+            model, optimizer = program.model.build(values, tokenizer), program.optimizer.make_optimizer
+        if checkpointing:
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            if script == "finetune" and values.method == "lora":
+                model.enable_input_require_grads()
+        return model, optimizer(model, values if script == "finetune" else values.lr)
+
+    with patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)), estimate.pretending(gpu):
+        if script == "finetune":
+            fake = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
+            with patch.object(AutoTokenizer, "from_pretrained", stand_in):
+                found = estimate.keep_books(accelerator, program.train, make, fake, program.finetune.answer_loss, estimate.Ledger(vocabulary, not packed))
+        else:
+            fake = pretrain_rows(values, processes, made)
+            found = estimate.keep_books(accelerator, program.train, make, fake, program.train.next_token_loss, estimate.Ledger(vocabulary))
+    accelerator.free_memory()
+    AcceleratorState._reset_state(True)
+    return found
+
+
+# --- what is said ---
+
+
+def shard(update, processes):
+    """Return bytes on each of `processes` GPUs under FSDP: its share of what is divided, whole what passes, and a layer at a time.
+
+    Layers are gathered in 16 bits while they are used, two of them at once; about a twentieth of the weights (ZeRO stage 3,
+    Rajbhandari et al. 2020, section 5).
+    """
+    divided = update.kinds["weights"] + 4 * update.trained + max(update.kinds["optimizer"], 4 * update.trained)
+    return divided / processes + update.passing + update.parameters * 2 / 20
+
+
+def most_rows(project, script, values, memory, how):
+    """Return how many rows at once fit into `memory` GB, by straight line through two rehearsals; None where rows do not count."""
+    few = values.rows_at_once or values.batch
+    peaks = {}
+    for rows in (few, 2 * few):
+        values_ = SimpleNamespace(**vars(values) | {"batch": rows, "rows_at_once": 0})
+        peaks[rows] = rehearse(project, script, values_, **how).peak
+    each = (peaks[2 * few] - peaks[few]) / few
+    room = (memory * 0.98 - DRIVER) / (1 + GAPS) * GB
+    return few + math.floor((room - peaks[few]) / each) if each > 0 else None
+
+
+def cheaper(project, script, values, how):
+    """Yield (what to change, the Update then), in the order of what it costs: nothing, time, the freedom of all weights, reach."""
+    changed = lambda **new: SimpleNamespace(**vars(values) | new)
+    if script == "pretrain" and (values.rows_at_once or values.batch) > 1:
+        yield "one row at once, added up to the same update: rows_at_once = 1 in settings.toml", changed(rows_at_once=1), how
+    if script == "finetune" and values.method == "full":
+        yield "LoRA in place of all weights: --method lora", changed(method="lora"), how
+    if not how.get("checkpointing"):
+        slim = changed(rows_at_once=1) if script == "pretrain" else changed(method="lora")
+        yield "that, and activations made again on the way back (a third more time): model.activation_checkpointing_enable()", slim, how | {"checkpointing": True}
+    yield f"half the reach: --context {values.context // 2}", changed(context=values.context // 2), how
+
+
+def gb(size):
+    """Return a number of bytes, as a person would say it."""
+    unit, name = (GB, "GB") if size >= GB / 2 else (1e6, "MB")
+    return f"{size / unit:.0f} {name}" if size >= 100 * unit else f"{size / unit:.1f} {name}"
+
+
+def operations(flops):
+    """Return a number of floating-point operations, with what its unit means."""
+    return f"{flops / 1e12:,.3g} TFLOP (million million operations)" if flops >= 1e12 else f"{flops / 1e9:,.3g} GFLOP (thousand million operations)"
+
+
+def show_memory(screen, update):
+    """Print the peak of an update, kind by kind."""
+    from handrail.estimate import KINDS
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head, side in (("", "left"), ("", "right"), ("", "left")):
+        table.add_column(head, justify=side)
+    for kind, meaning in KINDS.items():
+        table.add_row(kind, gb(update.kinds[kind]), meaning)
+    table.add_row("at the peak", gb(update.peak), "all of these together; they are not all at their highest at once", style="bold")
+    screen.console.print(table)
+    screen.print(f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.\n")
+
+
+def show_offers(screen, found, processes):
+    """Print the table to decide by; the cheapest and the fastest that fit are marked, and where each price is from."""
+    good, sources = [offer for offer in found if offer.fit != "no"], list(dict.fromkeys(offer.source for offer in found))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head in ("GPU" if processes == 1 else f"{processes} GPUs", "GB", "fits", "how long", "cost", "", "where, and whose price"):
+        table.add_column(head, no_wrap=True)
+    for offer in found:
+        best = [word for word, key in (("cheapest", lambda o: o.cost), ("fastest", lambda o: o.hours)) if offer in good and offer is min(good, key=key)]
+        time, cost = (lasting(offer.hours), dollars(offer.cost)) if offer in good else ("", "")
+        place = f"{offer.where} ({sources.index(offer.source) + 1})"
+        table.add_row(offer.name, f"{offer.memory:.0f}", offer.fit, time, cost, ", ".join(best), place, style=None if offer in good else "dim")
+    screen.console.print(table)
+    screen.print("  Prices: " + ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1)) + "\n")
+
+
+def past(project):
+    """Return [(what, estimated, measured)] of this project: each estimate beside what was measured later."""
+    file = project.out / "estimates.jsonl"
+    notes = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [(note["what"], note["estimated"], note["measured"]) for note in notes]
+
+
+def remember(project, what, estimated, measured):
+    """Keep an estimate beside what was measured."""
+    if estimated and measured and estimated == estimated and measured == measured:
+        with open(project.out / "estimates.jsonl", "a") as file:
+            print(json.dumps({"what": what, "estimated": estimated, "measured": measured}), file=file)
+
+
+def show(screen, project, script, values, how, price=None, precision="bf16"):
+    """Rehearse, and print memory, GPUs, time and cost; return whether it fits a GPU that is known."""
+    update = rehearse(project, script, values, **how)
+    processes, peak = how.get("processes", 1), update.peak
+    peak += 4 * update.trained * (processes > 1)  # DDP keeps a second copy of the gradients, in buckets
+    each = f"{update.tokens:,} tokens" + f" on each of {processes} GPUs" * (processes > 1)
+    trained = "" if update.trained == update.parameters else f", {update.trained:,} of them trained"
+    screen.say("Rehearsed without a GPU", [
+        f"{update.parameters:,} weights{trained}; an update of {each} costs {operations(update.flops)}.",
+        f"The real update, of {project.folder / 'train.py' if (project.folder / 'out').exists() else 'train.py'}, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
+    ])  # fmt: skip
+    show_memory(screen, update)
+    found = offers(update, peak, values.updates, processes, price, precision)
+    show_offers(screen, found, processes)
+    if not any(offer.fit == "yes" for offer in found):
+        ways = [(what, rehearse(project, script, new, **other).peak) for what, new, other in cheaper(project, script, values, how)]
+        lines = [f"{what}: {gb(less)}, fits {', '.join(n for n, g in gpus().items() if fits(less, g['memory']) == 'yes') or 'none'}" for what, less in ways]
+        number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if fits(shard(update, n), 80) == "yes"), None)
+        lines.append(f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(shard(update, number))} on each; accelerate launch --use_fsdp" if number else "a smaller model")
+        if script == "finetune":
+            lines.append("QLoRA, the frozen weights in 4 bits: about an eighth of their memory; not in finetune.py, see the README of PEFT")
+        sure = " for sure" * any(offer.fit == "perhaps" for offer in found)
+        screen.say(f"It fits none of them{sure}. What to change, by what it costs", lines)
+    elif script == "pretrain":
+        cheapest = min((offer for offer in found if offer.fit == "yes"), key=lambda offer: offer.cost)
+        rows = most_rows(project, script, values, cheapest.memory, how)
+        if rows:
+            screen.print(f"  Most rows of {values.context:,} tokens at once on a {cheapest.name}: about {rows:,}.\n")
+    screen.say("What this rests on", [
+        f"Memory: counted. Time: {SLOW.arithmetic:.0%} to {FAST.arithmetic:.0%} of the data sheet's arithmetic, {SLOW.bandwidth:.0%} to {FAST.bandwidth:.0%} of its bandwidth; "
+        f"the low end needs torch.compile. {values.updates:,} updates, without evaluations.",
+        "Prices move: look at where they are from. The bill runs from start to stop, the minutes of setting up and of forgetting included.",
+        *(f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured ({measured / estimated - 1:+.0%})." for what, estimated, measured in past(project)[-3:]),
+    ])  # fmt: skip
+    return any(offer.fit != "no" for offer in found)
+
+
+def parser():
+    p = argparse.ArgumentParser("handrail rehearse", description="What a run needs, where it fits, how long and how much. Needs no GPU.")
+    p.add_argument("folder", nargs="?", help="a project; default: the one here, or none")
+    p.add_argument("--from", dest="base", help="a pretrained model: hub id, or a folder with config.json; its weights are not read")
+    p.add_argument("--size", help="of a new model: 1m 5m 25m 85m 300m 1b")
+    p.add_argument("--vocabulary", type=int, help="tokens of a new model")
+    p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning")
+    for name, meaning in (("updates", "how many"), ("batch", "rows in one update"), ("context", "tokens in a row"), ("rows-at-once", "rows in memory at once")):
+        p.add_argument(f"--{name}", type=int, help=meaning)
+    p.add_argument("--checkpointing", action="store_true", help="make activations again on the way back: less memory, a third more time")
+    p.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="number format of the products")
+    p.add_argument("--gpus", type=int, default=1, help="how many share an update")
+    p.add_argument("--price", type=float, help="dollars an hour for one GPU, in place of the list's")
+    return p
+
+
+def idea(words, folder):
+    """Return (project, script, values) of what was typed: a project of one's own, or one made up for the purpose in `folder`."""
+    place = Path(words.folder or ".")
+    real = (place / "settings.toml").exists()
+    if words.folder and not real:
+        raise Stop(f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora")
+    if not real:
+        for file in PROGRAM.glob("*.py"):
+            shutil.copy(file, folder)
+        (Path(folder) / "settings.toml").write_text("[finetune]\n")
+    project = Project(place if real else folder, cpu=True)
+    began = project.settings.get("data") if real else not words.method
+    script = "finetune" if words.method or not began else "pretrain"
+    if script == "finetune" and not real and not words.base:
+        raise Stop(f"Which model is to be fine-tuned? handrail rehearse --from {OPEN} --method {words.method}")
+    values = project.load().settings.read("", ["--cpu"], script if "finetune" in project.settings else "")
+    typed = {name: getattr(words, name) for name in ("base", "size", "vocabulary", "method", "updates", "batch", "context", "rows_at_once") if getattr(words, name)}
+    for name, value in typed.items():
+        if isinstance(value, int) and value < 1:
+            raise Stop(f"--{name} {value}: it has to be a number above 0")
+    if words.base and Path(words.base).exists():
+        typed["base"] = str(Path(words.base).resolve())
+    defaults = {"size": "85m", "vocabulary": 32768, "method": "lora", "lr": 1e-4}
+    vars(values).update({name: value for name, value in defaults.items() if not hasattr(values, name)} | typed)
+    if script == "finetune":
+        values.model = typed.get("base") or getattr(values, "model", None) or values.base
+    return project, script, values
+
+
+def main(arguments):
+    """Run `handrail rehearse`; return the exit code: 0, or 1 where no GPU that is known is large enough."""
+    words = parser().parse_args(arguments)
+    if words.gpus < 1 or (words.price is not None and words.price <= 0):
+        raise Stop("--gpus and --price have to be above 0")
+    with tempfile.TemporaryDirectory() as folder:
+        project, script, values = idea(words, folder)
+        from handrail.plan import sizes
+
+        if not values.base and script == "pretrain" and values.size not in sizes(project):
+            raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
+        how = {"checkpointing": words.checkpointing, "processes": words.gpus, "precision": words.precision}
+        screen = Screen(yes=True)
+        name = values.model if script == "finetune" else values.base or f"a new model of size {values.size}"
+        kind = f"{values.method} fine-tuning" if script == "finetune" else "training"
+        screen.title(f"{name}: {kind}", f"{values.batch} rows of {values.context:,} tokens an update, {words.precision}")
+        return int(not show(screen, project, script, values, how, words.price, words.precision))

@@ -1,0 +1,196 @@
+"""The rehearsal without a GPU: the real update, the learner's own train.py, on tensors that have a shape and no numbers.
+
+PyTorch's FakeTensorMode lets every operation work out the shape of its result and nothing else. So an update of a
+billion parameters runs in seconds on a laptop. `Ledger` stands between the program and PyTorch: it writes down what each
+operation allocates, when that is freed, and how many operations of arithmetic it costs. On real tensors it keeps the same
+books, which is how it is checked.
+"""
+
+import time
+import weakref
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+KINDS = {  # what a tensor is there for
+    "weights": "the model",
+    "gradients": "one number for each weight that is trained",
+    "optimizer": "its averages, kept from update to update",
+    "update": "what the optimizer works with while it moves the weights",
+    "activations": "what the way back will need of the way there",
+    "logits": "one number for each token of the vocabulary, at every place",
+    "other": "batches and passing results",
+}
+SHARED = ("weights", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
+aten = torch.ops.aten
+
+
+def tensors(tree):
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the storages that live, byte by byte, and the floating-point operations.
+
+    `answer` is what a fake tensor says when the program asks it for a truth: Transformers asks whether rows are *not* packed.
+    """
+
+    def __init__(self, vocabulary=None, answer=True):
+        super().__init__()
+        self.vocabulary, self.answer = vocabulary, answer
+        self.known, self.events, self.kinds = {}, [], {}  # id(storage) -> number; +number, -number; number -> (bytes, kind)
+        self.operations, self.stepping = [], False  # (FLOPs, bytes read and written) of each operation; is this the optimizer?
+
+    def number(self, storage):
+        """Return the number of a storage, a new one at first sight."""
+        if id(storage) not in self.known:
+            number = self.known[id(storage)] = len(self.kinds) + 1
+            self.kinds[number] = (storage.nbytes(), "other")
+            self.events.append(number)
+            weakref.finalize(storage, self.free, id(storage), number)
+        return self.known[id(storage)]
+
+    def free(self, key, number):
+        del self.known[key]
+        self.events.append(-number)
+
+    def call(self, things, kind):
+        """Say of what kind these tensors are."""
+        for tensor in things:
+            number = self.number(tensor.untyped_storage())
+            self.kinds[number] = (self.kinds[number][0], kind)
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        named = named or {}
+        if function is torch.ops.prim.device.default:  # two of three calls: where are you?
+            return function(*arguments)
+        if function in (aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default) and isinstance(arguments[0], FakeTensor):
+            return self.answer if arguments[0].dtype == torch.bool or function is not aten._local_scalar_dense.default else 1
+        found = function(*arguments, **named)
+        came, made = tensors((arguments, named)), tensors(found)
+        before = {self.number(tensor.untyped_storage()) for tensor in came}
+        for tensor in made:
+            if id(tensor.untyped_storage()) not in self.known:
+                self.call([tensor], self.kind_of(tensor))
+        alias = function._schema.name.startswith("aten::") and {self.known[id(t.untyped_storage())] for t in made} <= before
+        if made and not (alias and not function._schema.is_mutable):  # a view costs nothing
+            flops = arithmetic(function, arguments, named, found)
+            self.operations.append((flops, sum(t.numel() * t.element_size() for t in came + made)))
+        return found
+
+    def kind_of(self, tensor):
+        """Return the kind of a tensor just made: what is made while gradients are recorded waits for the way back."""
+        if tensor.ndim and tensor.shape[-1] == self.vocabulary and tensor.numel() > self.vocabulary:
+            return "logits"
+        return "update" if self.stepping else "activations" if torch.is_grad_enabled() else "other"
+
+    def peak(self, without=()):
+        """Return (bytes at the highest point, {kind: bytes} there), not counting the kinds `without`."""
+        level = most = place = 0
+        for i, number in enumerate(self.events):
+            size, kind = self.kinds[abs(number)]
+            level += 0 if kind in without else size if number > 0 else -size
+            if level > most:
+                most, place = level, i
+        alive = Counter()
+        for number in self.events[: place + 1]:
+            alive[abs(number)] += 1 if number > 0 else -1
+        kinds = Counter(dict.fromkeys(KINDS, 0))
+        for number in (n for n, there in alive.items() if there):
+            kinds[self.kinds[number][1]] += self.kinds[number][0]
+        return most, dict(kinds)
+
+
+def arithmetic(function, arguments, named, found):
+    """Return the floating-point operations of one call: PyTorch's own formulas, and one for attention on the CPU."""
+    packet = function._overloadpacket
+    if packet in flop_registry:
+        return flop_registry[packet](*arguments, **named, out_val=found)
+    if packet in (aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention_for_cpu_backward):
+        q, k, v = arguments[:3] if packet is aten._scaled_dot_product_flash_attention_for_cpu else arguments[1:4]
+        way_back = packet is aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return sdpa_flop_count(q.shape, k.shape, v.shape) * (2.5 if way_back else 1)  # five products where there were two
+    return 0
+
+
+def stays(module, apply, recurse=True):
+    """Return the module if `apply` would change neither device nor format of any tensor of it; fake tensors refuse to be moved."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        other = apply(tensor)
+        if (other.dtype, other.device) != (tensor.dtype, tensor.device):
+            return None
+    return module
+
+
+@contextmanager
+def pretending(gpu):
+    """Make all tensors fake ones; with `gpu` they take the ways through PyTorch and the program that a CUDA card would."""
+    real = torch.nn.Module._apply
+    changes = [
+        patch.object(torch.nn.Module, "_apply", lambda module, apply, recurse=True: stays(module, apply) or real(module, apply, recurse)),
+        patch("transformers.masking_utils.is_tracing", lambda *_: False),  # else masks are built that a real run does not need
+        patch("torch.nn.init._no_grad_normal_", lambda tensor, *_, **__: tensor),
+    ]
+    if gpu:
+        changes += [
+            patch.object(FakeTensor, "is_cuda", True),
+            patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),
+            patch("torch.optim.adamw._default_to_fused_or_foreach", lambda *_, **__: (False, True), create=True),
+        ]
+    with ExitStack() as stack:
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        for change in changes:
+            stack.enter_context(change)
+        yield
+
+
+@dataclass
+class Update:
+    """What an update of a program needs: bytes at the peak, by kind; the operations of one update; parameters."""
+
+    peak: int
+    kinds: dict
+    passing: int  # bytes at the peak of what FSDP does not divide
+    operations: list  # (FLOPs, bytes) of each
+    tokens: int
+    parameters: int
+    trained: int
+    seconds: float = 0.0  # that the rehearsal took
+
+    @property
+    def flops(self):
+        return sum(flops for flops, _ in self.operations)
+
+
+def keep_books(accelerator, train, make, batches, loss, ledger):
+    """Return the Update that the learner's train.py makes with a (model, optimizer) of make().
+
+    The first update makes the optimizer's averages, the second has them beside everything else.
+    """
+    began = time.perf_counter()
+    with ledger:
+        model, optimizer = make()
+        model.train()
+        ledger.call([*model.parameters(), *model.buffers()], "weights")
+        for p in model.parameters():
+            if p.requires_grad:
+                p.register_post_accumulate_grad_hook(lambda p: ledger.call([p.grad], "gradients"))
+        optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "stepping", True))
+        optimizer.register_step_post_hook(lambda *_: setattr(ledger, "stepping", False))
+        model, optimizer = accelerator.prepare(model, optimizer)
+        for share in (batches[:1], batches):
+            ledger.operations.clear()
+            train.update(accelerator, model, share, loss, optimizer, 1.0)
+            ledger.call(tensors(list(optimizer.state.values())), "optimizer")
+    peak, kinds = ledger.peak()
+    plain = accelerator.unwrap_model(model)
+    count = [sum(p.numel() for p in plain.parameters() if p.requires_grad or all_) for all_ in (True, False)]
+    read = sum(batch["inputs"].numel() for batch in batches)
+    return Update(peak, kinds, ledger.peak(SHARED)[0], list(ledger.operations), read, *count, time.perf_counter() - began)
