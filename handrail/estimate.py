@@ -21,6 +21,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 KINDS = {  # what a tensor is there for
     "weights": "the model",
+    "copies": "the weights once more, in 16 bits, for the products",
     "gradients": "one number for each weight that is trained",
     "optimizer": "its averages, kept from update to update",
     "update": "what the optimizer works with while it moves the weights",
@@ -28,7 +29,7 @@ KINDS = {  # what a tensor is there for
     "logits": "one number for each token of the vocabulary, at every place",
     "other": "batches and passing results",
 }
-SHARED = ("weights", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
+SHARED = ("weights", "copies", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
 aten = torch.ops.aten
 
 
@@ -76,9 +77,10 @@ class Ledger(TorchDispatchMode):
         found = function(*arguments, **named)
         came, made = tensors((arguments, named)), tensors(found)
         before = {self.number(tensor.untyped_storage()) for tensor in came}
+        copied = function is aten._to_copy.default and self.kinds[min(before)][1] == "weights"
         for tensor in made:
             if id(tensor.untyped_storage()) not in self.known:
-                self.call([tensor], self.kind_of(tensor))
+                self.call([tensor], "copies" if copied else self.kind_of(tensor))
         alias = function._schema.name.startswith("aten::") and {self.known[id(t.untyped_storage())] for t in made} <= before
         if made and not (alias and not function._schema.is_mutable):  # a view costs nothing
             flops = arithmetic(function, arguments, named, found)
