@@ -22,6 +22,7 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
   handrail rehearse ...        memory, GPUs, time and cost of a run, before it: handrail rehearse --help
+  handrail rent ...            the long run on a bigger machine: the ways, and what each is for
   handrail explain WORD        what a word means
   handrail watch COMMAND ...   run any training program, unchanged, with a doctor beside it
   handrail doctor DIR          look at a project, a saved model or a trainer's folder; or --model M --data D, before a run
@@ -230,6 +231,8 @@ def other_commands(words):
         from handrail.doctor.shelf import main
     elif words[:1] == ["break"]:
         from handrail.doctor.lesson import main
+    elif words[:1] == ["rent"]:
+        from handrail.rent.ways import main
     elif words[:1] == ["rehearse"] and ahead(words):
         from handrail.budget import main
     else:

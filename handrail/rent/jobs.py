@@ -1,0 +1,173 @@
+"""Hugging Face Jobs: the run goes to a machine of theirs, which is gone when the run is over. Its time limit is the cap on the bill.
+
+    handrail rent jobs my-model                       shows what would be started, and what it can cost at most; asks
+    handrail rent jobs my-model                       later: how it goes; when it is over, brings the model home
+    handrail rent jobs my-model --stop                ends it
+
+The project travels as a folder of the job; checkpoints and the model go to a bucket of yours, by sync.py, at every save.
+"""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from handrail import budget
+from handrail.project import PROGRAM, Stop
+from handrail.rent.luggage import chosen, opened, pack
+
+IMAGE = "python:3.12"
+INSIDE = "cp -r /project /run-here && cd /run-here && pip install -q -r requirements.txt && python sync.py /kept {script}.py"
+OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+
+
+def hf(*words, check=True):
+    """Run the command `hf`; return what it printed. Raise Stop with its own words, and what to do, if it failed."""
+    command = [str(Path(sys.executable).parent / "hf"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if check and done.returncode:
+        said = (done.stderr or done.stdout).strip()[-600:]
+        mend = "Log in: hf auth login" if re.search(r"log ?in|401|token", said, re.I) else "Add credit: https://huggingface.co/settings/billing" if re.search(r"402|credit|payment", said, re.I) else "Is there a network? Is HF_HUB_OFFLINE set?"
+        raise Stop(f"`hf {' '.join(map(str, words[:2]))}` failed: {said}\n{mend}")
+    return done.stdout.strip()
+
+
+def live_prices():
+    """Return {flavor: dollars an hour} as Hugging Face has them today, or {} where it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    per = {"minute": 60, "hour": 1, "second": 3600}
+    try:
+        return {found.name: found.unit_cost_usd * per[found.unit_label] for found in HfApi().list_jobs_hardware()}
+    except Exception:  # no network, no login: then the list in gpus.toml, with its date
+        return {}
+
+
+def flavors():
+    """Return {flavor: (GPU, dollars an hour, whose price)}."""
+    live = live_prices()
+    return {
+        gpu["flavor"]: (name, live.get(gpu["flavor"], gpu["price"]), "today" if gpu["flavor"] in live else f"{gpu['source']}, {gpu['read']}")
+        for name, gpu in budget.gpus().items() if "flavor" in gpu
+    }  # fmt: skip
+
+
+def limit(hours):
+    """Return a time limit in whole half hours: twice the longest estimate, and a quarter of an hour to set up."""
+    return math.ceil((2 * hours + 0.25) * 2) / 2
+
+
+def choose(project, name, flavor, timeout):
+    """Return (flavor, hours, GPU, price, whose price): what was named, else the cheapest that fits and twice the time it should take."""
+    known = flavors()
+    values = project.load().settings.read("", ["--cpu"], name if name in project.settings else "")
+    update = budget.rehearse(project, name, values)
+    fitting = {offer.name: offer for offer in budget.offers(update, update.peak, values.updates) if offer.fit == "yes"}
+    good = {key: fitting[gpu] for key, (gpu, *_) in known.items() if gpu in fitting}
+    if flavor is None:
+        if not good:
+            raise Stop(f"An update holds {budget.gb(update.peak)}: too much for {', '.join(known)}. See handrail rehearse {project.folder.name} --gpus 1; name a larger one: --flavor a100-large --timeout 2h")
+        flavor = min(good, key=lambda key: good[key].hours[1] * known[key][1])
+    gpu, price, whose = known.get(flavor, (flavor, None, "see `hf jobs hardware`"))
+    if timeout is None:
+        if flavor not in good:
+            raise Stop(f"handrail does not know {flavor}: say how long it may run at most, --timeout 2h")
+        timeout = limit(good[flavor].hours[1])
+    return flavor, timeout, gpu, price, whose
+
+
+def hours(text):
+    """Return hours of "90m", "2h", "1d" or "1.5" (hours)."""
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)):
+        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d")
+    return float(found[1]) * {"s": 1 / 3600, "m": 1 / 60, "h": 1, "": 1, "d": 24}[found[2]]
+
+
+def command(project, name, flavor, timeout, folder, bucket, secrets):
+    """Return the words of `hf jobs run`: no secret stands in them, only the name of a variable that holds one."""
+    return ["jobs", "run", "--flavor", flavor, "--timeout", f"{round(timeout * 60)}m", "--name", project.folder.name, "-v", f"{folder}:/project",
+            "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", INSIDE.format(script=name)]  # fmt: skip
+
+
+def who():
+    """Return the name of the account that is logged in here; "YOU" where none is, for the lines that are only shown."""
+    found = hf("auth", "whoami", "--format", "json", check=False)
+    try:
+        return json.loads(found)["user"]
+    except (ValueError, KeyError, TypeError):
+        return "YOU"
+
+
+def look(project, note, stop):
+    """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
+    if stop:
+        hf("jobs", "cancel", note["job"])
+    found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
+    status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
+    if status not in OVER:
+        print(f"The job {note['job']} is {status.lower()}. It costs ${note['price']:.2f} an hour, and ends by itself after {note['hours']:g} h.\n"
+              f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.folder} --stop")  # fmt: skip
+        return 0
+    print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
+    log = project.out / "job.txt"
+    log.write_text(hf("jobs", "logs", note["job"], check=False))
+    hf("buckets", "sync", f"hf://buckets/{note['bucket']}", project.out / "kept")
+    for part in (project.out / "kept").iterdir():
+        home = project.out / part.name
+        if part.is_dir() and home.exists() and part.name == "model":
+            home.rename(project.out / f"model-before-{note['job'][:8]}")
+        (shutil.copytree if part.is_dir() else shutil.copy)(part, home, **({"dirs_exist_ok": True} if part.is_dir() else {}))
+    (project.out / "job.json").unlink()
+    if status != "COMPLETED":
+        print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
+        return 1
+    print(f"The model is in {project.out / 'model'}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    return 0
+
+
+def main(words):
+    """Run `handrail rent jobs`; return the exit code."""
+    p = argparse.ArgumentParser("handrail rent jobs", description=__doc__.split("\n")[0])
+    p.add_argument("folder", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument("--script", help="pretrain or finetune")
+    p.add_argument("--flavor", help="of machine; default: the cheapest that fits. `hf jobs hardware` lists them")
+    p.add_argument("--timeout", type=hours, help="the longest it may run, such as 90m or 2h: the cap on the bill")
+    p.add_argument("--secrets", action="store_true", help="hand over HF_TOKEN, by name, for a model or data that are not public")
+    p.add_argument("--stop", action="store_true", help="end the job that runs")
+    options = p.parse_args(words)
+    project = opened(options.folder)
+    note = project.out / "job.json"
+    if note.exists():
+        return look(project, json.loads(note.read_text()), options.stop)
+    if options.stop:
+        raise Stop(f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one.")
+    name = chosen(project, options.script)
+    flavor, timeout, gpu, price, whose = choose(project, name, options.flavor, options.timeout)
+    bucket = f"{who()}/{project.folder.name}"
+    with tempfile.TemporaryDirectory() as folder:
+        pack(project, name, folder)
+        shutil.copy(PROGRAM / "sync.py", folder)
+        run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
+        shown = [f"'{word}'" if " " in word else word for word in run]
+        print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
+        print(hf(*run[:2], "--dry-run", *run[2:]))
+        cap = f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})" if price else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
+        print(f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over.")
+        if not sys.stdin.isatty():
+            print("Nothing was started: a bill begins only when a person types yes, on a terminal.")
+            return 0
+        if input("Start it, and pay? Type yes: ").strip().lower() != "yes":
+            print("Nothing was started.")
+            return 0
+        if bucket.startswith("YOU/"):
+            raise Stop("Nobody is logged in here. First: hf auth login")
+        hf("buckets", "create", bucket, "--exist-ok")
+        job = re.findall(r"[0-9a-f]{24}", hf(*run[:2], "-d", *run[2:]))[0]
+    note.write_text(json.dumps({"job": job, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
+    print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.folder}")
+    return 0

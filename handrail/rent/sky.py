@@ -1,0 +1,63 @@
+"""SkyPilot, for those who use it: one short task file in the project. It finds the cheapest cloud, and ends the bill by itself.
+
+    handrail rent sky my-model          writes my-model/sky.yaml and .skyignore, and says what to type
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from handrail.project import PROGRAM, Stop
+from handrail.rent.jobs import choose
+from handrail.rent.luggage import MADE, base, chosen, opened
+
+TASK = """# {why}
+name: {name}
+resources:
+  accelerators: {gpu}:1
+  disk_size: 100
+  autostop:
+    idle_minutes: 60  # after the run: an hour to fetch the model
+    down: true  # then the machine is given back, not only stopped: a stopped one still costs
+workdir: .
+# Where the cloud has buckets (not RunPod, not Vast), keep the checkpoints in one, safe from a machine that is taken back:
+# file_mounts: {{/kept: {{name: {name}-kept, mode: MOUNT}}}}   and below: ~/venv/bin/python sync.py /kept {script}.py
+setup: |
+  python3 -m venv ~/venv
+  ~/venv/bin/pip install -q -r requirements.txt
+run: |
+  ~/venv/bin/python {script}.py
+"""
+IGNORE = "# what does not travel: history, the data itself (its tokens do), and what an earlier run left\n.git\n__pycache__\n"
+TYPE = """
+In a terminal of its own (SkyPilot brings a hundred packages, so it is kept apart), from {folder}:
+  python3 -m venv ~/sky && ~/sky/bin/pip install 'skypilot[all]' && ~/sky/bin/sky check     once
+  ~/sky/bin/sky launch -c {name} sky.yaml            shows the machine and its price, and asks
+  ~/sky/bin/sky logs {name}                          follow it; you may close this machine
+  rsync -a {name}:sky_workdir/out/ out/              bring the model home: within an hour after the run, then it is gone
+  ~/sky/bin/sky down {name}                          give it back at once; `sky status` shows what still costs"""
+
+
+def main(words):
+    """Run `handrail rent sky`; return the exit code."""
+    p = argparse.ArgumentParser("handrail rent sky", description=__doc__.split("\n")[0])
+    p.add_argument("folder", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument("--script", help="pretrain or finetune")
+    p.add_argument("--gpu", help="its name at SkyPilot, such as L4, A100, H100; default: the cheapest that fits")
+    options = p.parse_args(words)
+    project = opened(options.folder)
+    name = chosen(project, options.script)
+    if base(project, name):
+        raise Stop("The run begins with a model outside the project. Copy it in and say so in settings.toml: base = \"base\", or finetune.model = \"base\"")
+    gpu = options.gpu or choose(project, name, None, 1.0)[2]
+    why = f"One run of {name}.py on one {gpu}. sky launch -c {project.folder.name} sky.yaml"
+    (project.folder / "sky.yaml").write_text(TASK.format(why=why, name=project.folder.name.lower().replace("_", "-"), gpu=gpu, script=name))
+    if not (project.folder / "sync.py").exists():
+        shutil.copy(PROGRAM / "sync.py", project.folder)
+    keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
+    data = project.settings.get("data") or ""
+    here = [data] if (project.folder / data).is_file() and ".." not in data else []
+    made = sorted(part.name for part in project.out.iterdir() if part.name not in keep)
+    (project.folder / ".skyignore").write_text(IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
+    print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=project.folder.name))
+    return 0
