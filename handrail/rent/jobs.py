@@ -22,6 +22,7 @@ from handrail.project import PROGRAM, Stop
 from handrail.rent.luggage import chosen, opened, pack
 
 IMAGE = "python:3.12"
+TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
 INSIDE = "cp -r /project /run-here && cd /run-here && pip install -q -r requirements.txt && python sync.py /kept {script}.py"
 OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 
@@ -91,7 +92,7 @@ def hours(text):
 def command(project, name, flavor, timeout, folder, bucket, secrets):
     """Return the words of `hf jobs run`: no secret stands in them, only the name of a variable that holds one."""
     return ["jobs", "run", "--flavor", flavor, "--timeout", f"{round(timeout * 60)}m", "--name", project.folder.name, "-v", f"{folder}:/project",
-            "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", INSIDE.format(script=name)]  # fmt: skip
+            "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", TOOLS + INSIDE.format(script=name)]  # fmt: skip
 
 
 def who():
