@@ -13,6 +13,13 @@ def plain(word):
     return " ".join(word.lower().replace("-", " ").split())
 
 
+def lessons():
+    """Return the faults that the doctor names, by name."""
+    from handrail.doctor.lesson import faults
+
+    return faults()
+
+
 def explain(word=""):
     """Return what a word means; near words when it is not known, all words when none is given."""
     entries = {names: meaning for names, meaning in ENTRY.findall(Path(__file__).with_suffix(".md").read_text())}
@@ -24,6 +31,10 @@ def explain(word=""):
         if form in words:
             names = words[form]
             return textwrap.fill(f"{names}: {entries[names]}", 96)
+    if asked.replace(" ", "-") in (faults := lessons()):
+        fault = faults[asked.replace(" ", "-")]
+        parts = [f"{fault.name}: {fault.parts['What it is']}", f"In real life: {fault.parts['In real life']}", f"See it happen: handrail break {fault.name}"]
+        return "\n\n".join(textwrap.fill(part, 96, break_on_hyphens=False) for part in parts)
     near = [known for known in words if asked in known] + get_close_matches(asked, words, 4)
     near = "; ".join(dict.fromkeys(words[known] for known in near))
     return f'"{word}" is not in the list. ' + (f"Near it: {near}" if near else "`handrail explain` shows all words.")

@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass, field
+from pathlib import Path
 
 FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "nothing-trained": {"non-finite", "no-gradient", "answer-truncated", "eos-masked", "rate-too-low"},
@@ -21,6 +22,7 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "reward-without-spread": {"no-gradient", "rate-too-low"},
 }
 LEVELS = ("certain", "warning")
+FAULTS = Path(__file__).parent / "faults"
 
 
 @dataclass
@@ -47,7 +49,8 @@ class Finding:
             for cause, share in others:
                 lines += wrap("Not ruled out: ", f"{cause} ({share:.0%})")
         lines += wrap("Mend it: ", self.advice)
-        lines += wrap("See it happen: ", f"handrail break {self.name}")
+        if (FAULTS / f"{self.name}.patch").exists():
+            lines += wrap("See it happen: ", f"handrail break {self.name}")
         return "\n".join(lines)
 
 
