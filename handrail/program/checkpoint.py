@@ -15,7 +15,9 @@ import shutil
 import signal
 import sys
 
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 
 def checkpoints(folder):
@@ -51,31 +53,39 @@ def save(accelerator, folder, step, keep=2):
 
 
 def resume(accelerator, folder):
-    """Load the newest checkpoint that can be read; return how many updates it has seen, 0 when there is none."""
+    """Load the newest checkpoint that all processes can read; return how many updates it has seen, 0 when there is none."""
     if accelerator.is_main_process:
         for part in folder.glob("*.part"):
             print(f"{part.name} was cut off while it was written; it is not used")
             shutil.rmtree(part)
     found = checkpoints(folder)
-    for step, path in reversed(found.items()):
+    alike = all(there == [*found] for there in gather_object([[*found]]))  # or each goes on from an update of its own
+    for step, path in reversed(found.items() if alike else ()):
+        problem = ""
         try:
             accelerator.load_state(path)
-            return step
         except Exception as error:  # damaged, or of another model
-            accelerator.print(f"checkpoint {path} cannot be used: {str(error)[:300]}")
-    if found:
-        accelerator.print(f"No checkpoint in {folder} fits this model. To start anew, move that folder away.")
+            problem = str(error)[:300] or repr(error)
+        if not (problem := max(gather_object([problem]))):
+            return step
+        accelerator.print(f"checkpoint {path} cannot be used: {problem}")
+    if found or not alike:
+        what = "fits this model" if alike else "is on all machines: share that folder between them, or copy it from the first to all"
+        accelerator.print(f"No checkpoint in {folder} {what}. To start anew, move that folder away.")
         sys.exit(2)
     return 0
 
 
 def save_model(model, tokenizer, folder):
     """Write a trained model as a plain Transformers folder: beside it first, so that no half of one has its name."""
-    new = folder.with_name(f"{folder.name}.part")
-    model.save_pretrained(new)
-    tokenizer.save_pretrained(new)
-    for file in list(new.iterdir()):
-        os.renames(file, folder / file.name)  # what else lies there, its card for instance, stays
+    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if whole:  # all processes give their part of the weights, and the first has them all
+        new, names = folder.with_name(f"{folder.name}.part"), dict(model.named_parameters()) | dict(model.named_buffers())
+        model.save_pretrained(new, state_dict={name: whole[name] for name in names if name in whole})  # a table with two names once
+        tokenizer.save_pretrained(new)
+        for file in list(new.iterdir()):
+            os.renames(file, folder / file.name)  # what else lies there, its card for instance, stays
+        print(f"the model is in {folder}")
 
 
 def requests_to_stop():

@@ -53,7 +53,7 @@ def main():
     def evaluate(step):
         exam = val_batches(val, tokenizer.eos_token_id, settings.context, 256, settings.rows_at_once or 32)
         loss = mean_loss(accelerator, model, exam, next_token_loss)
-        sample = continue_text(plain, tokenizer, settings.prompt)
+        sample = continue_text(plain, tokenizer, settings.prompt, synced_gpus=accelerator.num_processes > 1)
         accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {sample}\n")
         return loss
 
@@ -62,9 +62,8 @@ def main():
     train(accelerator, model, batches, next_token_loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
           first=first, compiled=settings.compile, every=settings.every or max(1, settings.updates // 10), evaluate=evaluate,
           save=lambda step: save(accelerator, OUT / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
-    if accelerator.is_main_process:
-        save_model(plain, tokenizer, OUT / "model")
-        print(f"the model is in {OUT / 'model'}")
+    save_model(plain, tokenizer, OUT / "model")
+    accelerator.wait_for_everyone()  # a process that is gone takes the others with it
 
 
 if __name__ == "__main__":

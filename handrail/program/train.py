@@ -12,7 +12,7 @@ stands idle. So `update` never looks; `train` does, every few updates.
 import math
 import time
 from contextlib import nullcontext
-from itertools import islice
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ def update(accelerator, model, batches, loss, optimizer, clip):
             accelerator.backward(part * accelerator.num_processes)  # processes average their gradients: undo it
         total += part.detach()
     norm = accelerator.clip_grad_norm_(model.parameters(), clip)  # one odd batch must not throw the weights far off
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP: each process holds a part of everything
     optimizer.step()
     optimizer.zero_grad()
     return torch.stack([accelerator.reduce(total, "sum"), norm])
@@ -50,9 +51,11 @@ def mean_loss(accelerator, model, batches, loss):
     """Return the mean loss over all targets of all batches; the processes share the work."""
     model.eval()
     sums = torch.zeros(2, device=accelerator.device)  # loss, targets
-    for batch in islice(batches, accelerator.process_index, None, accelerator.num_processes):
+    for share in zip_longest(*[iter(batches)] * accelerator.num_processes):
+        mine = share[accelerator.process_index]
+        batch = mine or share[0]  # where there is none left, another's, uncounted: with FSDP nobody may be missing
         total = loss(accelerator.unwrap_model(model), send_to_device(batch, accelerator.device))
-        sums += torch.stack([total, torch.tensor(float(batch["count"]), device=accelerator.device)])
+        sums += (mine is not None) * torch.stack([total, torch.tensor(float(batch["count"]), device=accelerator.device)])
     model.train()
     total, count = accelerator.reduce(sums, "sum").tolist()
     return total / count
