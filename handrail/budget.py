@@ -170,8 +170,8 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
     from handrail.steps.model import load_tokenizer
 
     AcceleratorState._reset_state(True)
-    names = ["train", "model", "optimizer"] + (["finetune", "messages", "packing"] if script == "finetune" else [])
-    program = project.load(*names)
+    parts = ["finetune", "messages", "packing"] if script == "finetune" else ["model"]
+    program = project.load("train", "optimizer", *parts)
     name = values.base if script == "pretrain" else values.model
     name = project.folder / name if name and (project.folder / name).exists() else name
     config = opened(AutoConfig, name) if name else None

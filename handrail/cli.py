@@ -162,6 +162,11 @@ def open_project(options, word=None):
         raise Stop(f"{project.folder} has learned from texts first. To teach it answers on top: handrail finetune {folder(options)} --answers {options.answers}")
     if not new and options.data and not begun.get("data"):
         raise Stop(f"{project.folder} was begun with questions and answers. Texts are another walk; name a new folder: handrail my-texts --data {options.data}")
+    if word == "align" and options.answers and (options.objective or begun.get("objective")) == "grpo":
+        raise Stop(
+            f"GRPO reads no file, {options.answers} neither: it asks the questions of the fine-tuning, in out/chats. Type the command without --answers.\n"
+            "To learn from that file: --objective dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
+        )
     if options.data or new and not options.answers:
         project.decide("data", seen_from(project, options.data or "village"), "where the texts come from")
     elif new:

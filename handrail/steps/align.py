@@ -90,11 +90,6 @@ def run(project, screen):
         raise Stop("There is no model that answers yet. First: handrail finetune")
     if kind == "dpo":
         write_pairs(project)
-    elif project.settings.get("pairs") and not (project.out / "pairs").exists():
-        raise Stop(
-            f"GRPO reads no file, {project.settings['pairs']} neither: it asks the questions of the fine-tuning, in out/chats. Take the line `pairs = ...` "
-            "out of settings.toml and type the command without --answers.\nTo learn from that file: --objective dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
-        )
     plan(project, kind)
     make_room(screen, project.out / kind, project.settings[kind], project.settings[kind]["updates"])
     project.finish(f"{kind}.py")

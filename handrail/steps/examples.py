@@ -17,7 +17,7 @@ from handrail.screen import Outcome, check
 from handrail.steps import OPEN
 
 TITLE = "The examples"
-FILES = ["messages.py"]
+FILES = ["messages.py", "batches.py", "packing.py"]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
 SECONDS = (20, 40)

@@ -36,7 +36,7 @@ def script(project):
 
 
 def FILES(project):
-    return ["checkpoint.py", "log.py", *(["pretrain.py"] if script(project) == "pretrain" else ["train.py", "optimizer.py", "batches.py", "packing.py", "finetune.py"])]
+    return ["checkpoint.py", "log.py", *(["pretrain.py"] if script(project) == "pretrain" else ["train.py", "optimizer.py", "finetune.py"])]
 
 
 def expect(project):
