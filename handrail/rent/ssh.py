@@ -1,0 +1,424 @@
+"""Any rented machine that ssh reaches: `handrail rent ssh user@host[:port] [DIR]`, by lines that it shows first.
+
+The job is detached: it lives on when this laptop is closed. It is one small shell script, out/job.sh. While it runs it
+holds out/lock over there; when it is over its exit code stands in out/exit. So the same command, typed again, follows
+what runs, fetches what is over, and starts nothing twice. No host key is accepted and no machine is ended for you.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from textwrap import indent
+
+from handrail.project import Stop
+from handrail.rent.luggage import CODE, MADE, base, chosen, opened
+
+OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
+VENV = 9e9  # bytes that torch with CUDA and the rest take
+LOOSE = {"prompt", "rows_at_once", "compile"}  # settings that may change during a run
+
+JOB = """# Written by `handrail rent ssh`: sets up .venv if requirements.txt is new, runs the script, leaves its exit code.
+exec 9> out/lock && flock -w 5 9 || exit
+rm -f out/exit out/fetched
+echo {name} > out/script
+echo $$ > out/pid
+exec > out/log.txt 2>&1
+trap : TERM  # is for the script: it saves, then ends
+{setup}PYTHONUNBUFFERED=1 {python} {name}.py{cpu}
+echo $? > out/exit
+"""
+SETUP = """wanted=$(cksum requirements.txt)
+[ "$(cat .venv/wanted 2> /dev/null)" = "$wanted" ] || {{
+  echo "Setting up .venv, once; that takes minutes ..."
+  {python} -m venv .venv && .venv/bin/pip install -q -r requirements.txt && echo "$wanted" > .venv/wanted
+}} && """
+
+LOOK = """for p in {pythons}; do $p -c {fit} 2> /dev/null && echo "python $p" && break; done
+for p in rsync flock setsid; do command -v $p > /dev/null && echo "$p yes"; done
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1)
+[ -z "$gpu" ] && [ -e /dev/kfd ] && gpu="AMD GPU (ROCm)"
+echo "gpu $gpu"
+echo "free $(df -Pk . | awk 'NR == 2 {{print $4}}')"
+"""
+STATE = """cd {far} 2> /dev/null || exit 0
+[ -e out/lock ] && {{ flock -n out/lock true && echo "state over" || echo "state running"; }}
+for f in pid exit script fetched; do [ -e out/$f ] && echo "$f $(cat out/$f)"; done
+[ -e .venv/wanted ] && echo "venv yes"
+[ -e {place} ] && echo "made yes"
+echo "log $(cat out/log.txt 2> /dev/null | wc -c)"
+echo "newest $(ls {place}/checkpoints 2> /dev/null | grep -E '^[0-9]+$' | tail -n 1)"
+echo "free $(df -Pk . | awk 'NR == 2 {{print $4}}')"
+"""
+FOLLOW = """cd {far} && for i in 1 2 3 4 5 6 7 8 9; do [ -s out/pid ] && break; sleep 0.3; done
+p=$(cat out/pid 2> /dev/null); tail -c +{start} ${{p:+-s 0.3 --pid=$p -F}} out/log.txt 2> /dev/null"""
+
+MONEY = """
+{host} STILL COSTS MONEY, whether or not something runs on it, until you stop it where you rented it: on the provider's
+page, in its console (terminate or delete; a machine that is only stopped often still costs its disk). Then look that it
+is gone from the list there. Whether it still answers: {ssh} true"""
+
+CAUSES = {  # in the log of a job that failed: what it means
+    "No GPU that torch can use": "The machine has no GPU that torch can use: its driver and this torch do not fit together. Rent it with a newer "
+    "driver (an image with CUDA 12.8 or later), or use the torch of its image: --python /its/python.",
+    "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
+    "(the same run, slower), or rent a larger GPU: handrail rehearse",
+    "No space left on device|Disk quota exceeded": "The disk over there is full. What was saved before is whole, and nothing is lost here. Make room there "
+    "(df -h; old folders in ~/handrail), or rent a larger disk.",
+    "gated repo|401 Client Error|restricted": "The model has to be asked for, and that machine is not logged in. Accept its licence on its page at huggingface.co, then: "
+    "{tty} {far}/.venv/bin/hf auth login",
+    "Temporary failure in name resolution|couldn't connect to|Max retries exceeded|NewConnectionError": "That machine has no way into the network, "
+    "or the server it asked was away. Try: {ssh} curl -I https://huggingface.co",
+    "No matching distribution|Could not find a version": "pip found no fitting packages: the Python there is too old or too new for requirements.txt.",
+}  # fmt: skip
+
+
+class Away(Stop):
+    """The machine did not answer; it may do so later."""
+
+
+# --- one way to the other side ---
+
+
+def short(job):
+    """Return `ssh [-p PORT]` as a person types it."""
+    return ["ssh", *(["-p", job.port] if job.port else [])]
+
+
+def ssh(job):
+    return [*shlex.split(os.environ.get("HANDRAIL_SSH", "ssh")), *short(job)[1:], *OPTIONS]
+
+
+def there(job, command):
+    """Run a command over there; return what it printed. Raises Away or Stop when there is no way to do so."""
+    done = subprocess.run([*ssh(job), job.host, command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode == 255:
+        raise refusal(job, done.stderr)
+    return done.stdout
+
+
+def facts(job, command):
+    """Return what a command over there prints, lines of a name and a value, as a dict."""
+    return dict(line.partition(" ")[::2] for line in there(job, command).splitlines())
+
+
+def refusal(job, said):
+    """Return as a Stop why ssh did not get in."""
+    by_hand, where = shlex.join([*short(job), job.host]), job.host.split("@")[-1]
+    if "IDENTIFICATION HAS CHANGED" in said:
+        old = f"[{where}]:{job.port}" if job.port else where
+        return Stop(f"{job.host} shows another host key than the machine you met there before. Addresses of rented machines are given to new ones; "
+                    f"if yours is new: ssh-keygen -R '{old}', then once by hand: {by_hand}\nIf it is not, somebody may stand in between: do not go on.")  # fmt: skip
+    if "host key is known" in said or "Host key verification failed" in said:
+        return Stop(f"{job.host} is not known to this machine yet. Meet it once by hand: {by_hand}\nCompare the fingerprint that it shows with the "
+                    "one on your provider's page, type yes, leave with `exit`. Then the same command again.")  # fmt: skip
+    if "Permission denied" in said or "Too many authentication" in said:
+        return Stop(f"{job.host} takes none of your keys. The public key (~/.ssh/id_ed25519.pub; made by `ssh-keygen -t ed25519`) has to be given to your "
+                    f"provider before the machine starts, or `ssh-copy-id`. Is the user right? The key's file, if it is another, goes into ~/.ssh/config. Try: {by_hand}")  # fmt: skip
+    return Away(f"{job.host} does not answer: {' '.join(said.split())[-200:] or 'no reason given'}\nIs the machine on, and are address and port right? Try: {by_hand}")
+
+
+def copy(job, command, where):
+    """Run rsync; raise Stop when it did not get through. `where` is the side that is written to."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=job.folder)
+    if done.returncode == 255:
+        raise refusal(job, done.stderr)
+    if "No space left on device" in done.stderr or "Disk quota exceeded" in done.stderr:
+        raise Stop(f"The disk of {where} is full. Nothing is lost, here or there. Make room (`df -h` shows how much there is); the same command goes on.")
+    if done.returncode:
+        raise Away(f"Copying stopped: {' '.join(done.stderr.split())[-300:]}\nNothing is lost; the same command goes on.")
+
+
+# --- before it starts ---
+
+
+def options(words):
+    p = argparse.ArgumentParser("handrail rent ssh", description="Run the project's training on a rented machine; typed again: follow it, fetch it.")
+    p.add_argument("host", help="user@host, user@host:port, or a name of your ~/.ssh/config")
+    p.add_argument("dir", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument("--script", help="pretrain or finetune; default: what the walk trains with")
+    p.add_argument("--cpu", action="store_true", help="use the CPU over there, knowing that it is slow")
+    p.add_argument("--python", help="a Python over there that has torch and the rest already; no .venv is made")
+    p.add_argument("--yes", action="store_true", help="start without asking")
+    p.add_argument("--stop", action="store_true", help="ask the job to save and end, then fetch; the machine stays on")
+    return p.parse_args(words)
+
+
+def read(words):
+    """Return the job that is meant: which machine, which project."""
+    job = options(words)
+    if not (found := re.fullmatch(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d+))?", job.host)):
+        raise Stop(f"{job.host!r} names no machine. It looks like root@203.0.113.5 or root@203.0.113.5:22022")
+    for tool in ("ssh", "rsync"):
+        if not shutil.which(tool):
+            raise Stop(f"There is no {tool} on this machine. Install it: sudo apt-get install -y openssh-client rsync")
+    job.typed, (job.host, job.port) = job.host, found.groups()
+    job.project = opened(job.dir)
+    job.folder = job.project.folder
+    job.far = f"handrail/{re.sub(r'[^A-Za-z0-9_.-]', '-', job.folder.name)}"  # seen from its home
+    return job
+
+
+def about(job, name):
+    """Let the job be about a script; what that makes lies in out, or in out/NAME."""
+    job.name, job.place = name, "out" if name == "pretrain" else f"out/{name}"
+
+
+def state(job):
+    """Return how it stands over there, as far as there is anything: {"state": "running" or "over", "exit": ..., ...}."""
+    return facts(job, STATE.format(far=job.far, place=job.place))
+
+
+def newest(folder):
+    return max((path.name for path in folder.glob("[0-9]*") if path.name.isdigit()), default="")
+
+
+def luggage(job, now):
+    """Return what is copied, as paths in the project: program, prepared data, model, and the newest checkpoint if there is none as new."""
+    made = [f"out/{part}" for part in MADE[job.name]]
+    wanted = made if job.name == "pretrain" else ["out/chats"]
+    if missing := [part for part in wanted if not (job.folder / part).exists()]:
+        raise Stop(f"{job.folder / missing[0]} is not there yet. First, here: handrail {job.dir} --until rehearse")
+    if outside := base(job.project, job.name):
+        raise Stop(f"The run begins with the model in {outside}, which lies outside the project, so the other machine would not have it. Copy it in: "
+                   f"cp -r {outside} {job.folder}/base, and write base in its place in settings.toml.")  # fmt: skip
+    start = job.project.settings.get("finetune", {}).get("model") if job.name == "finetune" else job.project.settings.get("base")
+    saved = newest(job.folder / job.place / "checkpoints")
+    going_on = [f"{job.place}/checkpoints/{saved}", f"{job.place}/metrics.jsonl"] if saved > now.get("newest", "") else []
+    code = sorted(file.name for pattern in CODE for file in job.folder.glob(pattern))
+    return [*code, "out/job.sh", *(part for part in dict.fromkeys([*made, *filter(None, [start]), *going_on]) if (job.folder / part).exists())]
+
+
+def same_run(job, now):
+    """Raise Stop if a run of other settings or other tokens lies over there, which this one would go on from."""
+    if not now.get("newest"):
+        return
+    texts = there(job, f"cd {job.far} && cat settings.toml && echo '#--#' && cat out/tokens/about.json").partition("#--#\n")
+    tokens = job.folder / "out/tokens/about.json"
+
+    def plain(settings):
+        return {key: value for key, value in (settings | settings.get(job.name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
+
+    far, here = plain(tomllib.loads(texts[0])), plain(job.project.settings)
+    other = sorted(key for key in far | here if far.get(key) != here.get(key))
+    if other or texts[2].strip() != (tokens.read_text().strip() if tokens.exists() else ""):
+        raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has {'other ' + ', '.join(other) if other else 'other tokens'}. "
+                   f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
+
+
+def check(job, now, size):
+    """Look whether the machine can do it; return its GPU and its Python. Raise Stop for what is to be mended, all of it at once."""
+    fit = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    if job.python:
+        fit = "import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, ['torch', 'transformers', 'accelerate', 'numpy'])))"
+    pythons = shlex.quote(job.python) if job.python else "python3 python3.14 python3.13 python3.12 python3.11"
+    found, problems = facts(job, LOOK.format(pythons=pythons, fit=shlex.quote(fit))), []
+    by_hand = shlex.join([*short(job), "-t", job.host])
+    packages = [package for tool, package in {"rsync": "rsync", "flock": "util-linux", "setsid": "util-linux"}.items() if tool not in found]
+    if "python" not in found:
+        packages += [] if job.python else ["python3-venv"]
+        problems.append(f"{job.python} over there cannot import torch, transformers, accelerate and numpy." if job.python else
+                        "It has no Python of 3.11 or newer with venv. Where apt has none that new, rent it with Ubuntu 24.04.")  # fmt: skip
+    if packages:
+        problems.append(f"It lacks {', '.join(dict.fromkeys(packages))}. Install that: {by_hand} 'sudo apt-get update && sudo apt-get install -y {' '.join(dict.fromkeys(packages))}'"
+                        "   (as root, without sudo)")  # fmt: skip
+    if not found.get("gpu") and not job.cpu:
+        problems.append("It has no GPU that nvidia-smi lists. Rent one that has, or add --cpu to the same command, knowing that it is slow.")
+    needed, free = size + (0 if job.python or "venv" in now else VENV), int(found.get("free") or 0) * 1024
+    if free < needed:
+        problems.append(f"Its disk has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} are needed, before any checkpoint. Make room there, or rent a larger disk.")
+    if problems:
+        raise Stop(f"{job.host} cannot do it yet:\n  " + "\n  ".join(problems))
+    return found.get("gpu") or "no GPU, on its CPU", found["python"]
+
+
+# --- start ---
+
+
+def lines(job, carried, ssh):
+    """Return the commands that copy and start the job, from the project's folder."""
+    rsh = ["-e", shlex.join(ssh)] if len(ssh) > 1 or ssh != ["ssh"] else []
+    start = f"cd {job.far} && flock -n out/lock rm -f out/pid out/exit out/log.txt && {{ setsid nohup sh out/job.sh < /dev/null > /dev/null 2>&1 & }}"
+    return [[*ssh, job.host, f"mkdir -p {job.far}/out"], ["rsync", "-rtzR", *rsh, *carried, f"{job.host}:{job.far}/"], [*ssh, job.host, start]]
+
+
+def agreed(job, gpu, script, shown):
+    """Show what will be done; return True once a person, or --yes, agrees."""
+    fetched = f"rsync -rtz {job.host}:{job.far}/{job.place}/ {job.place}/"
+    print(f"{job.host}: {gpu}. What will be done, from {job.folder}:\n")
+    print("\n".join(f"  {shlex.join(line)}" for line in shown))
+    print(f"\nwhere out/job.sh is:\n\n{indent(script, '  ')}")
+    print(f"Then its log is followed, and at the end what it made is fetched:\n\n  {shlex.join([*short(job), job.host, f'tail -F {job.far}/out/log.txt'])}\n  {fetched}")
+    print(f"\n{job.host} costs money from when it was rented until its owner's console ends it. Nothing here does that.")
+    if job.yes:
+        return True
+    if not sys.stdin.isatty():
+        print("\nNothing was started: that takes a yes, typed on a terminal, or --yes.", file=sys.stderr)
+        return False
+    return input("\nStart it? Type yes: ").strip().lower() in ("y", "yes")
+
+
+def start(job, now):
+    """Check, show, ask, copy and start; return False if nobody agreed."""
+    same_run(job, now)
+    script = job.folder / "out" / "job.sh"
+    script.parent.mkdir(exist_ok=True)
+    script.touch()
+    carried = luggage(job, now)
+    size = sum(file.stat().st_size for part in carried for file in [job.folder / part, *(job.folder / part).rglob("*")] if file.is_file())
+    gpu, python = check(job, now, size)
+    setup = "" if job.python else SETUP.format(python=python)
+    script.write_text(JOB.format(name=job.name, setup=setup, python=python if job.python else ".venv/bin/python", cpu=" --cpu" * job.cpu))
+    if not agreed(job, gpu, script.read_text(), lines(job, carried, short(job))):
+        return False
+    make, carry, begin = lines(job, carried, ssh(job))
+    there(job, make[-1])
+    print(f"\nCopying {size / 1e6:,.1f} MB ...", flush=True)
+    copy(job, carry, job.host)
+    there(job, begin[-1])
+    print(f"The job runs. You may close this machine; look again with: {again(job)}\n", flush=True)
+    return True
+
+
+# --- follow ---
+
+
+def again(job, *more):
+    return shlex.join(["handrail", "rent", "ssh", job.typed, job.dir, *more])
+
+
+def tail(job, shown):
+    """Show the log from byte `shown` on until the job or the connection ends; return how far it was shown."""
+    command = [*ssh(job), job.host, FOLLOW.format(far=job.far, start=shown + 1)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        while part := process.stdout.read1():
+            shown += len(part)
+            sys.stdout.buffer.write(part)
+            sys.stdout.flush()
+    finally:
+        process.kill()
+        process.wait()
+    return shown
+
+
+def follow(job, now):
+    """Show the log until the job is over, through lost connections; return how it stands then."""
+    shown, answered, silent = max(0, int(now.get("log", 0)) - 2000), time.monotonic(), False
+    while True:
+        try:
+            shown = tail(job, shown)
+            if now.get("state") != "running":
+                return now
+            now, answered, silent = state(job), time.monotonic(), False
+            if now.get("state") == "running":
+                print(f"\n[the connection to {job.host} was lost; the job runs, its log goes on here]\n", flush=True)
+                time.sleep(0.5)
+        except Away as problem:
+            if time.monotonic() - answered > PATIENCE:
+                raise Stop(f"{problem}\n{job.host} has not answered for {PATIENCE // 60} minutes. Either the network here is away, and the job runs on; or the machine was "
+                           f"taken back. Look at your provider's page. Later: {again(job)}")  # fmt: skip
+            if not silent:
+                print(f"\n[{job.host} does not answer; the job runs on there. Trying again ...]", flush=True)
+            silent = True
+            time.sleep(2)
+
+
+# --- bring home ---
+
+
+def fetch(job, now):
+    """Bring what the job made into the project. What is here already is moved aside, unless it is the beginning of the same run."""
+    part, home = job.folder / "out" / "fetched.part", job.folder / job.place
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "checkpoints").mkdir(parents=True)
+    rsync = ["rsync", "-rtz", "-e", shlex.join(ssh(job))]
+    far = f"{job.host}:{job.far}/{job.place}"
+    last = f"/checkpoints/{now.get('newest') or 'none'}"
+    inside = ["/metrics.jsonl", "/model/", "/model/**", "/checkpoints/", f"{last}/", f"{last}/**"]
+    if now.get("log", "0") != "0":
+        copy(job, [*rsync, f"{job.host}:{job.far}/out/log.txt", str(part.parent / "log.txt")], "this machine")
+    if now.get("made"):
+        copy(job, [*rsync, *(f"--include={path}" for path in inside), "--exclude=*", f"{far}/", f"{part}/"], "this machine")
+    aside(part, home)
+    for file in [path for path in part.rglob("*") if path.is_file()]:
+        (home / file.relative_to(part)).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, home / file.relative_to(part))
+    shutil.rmtree(part)
+    there(job, f"touch {job.far}/out/fetched")
+
+
+def aside(new, home):
+    """Rename what a run of its own left at home, where `new` would take its name: model to model-1, and so on."""
+    lines = [folder / "metrics.jsonl" for folder in (home, new)]
+    mine, theirs = (file.read_bytes() if file.exists() else b"" for file in lines)
+    clash = [home / path.name for path in new.iterdir() if (home / path.name).exists() and (path.is_file() or any(path.iterdir()))]
+    if not clash or mine and theirs.startswith(mine):
+        return
+    number = next(n for n in range(1, 1000) if not list(home.glob(f"*-{n}")) and not (home / f"metrics-{n}.jsonl").exists())
+    for path in clash:
+        path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+    print(f"\nWhat lay here before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)} in {home}")
+
+
+def report(job, now):
+    """Say how the job ended and what to do; return the exit code."""
+    log = job.folder / "out" / "log.txt"
+    text = "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() and now.get("log", "0") != "0" else ""
+    code = int(now.get("exit") or -1)
+    if code == 0:
+        print(f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}.")
+    elif code in (130, 143):
+        print(f"\nThe job was stopped by somebody. What it had saved is here, in {job.folder / job.place}. To go on with it: {again(job)}")
+    else:
+        print("\n".join(["\nTHE JOB FAILED. Its last words, from " + str(log), "", *(f"  {line}" for line in text.splitlines()[-15:]), "", cause(job, now, text, code)]))
+    print(MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])), flush=True)
+    return 0 if code == 0 or job.stop else 130 if code in (130, 143) else 1
+
+
+def cause(job, now, text, code):
+    """Return what the log of a failed job, or its silence, most likely means."""
+    ssh = shlex.join([*short(job), job.host])
+    for pattern, meaning in CAUSES.items():
+        if re.search(pattern, text):
+            return meaning.format(ssh=ssh, tty=shlex.join([*short(job), "-t", job.host]), far=job.far)
+    if int(now.get("free", 1)) < 1024:
+        return CAUSES["No space left on device|Disk quota exceeded"]
+    if code in (-1, 137):
+        return "It was ended without a word: most often the machine's own memory (not the GPU's) was too small, or it was restarted. What was saved is whole; the same command goes on."
+    return f"handrail has no word for that; the lines above do. The same command starts it again, from its last checkpoint. By hand: {ssh}"
+
+
+def main(words):
+    """Run `handrail rent ssh`; return the exit code."""
+    job = read(words)
+    about(job, chosen(job.project, job.script))
+    now = state(job)
+    if "script" in now and (now["state"] == "running" or "fetched" not in now):
+        if job.script and job.name != now["script"] and now["state"] == "running":
+            raise Stop(f"{now['script']}.py still runs on {job.host}. To follow it: {again(job)}")
+        about(job, now["script"])
+        now = state(job)
+    try:
+        if job.stop and now.get("state") == "running":
+            there(job, f"kill -TERM -$(cat {job.far}/out/pid)")
+        elif job.stop and ("state" not in now or "fetched" in now):
+            raise Stop(f"Nothing of {job.folder.name} runs on {job.host}, and nothing is to be fetched.")
+        elif now.get("state") != "running" and ("state" not in now or "fetched" in now):
+            if not start(job, now):
+                return 0 if sys.stdin.isatty() else 2
+            now = {"state": "running"}
+        now = follow(job, now)
+    except KeyboardInterrupt:
+        print(f"\nOnly the following has stopped; the job, if it was started, runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}"
+              + MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])))  # fmt: skip
+        return 130
+    fetch(job, now)
+    return report(job, now)
