@@ -3,6 +3,7 @@
     python bench/doctor.py                     every script of bench/faults, healthy and broken, under `handrail watch`; 30 minutes
     python bench/doctor.py --only 06 21        some of them
     python bench/doctor.py --lessons           every patch of handrail/doctor/faults, on the learner's own program; 40 minutes
+    python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
     python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
     python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
 
@@ -10,6 +11,7 @@ After each run the files it left are looked at as well (`handrail doctor`): the 
 """
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -86,6 +88,25 @@ def lessons(only):
     print(f"\n{total} lessons, {named} named")
 
 
+def remarks(script, broken):
+    """Return what the libraries print on the error stream of a run without the doctor, a line each, numbers taken out."""
+    with tempfile.TemporaryDirectory() as out:
+        env = os.environ | {"BROKEN": str(int(broken)), "OUT": out, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "warning"}
+        done = subprocess.run([*words_of(script), str(script)], cwd=script.parent, capture_output=True, text=True, env=env)
+    lines = [line.strip() for line in done.stderr.splitlines() if "%|" not in line and len(line.strip()) > 20]  # no progress bars
+    return {re.sub(r"[0-9.e+-]*[0-9][0-9.e+-]*", "N", line): line for line in lines}
+
+
+def peers(only):
+    """Print what the libraries say about each broken script that they do not say about the healthy one."""
+    for script in sorted((HERE / "faults").glob("[0-9]*.py")):
+        if only and script.name[:2] not in only:
+            continue
+        calm, broken = (remarks(script, side) for side in (False, True))
+        new = [line[:200] for plain, line in broken.items() if plain not in calm]
+        print(f"{script.stem}: {' / '.join(new) or '-'}", flush=True)
+
+
 def healthy(only):
     """Run what is healthy; every finding is a false alarm."""
     from healthy import RUNS
@@ -140,11 +161,13 @@ def cost(rounds=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", default=[])
-    for name in ("lessons", "healthy", "cost"):
+    for name in ("lessons", "healthy", "peers", "cost"):
         parser.add_argument(f"--{name}", action="store_true")
     args = parser.parse_args()
     if args.cost:
         cost()
+    elif args.peers:
+        peers(args.only)
     elif args.healthy:
         healthy(args.only)
     else:

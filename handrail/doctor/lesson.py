@@ -157,7 +157,7 @@ def show(screen, fault, project=None):
     caught = [finding for finding in runs["broken"][1] if finding.name not in known]
     screen.console.print("[bold cyan]What the doctor says of the broken one[/]")
     for finding in sorted(caught, key=lambda finding: finding.name != fault.name):
-        screen.print(str(finding).rpartition("\n  See it happen")[0] + "\n")
+        screen.print(str(finding).partition("\n  See it happen")[0] + "\n")
     if fault.name not in {finding.name for finding in caught}:
         places = [HERE[place.strip()] for place in fault.head.get("Seen-by", "").split(",") if place.strip() in HERE]
         screen.print(f"  It does not name {fault.name} from here." + (f" It can show in: {'; '.join(places)}." if places else "") + "\n")
