@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -260,6 +261,34 @@ def look_at_tokens(folder, tokenizer):
         yield Finding("train-val-overlap", "certain", "Texts of val stand in train too: the loss on val says nothing about new texts.", f"{both} of {len(documents['val']):,} documents of val, token for token", [("copies, or a split that does not go by the document", 0.9)], "remove copies, split by document", 0)
 
 
+def look_at_prepared(folder, settings, tokenizer, most=500):
+    """Yield rows of the source that are in neither half of the prepared tokens, though rows before and after them are."""
+    import numpy as np
+
+    source, column = folder / settings.get("data", ""), settings.get("column", "text")
+    if not source.is_file() or source.suffix not in sources.READERS:
+        return
+    kind, known = json.loads((folder / "out" / "tokens" / "about.json").read_text()).get("dtype", "uint16"), {}
+    for side in ("train", "val"):
+        tokens = np.fromfile(folder / "out" / "tokens" / f"{side}.bin", dtype=kind, count=2_000_000)
+        parts = np.split(tokens, np.flatnonzero(tokens == tokenizer.eos_token_id))[1 : most + 1]
+        known |= dict.fromkeys((text.strip() for text in tokenizer.batch_decode([part[1:].tolist() for part in parts])), side)
+    places, texts, ends = {"train": 0, "val": 0}, [], Counter(known.values())
+    for row, _ in sources.READERS[source.suffix](source, []):
+        if isinstance(row.get(column), str) and row[column].strip():
+            texts.append(row[column].strip())
+            places[known.get(texts[-1], "train")] = len(texts) if texts[-1] in known else places["train"]
+        if len(texts) == 40 * most:
+            break
+    seen = texts[: min(place for side, place in places.items() if ends[side])] if known else []
+    missing = [text for text in seen if text not in known]
+    if len(missing) >= 3 and len(missing) > 0.02 * len(seen):
+        lengths = [sum(map(len, group)) / max(1, len(group)) for group in (missing, [text for text in seen if text in known])]
+        yield Finding("rows-dropped", "certain", "Rows of the data never became tokens, and nothing said so.",
+                      f"{len(missing):,} of the first {len(seen):,} rows of {source.name} are in neither half; they have {lengths[0]:,.0f} letters on average, the others {lengths[1]:,.0f}; for example {missing[0][:60]!r}",
+                      [("a filter that is too strict", 0.8), ("the data was changed after it was prepared", 0.2)], "count what a filter leaves out, and print it; python tokenizer.py after a change of the data", 0)  # fmt: skip
+
+
 def look(folder):
     """Return what is found in a folder, whatever it is."""
     folder, found = Path(folder), []
@@ -274,9 +303,10 @@ def look(folder):
         found += look_at_tokens(folder / "out" / "tokens", tokenizer)
     data = [place for place in (folder / "data", folder / "out" / "chats") if place.is_dir()]
     if (folder / "settings.toml").exists():
-        import tomllib
-
-        source = tomllib.loads((folder / "settings.toml").read_text()).get("data")
+        settings = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8"))
+        if (folder / "out" / "tokens" / "val.bin").exists() and tokenizer:
+            found += look_at_prepared(folder, settings, tokenizer)
+        source = settings.get("data")
         data += [folder / source] if source and (folder / source).exists() else []
     if not models and not data and not (folder / "settings.toml").exists():
         data = [folder]

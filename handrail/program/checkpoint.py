@@ -61,11 +61,10 @@ def resume(accelerator, folder):
     found = checkpoints(folder)
     alike = all(there == [*found] for there in gather_object([[*found]]))  # or each goes on from an update of its own
     for step, path in reversed(found.items() if alike else ()):
-        problem = ""
         try:
-            accelerator.load_state(path)
+            problem = accelerator.load_state(path) or ""
         except Exception as error:  # damaged, or of another model
-            problem = str(error)[:300] or repr(error)
+            problem = repr(error)[:300]
         if not (problem := max(gather_object([problem]))):
             return step
         accelerator.print(f"checkpoint {path} cannot be used: {problem}")

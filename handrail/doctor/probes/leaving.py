@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import torch
 
@@ -33,6 +34,9 @@ class Leaving:
             tensors = any(isinstance(value, dict) and any(isinstance(v, torch.Tensor) for v in value.values()) for value in found.values())
             if places and max(places) > 0 and tensors and not inside:
                 self.loaded_at = (file, max(places))
+            beside = sorted(Path(file).parent.glob("optimizer*.bin")) + sorted(Path(file).parent.glob("optimizer*.pt"))
+            if beside and found and all(isinstance(value, torch.Tensor) for value in found.values()):
+                self.loaded_at = (f"{file}, beside {beside[0].name},", "some")
 
     def loaded_optimizer(self):
         self.taken = True

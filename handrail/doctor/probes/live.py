@@ -16,6 +16,7 @@ class Live:
     def __init__(self, doctor):
         self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
         self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+        self.kept, self.learns = 0, False  # passes that recorded gradients in eval mode; was there one in training mode?
 
     def lost(self, seen):
         if not seen.grad and seen.losses[-1].value.ndim == 0:
@@ -25,8 +26,16 @@ class Live:
         elif seen.grad:
             self.classes, self.smooth = seen.losses[-1].classes, seen.losses[-1].smoothing
 
+    def backward(self, loss, fresh):
+        self.kept = 0
+
     def passed(self, seen):
-        """The first training pass after an evaluation closes it."""
+        """The first training pass after an evaluation closes it. One in eval mode that records gradients keeps what nobody will use."""
+        self.learns |= seen.grad and seen.training
+        self.kept += seen.grad and not seen.training and self.learns
+        if self.kept == 4:
+            yield Finding("out-of-memory-late", "warning", "An evaluation keeps all that a backward pass would need, and nobody calls backward: it takes far more memory than it should.",
+                          "4 passes in eval mode recorded gradients, with no backward between them", [("torch.no_grad() is missing", 0.9)], "@torch.no_grad() over the evaluation", self.doctor.updates)  # fmt: skip
         if seen.grad and self.round and self.doctor.updates:
             yield from self.evaluated()
 

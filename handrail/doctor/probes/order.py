@@ -117,6 +117,10 @@ class Order:
     def ended(self):
         self.examine([])
         yield from self.examined()
+        late = self.rates[-len(self.rates) // 2 :]
+        if len(self.rates) >= 40 and all(a < b for a, b in zip(late, late[1:])):
+            yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose with each of the last {len(late)} of {len(self.rates)} updates, to {late[-1]:.3g}, and never fell",
+                          [("the schedule was made for more steps than the run has: for rows, or for all processes", 0.7), ("the run was stopped early", 0.3)], "num_training_steps has to be the number of optimizer steps", self.doctor.updates)  # fmt: skip
 
     def longer(self, batches, update):
         """A batch far longer than all before it: where memory is tight, this is where it runs out."""
