@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from filecmp import cmp
 from pathlib import Path
 from textwrap import indent
 
@@ -65,12 +66,13 @@ MONEY = """
 page, in its console (terminate or delete; a machine that is only stopped often still costs its disk). Then look that it
 is gone from the list there. Whether it still answers: {ssh} true"""
 
+FULL = r"No space left on device|Disk quota exceeded|update \d+ could not be written"  # torch has no better word for it
 CAUSES = {  # in the log of a job that failed: what it means
     "No GPU that torch can use": "The machine has no GPU that torch can use: its driver and this torch do not fit together. Rent it with a newer "
     "driver (an image with CUDA 12.8 or later), or use the torch of its image: --python /its/python.",
     "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
     "(the same run, slower), or rent a larger GPU: handrail rehearse",
-    "No space left on device|Disk quota exceeded": "The disk over there is full. What was saved before is whole, and nothing is lost here. Make room there "
+    FULL: "The disk over there is full. What was saved before is whole, and nothing is lost here. Make room there "
     "(df -h; old folders in ~/handrail), or rent a larger disk.",
     "gated repo|401 Client Error|restricted": "The model has to be asked for, and that machine is not logged in. Accept its licence on its page at huggingface.co, then: "
     "{tty} {far}/.venv/bin/hf auth login",
@@ -130,7 +132,7 @@ def copy(job, command, where):
     done = subprocess.run(command, capture_output=True, text=True, cwd=job.folder)
     if done.returncode == 255:
         raise refusal(job, done.stderr)
-    if "No space left on device" in done.stderr or "Disk quota exceeded" in done.stderr:
+    if re.search(FULL, done.stderr):
         raise Stop(f"The disk of {where} is full. Nothing is lost, here or there. Make room (`df -h` shows how much there is); the same command goes on.")
     if done.returncode:
         raise Away(f"Copying stopped: {' '.join(done.stderr.split())[-300:]}\nNothing is lost; the same command goes on.")
@@ -356,16 +358,23 @@ def fetch(job, now):
 
 
 def aside(new, home):
-    """Rename what a run of its own left at home, where `new` would take its name: model to model-1, and so on."""
-    lines = [folder / "metrics.jsonl" for folder in (home, new)]
-    mine, theirs = (file.read_bytes() if file.exists() else b"" for file in lines)
-    clash = [home / path.name for path in new.iterdir() if (home / path.name).exists() and (path.is_file() or any(path.iterdir()))]
-    if not clash or mine and theirs.startswith(mine):
-        return
-    number = next(n for n in range(1, 1000) if not list(home.glob(f"*-{n}")) and not (home / f"metrics-{n}.jsonl").exists())
-    for path in clash:
-        path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-    print(f"\nWhat lay here before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)} in {home}")
+    """Rename what would be lost at home: a model that differs, and the checkpoints and metrics of another run."""
+    mine, theirs = (file.read_bytes() if file.exists() else b"" for file in (home / "metrics.jsonl", new / "metrics.jsonl"))
+    same_run = mine and theirs.startswith(mine)
+
+    def lost(path):
+        here = home / path.name
+        if path.name == "model":
+            pairs = [(file, here / file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
+            return any(not old.exists() or not cmp(file, old, shallow=False) for file, old in pairs)
+        return not same_run and (path.is_file() or any(path.iterdir()))
+
+    clash = [home / path.name for path in new.iterdir() if (home / path.name).exists() and lost(path)]
+    if clash:
+        number = next(n for n in range(1, 1000) if not list(home.glob(f"*-{n}*")))
+        for path in clash:
+            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        print(f"\nWhat lay in {home} before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)}")
 
 
 def report(job, now):
@@ -390,7 +399,7 @@ def cause(job, now, text, code):
         if re.search(pattern, text):
             return meaning.format(ssh=ssh, tty=shlex.join([*short(job), "-t", job.host]), far=job.far)
     if int(now.get("free", 1)) < 1024:
-        return CAUSES["No space left on device|Disk quota exceeded"]
+        return CAUSES[FULL]
     if code in (-1, 137):
         return "It was ended without a word: most often the machine's own memory (not the GPU's) was too small, or it was restarted. What was saved is whole; the same command goes on."
     return f"handrail has no word for that; the lines above do. The same command starts it again, from its last checkpoint. By hand: {ssh}"
