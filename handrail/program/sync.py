@@ -28,7 +28,7 @@ def copy(source, to, *more):
     """Copy what one folder holds into another, one of them at TARGET (--delete: and nothing else stays); OSError if not."""
     ends = [f"{source}/", f"{to}/"]
     bucket = any(end.startswith("hf://") for end in ends)
-    command = ["hf", "buckets", "sync"] if bucket else ["rsync", "-rt", "--timeout=60", "-e", SSH]
+    command = [Path(sys.executable).with_name("hf"), "buckets", "sync"] if bucket else ["rsync", "-rt", "--timeout=60", "-e", SSH]
     done = subprocess.run([*command, *more, *ends], capture_output=True, text=True)
     if done.returncode:
         raise OSError(" ".join(done.stderr.split())[:300])

@@ -377,7 +377,7 @@ def aside(new, home):
         print(f"\nWhat lay in {home} before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)}")
 
 
-def report(job, now):
+def report(job, now, money):
     """Say how the job ended and what to do; return the exit code."""
     log = job.folder / "out" / "log.txt"
     text = "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() and now.get("log", "0") != "0" else ""
@@ -388,7 +388,7 @@ def report(job, now):
         print(f"\nThe job was stopped by somebody. What it had saved is here, in {job.folder / job.place}. To go on with it: {again(job)}")
     else:
         print("\n".join(["\nTHE JOB FAILED. Its last words, from " + str(log), "", *(f"  {line}" for line in text.splitlines()[-15:]), "", cause(job, now, text, code)]))
-    print(MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])), flush=True)
+    print(money, flush=True)
     return 0 if code == 0 or job.stop else 130 if code in (130, 143) else 1
 
 
@@ -415,19 +415,22 @@ def main(words):
             raise Stop(f"{now['script']}.py still runs on {job.host}. To follow it: {again(job)}")
         about(job, now["script"])
         now = state(job)
+    running, money = False, MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host]))
     try:
         if job.stop and now.get("state") == "running":
             there(job, f"kill -TERM -$(cat {job.far}/out/pid)")
         elif job.stop and ("state" not in now or "fetched" in now):
-            raise Stop(f"Nothing of {job.folder.name} runs on {job.host}, and nothing is to be fetched.")
+            raise Stop(f"Nothing of {job.folder.name} runs on {job.host}, and nothing is to be fetched.{money}")
         elif now.get("state") != "running" and ("state" not in now or "fetched" in now):
             if not start(job, now):
                 return 0 if sys.stdin.isatty() else 2
             now = {"state": "running"}
+        running = True
         now = follow(job, now)
+        fetch(job, now)
     except KeyboardInterrupt:
-        print(f"\nOnly the following has stopped; the job, if it was started, runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}"
-              + MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])))  # fmt: skip
+        print(f"\nOnly the following has stopped; the job, if it was started, runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}\n{money}")
         return 130
-    fetch(job, now)
-    return report(job, now)
+    except Stop as problem:
+        raise Stop(f"{problem}\n{money}") if running else problem
+    return report(job, now, money)

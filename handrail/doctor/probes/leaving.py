@@ -88,6 +88,7 @@ class Leaving:
 
     def ended(self):
         for folder, (model, ids, before) in list(self.folders.items())[-2:]:
+            folder = folder if os.path.isdir(folder) else os.path.splitext(folder)[0]  # written beside, then moved to its place
             if not os.path.isdir(folder) or self.doctor.rank:
                 continue
             names = os.listdir(folder)
