@@ -201,7 +201,8 @@ def plan(project, rows, method, parameters, context, moved):
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
     seen = min(epochs * len(rows), operations / (6 * parameters * lengths.mean()))
-    updates = max(20, math.ceil(seen / batch))
+    tried = not base and not project.settings.get("answers")  # the village's own questions: once through, on any machine
+    updates = max(20, math.ceil((len(rows) if tried else seen) / batch))
     chosen = {
         "model": (base or "out/model", "the model that learns to answer"),
         "method": method,
