@@ -71,14 +71,15 @@ class Offer:
         return tuple(hours * self.price for hours in self.hours)
 
 
-def offers(update, peak, updates, processes=1, price=None, precision="bf16"):
+def offers(update, peak, updates, processes=1, price=None, precision="bf16", live=None):
     """Return an Offer for every GPU known, for `updates` updates; with several, `update` is the share of one."""
     found = []
     for name, gpu in gpus().items():
         hours = tuple(seconds(update.operations, gpu, way, precision) * updates / 3600 for way in (FAST, SLOW))
         hours = hours if processes == 1 else (hours[0] * 1.05, hours[1] * 1.3)  # they wait for one another
-        cost = (price or gpu["price"]) * processes
-        source = "your price" if price else f"{gpu['source']}, {gpu['read']}"
+        today = (live or {}).get(gpu.get("flavor"))
+        cost = (price or today or gpu["price"]) * processes
+        source = "your price" if price else "hf jobs hardware, today" if today else f"{gpu['source']}, {gpu['read']}"
         found.append(Offer(name, gpu["memory"], fits(peak, gpu["memory"]), hours, cost, gpu["where"], source))
     return found
 
@@ -314,7 +315,7 @@ def remember(project, what, estimated, measured):
             print(json.dumps({"what": what, "estimated": estimated, "measured": measured}), file=file)
 
 
-def show(screen, project, script, values, how, price=None, precision="bf16"):
+def show(screen, project, script, values, how, price=None, precision="bf16", live=None):
     """Rehearse, and print memory, GPUs, time and cost; return whether it fits a GPU that is known."""
     update = rehearse(project, script, values, **how)
     processes, peak = how.get("processes", 1), update.peak
@@ -326,7 +327,7 @@ def show(screen, project, script, values, how, price=None, precision="bf16"):
         f"The real update, of {project.folder / 'train.py' if (project.folder / 'out').exists() else 'train.py'}, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
     ])  # fmt: skip
     show_memory(screen, update)
-    found = offers(update, peak, values.updates, processes, price, precision)
+    found = offers(update, peak, values.updates, processes, price, precision, live)
     show_offers(screen, found, processes)
     if not any(offer.fit == "yes" for offer in found):
         ways = [(what, rehearse(project, script, new, **other).peak) for what, new, other in cheaper(project, script, values, how)]
@@ -364,6 +365,7 @@ def parser():
     p.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="number format of the products")
     p.add_argument("--gpus", type=int, default=1, help="how many share an update")
     p.add_argument("--price", type=float, help="dollars an hour for one GPU, in place of the list's")
+    p.add_argument("--hf", action="store_true", help="ask Hugging Face for today's prices of its jobs")
     return p
 
 
@@ -408,8 +410,14 @@ def main(arguments):
         if not values.base and script == "pretrain" and values.size not in sizes(project):
             raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
         how = {"checkpointing": words.checkpointing, "processes": words.gpus, "precision": words.precision}
+        live = {}
+        if words.hf:
+            from handrail.rent.jobs import live_prices
+
+            if not (live := live_prices()):
+                raise Stop("Hugging Face did not give its prices. Is there a network, is HF_HUB_OFFLINE set? Without --hf the list in gpus.toml is used, with its dates.")
         screen = Screen(yes=True)
         name = values.model if script == "finetune" else values.base or f"a new model of size {values.size}"
         kind = f"{values.method} fine-tuning" if script == "finetune" else "training"
         screen.title(f"{name}: {kind}", f"{values.batch} rows of {values.context:,} tokens an update, {words.precision}")
-        return int(not show(screen, project, script, values, how, words.price, words.precision))
+        return int(not show(screen, project, script, values, how, words.price, words.precision, live))

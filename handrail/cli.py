@@ -224,7 +224,7 @@ def run(options):
 
 def ahead(words):
     """Return True if a run is to be rehearsed on fake tensors alone: no GPU and no --cpu, or an idea that is no project yet."""
-    idea = ("--from", "--size", "--vocabulary", "--method", "--rows-at-once", "--checkpointing", "--precision", "--gpus", "--price", "-h", "--help")
+    idea = ("--from", "--size", "--vocabulary", "--method", "--rows-at-once", "--checkpointing", "--precision", "--gpus", "--price", "--hf", "-h", "--help")
     return "--cpu" not in words and (not machine.gpu() or any(word.split("=")[0] in idea for word in words))
 
 
