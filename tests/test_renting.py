@@ -9,8 +9,9 @@ import sys
 
 import nbformat
 import pytest
-from conftest import HOUSE, handrail
+from conftest import HOUSE, handrail, metrics
 from nbclient import NotebookClient
+from transformers import AutoModelForCausalLM
 
 from handrail.rent import jobs
 
@@ -41,7 +42,9 @@ def test_what_a_job_runs_trains(project, tmp_path):
     inside = inside.replace("pip install", f"{sys.executable} -m pip install").replace("python sync", f"{sys.executable} sync") + " --cpu --updates 6"
     done = subprocess.run(["bash", "-c", inside], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(kept.rglob("model.safetensors")), [str(p) for p in kept.rglob("*")]
+    jobs.home(jobs.opened(project), kept / "pretrain", "pretrain")  # as it comes home from the bucket
+    AutoModelForCausalLM.from_pretrained(project / "out" / "model")
+    assert metrics(project)[-1]["step"] == 6 and list(project.glob("out/checkpoints/00000006"))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from handrail import budget
 from handrail.project import PROGRAM, Stop
-from handrail.rent.luggage import chosen, opened, pack
+from handrail.rent.luggage import bring, chosen, opened, pack
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -104,6 +104,16 @@ def who():
         return "YOU"
 
 
+def home(project, new, name):
+    """Bring what sync.py kept of a run into the project: checkpoints, metrics, the model."""
+    if not new.exists():
+        return
+    for file in (new / "log").glob("metrics.jsonl"):
+        file.rename(new / file.name)
+    shutil.rmtree(new / "log", ignore_errors=True)
+    bring(new, project.out if name == "pretrain" else project.out / name)
+
+
 def look(project, note, stop):
     """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
     if stop:
@@ -117,17 +127,15 @@ def look(project, note, stop):
     print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
     log = project.out / "job.txt"
     log.write_text(hf("jobs", "logs", note["job"], check=False))
-    hf("buckets", "sync", f"hf://buckets/{note['bucket']}", project.out / "kept")
-    for part in (project.out / "kept").iterdir():
-        home = project.out / part.name
-        if part.is_dir() and home.exists() and part.name == "model":
-            home.rename(project.out / f"model-before-{note['job'][:8]}")
-        (shutil.copytree if part.is_dir() else shutil.copy)(part, home, **({"dirs_exist_ok": True} if part.is_dir() else {}))
+    kept, name = project.out / "kept", note["script"]
+    hf("buckets", "sync", f"hf://buckets/{note['bucket']}", kept)
+    home(project, kept / name, name)
+    shutil.rmtree(kept)
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
         print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
         return 1
-    print(f"The model is in {project.out / 'model'}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
     return 0
 
 
@@ -169,6 +177,6 @@ def main(words):
             raise Stop("Nobody is logged in here. First: hf auth login")
         hf("buckets", "create", bucket, "--exist-ok")
         job = re.findall(r"[0-9a-f]{24}", hf(*run[:2], "-d", *run[2:]))[0]
-    note.write_text(json.dumps({"job": job, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
+    note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
     print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.folder}")
     return 0

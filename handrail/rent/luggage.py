@@ -1,6 +1,8 @@
 """What has to travel: the program, the settings, what was prepared from the data; not the data itself, nor old checkpoints."""
 
+import os
 import shutil
+from filecmp import cmp
 from pathlib import Path
 
 from handrail.project import Project, Stop
@@ -26,11 +28,16 @@ def chosen(project, script=None):
     return name
 
 
-def base(project, name):
-    """Return the folder of the pretrained model that a run begins with, if it is one on this disk outside the project, else None."""
+def begins(project, name):
+    """Return the folder of the pretrained model that a run begins with, if it is one on this disk, else None."""
     model = project.settings.get("finetune", {}).get("model") if name == "finetune" else project.settings.get("base")
-    path = project.folder / model if model else None
-    return path.resolve() if path and path.is_dir() and not path.resolve().is_relative_to(project.folder) else None
+    return (project.folder / model).resolve() if model and (project.folder / model).is_dir() else None
+
+
+def base(project, name):
+    """Return that folder if it lies outside the project: then it does not travel."""
+    path = begins(project, name)
+    return path if path and not path.is_relative_to(project.folder) else None
 
 
 def pack(project, name, folder):
@@ -45,8 +52,31 @@ def pack(project, name, folder):
         for file in project.folder.glob(pattern):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, folder / file.name)
-    for part in [*MADE[name], "base"]:
-        source = project.folder / "base" if part == "base" else project.out / part
+    for source in {project.out / part for part in MADE[name]} | {begins(project, name)} - {None}:
         if source.is_dir():
             shutil.copytree(source, folder / source.relative_to(project.folder), dirs_exist_ok=True)
     return folder
+
+
+def bring(new, home):
+    """Move what a run left elsewhere, now in the folder `new`, into `home`; what would be lost there is renamed first."""
+    mine, theirs = (file.read_bytes() if file.exists() else b"" for file in (home / "metrics.jsonl", new / "metrics.jsonl"))
+    same_run = mine and theirs.startswith(mine)
+
+    def lost(path):
+        here = home / path.name
+        if path.name == "model":
+            pairs = [(file, here / file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
+            return any(not old.exists() or not cmp(file, old, shallow=False) for file, old in pairs)
+        return not same_run and (path.is_file() or any(path.iterdir()))
+
+    clash = [home / path.name for path in new.iterdir() if (home / path.name).exists() and lost(path)]
+    if clash:
+        number = next(n for n in range(1, 1000) if not list(home.glob(f"*-{n}*")))
+        for path in clash:
+            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        print(f"\nWhat lay in {home} before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)}")
+    for file in [path for path in new.rglob("*") if path.is_file()]:
+        (home / file.relative_to(new)).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, home / file.relative_to(new))
+    shutil.rmtree(new)

@@ -14,12 +14,11 @@ import subprocess
 import sys
 import time
 import tomllib
-from filecmp import cmp
 from pathlib import Path
 from textwrap import indent
 
 from handrail.project import Stop
-from handrail.rent.luggage import CODE, MADE, base, chosen, opened
+from handrail.rent.luggage import CODE, MADE, base, bring, chosen, opened
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
@@ -349,32 +348,8 @@ def fetch(job, now):
         copy(job, [*rsync, f"{job.host}:{job.far}/out/log.txt", str(part.parent / "log.txt")], "this machine")
     if now.get("made"):
         copy(job, [*rsync, *(f"--include={path}" for path in inside), "--exclude=*", f"{far}/", f"{part}/"], "this machine")
-    aside(part, home)
-    for file in [path for path in part.rglob("*") if path.is_file()]:
-        (home / file.relative_to(part)).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, home / file.relative_to(part))
-    shutil.rmtree(part)
+    bring(part, home)
     there(job, f"touch {job.far}/out/fetched")
-
-
-def aside(new, home):
-    """Rename what would be lost at home: a model that differs, and the checkpoints and metrics of another run."""
-    mine, theirs = (file.read_bytes() if file.exists() else b"" for file in (home / "metrics.jsonl", new / "metrics.jsonl"))
-    same_run = mine and theirs.startswith(mine)
-
-    def lost(path):
-        here = home / path.name
-        if path.name == "model":
-            pairs = [(file, here / file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
-            return any(not old.exists() or not cmp(file, old, shallow=False) for file, old in pairs)
-        return not same_run and (path.is_file() or any(path.iterdir()))
-
-    clash = [home / path.name for path in new.iterdir() if (home / path.name).exists() and lost(path)]
-    if clash:
-        number = next(n for n in range(1, 1000) if not list(home.glob(f"*-{n}*")))
-        for path in clash:
-            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        print(f"\nWhat lay in {home} before is kept: {', '.join(f'{path.stem}-{number}{path.suffix}' for path in clash)}")
 
 
 def report(job, now, money):
