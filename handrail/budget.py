@@ -9,9 +9,9 @@ its reading and writing, whichever is longer, at a part of what the data sheet p
 """
 
 import argparse
+import copy
 import json
 import math
-import re
 import shutil
 import tempfile
 import tomllib
@@ -119,8 +119,8 @@ def no_weights(kind):
 
 def a_tokenizer():
     """Return a small tokenizer that can chat, for a model that lies there without one: only its vocabulary's size would matter."""
-    from transformers import PreTrainedTokenizerFast
     from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = {token: i for i, token in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"])}
     bare = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
@@ -155,6 +155,53 @@ def finetune_rows(program, values, processes, folder, tokenizer):
     return [program.packing.pack(each)] * max(1, values.batch // 2 // processes)
 
 
+def pretraining(project, values, processes):
+    """Return (train.py, make, loss, batches, vocabulary, are rows packed) of a training from texts."""
+    import torch
+
+    from handrail.steps.model import load_tokenizer
+
+    program = project.load("train", "optimizer", "model")
+    try:
+        tokenizer = load_tokenizer(project)
+    except (OSError, ValueError):  # not made yet: its size is enough
+        tokenizer = vocabulary_only(getattr(values, "vocabulary", 8192))
+
+    def make():
+        model = program.model.build(values, tokenizer)
+        return model, lambda model: program.optimizer.make_optimizer(model, values.lr)
+
+    rows = pretrain_rows(values, processes, lambda *shape: torch.zeros(*shape, dtype=torch.long))
+    return program.train, make, program.train.next_token_loss, rows, len(tokenizer), False
+
+
+def finetuning(project, values, processes):
+    """Return the same of a training from questions and answers; where the model has no tokenizer, a small one stands in."""
+    from transformers import AutoTokenizer
+
+    program, name = project.load("train", "optimizer", "finetune", "messages", "packing"), local(project, values.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError):
+        tokenizer = a_tokenizer()
+    bare = copy.deepcopy(tokenizer)
+    large = SimpleNamespace(num_embeddings=math.inf)  # a model that needs no rows for new marks
+    program.messages.add_template(tokenizer, SimpleNamespace(get_input_embeddings=lambda: large, generation_config=SimpleNamespace()))
+
+    def make():
+        with patch.object(AutoTokenizer, "from_pretrained", lambda *_, **__: copy.deepcopy(bare)):
+            model, _ = program.finetune.load(values)
+        return model, lambda model: program.finetune.choose_optimizer(model, values)
+
+    rows = finetune_rows(program, values, processes, project.out / "chats", tokenizer)
+    return program.train, make, program.finetune.answer_loss, rows, len(tokenizer), rows[0]["rows"] > 1
+
+
+def local(project, name):
+    """Return a model's folder as seen from the project, or its name on the hub."""
+    return project.folder / name if (project.folder / name).exists() else name
+
+
 def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True, precision=None):
     """Return the estimate.Update of a project's own update, made with fake tensors on its own files.
 
@@ -164,60 +211,30 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from handrail import estimate
     from handrail.plan import opened
-    from handrail.steps.model import load_tokenizer
 
-    AcceleratorState._reset_state(True)
-    parts = ["finetune", "messages", "packing"] if script == "finetune" else ["model"]
-    program = project.load("train", "optimizer", *parts)
     name = values.base if script == "pretrain" else values.model
-    name = project.folder / name if name and (project.folder / name).exists() else name
-    config = opened(AutoConfig, name) if name else None
-    if script == "pretrain":
-        try:
-            tokenizer = load_tokenizer(project)
-        except (OSError, ValueError):  # not made yet: its size is enough
-            tokenizer = vocabulary_only(getattr(values, "vocabulary", 8192))
-    else:
-        try:
-            AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            stand_in = AutoTokenizer.from_pretrained
-        except (OSError, ValueError):
-            stand_in = lambda *_, **__: a_tokenizer()
-    wide = precision == "fp32" or not (gpu or precision)
-    accelerator = Accelerator(cpu=True, mixed_precision="no" if wide else "bf16")  # fp16 takes the bytes of bf16
-    rows, made = None, lambda *shape: torch.zeros(*shape, dtype=torch.long)
-    if script == "finetune":
-        with patch.object(AutoTokenizer, "from_pretrained", stand_in):
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            program.messages.add_template(tokenizer, SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(num_embeddings=1e9), generation_config=SimpleNamespace()))
-        rows = finetune_rows(program, values, processes, project.out / "chats", tokenizer)
-    vocabulary = config.get_text_config().vocab_size if config else len(tokenizer)
-    packed = rows and rows[0]["rows"] > 1
+    config = opened(AutoConfig, local(project, name)) if name else None
+    train, make_model, loss, rows, vocabulary, packed = (pretraining if script == "pretrain" else finetuning)(project, values, processes)
+    ledger = estimate.Ledger(config.get_text_config().vocab_size if config else vocabulary, answer=not packed)
 
     def make():
-        if script == "finetune":
-            model, _ = program.finetune.load(values)
-            optimizer = program.finetune.choose_optimizer
-        else:
-            model, optimizer = program.model.build(values, tokenizer), program.optimizer.make_optimizer
+        model, optimizer = make_model()
         if checkpointing:
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
             if script == "finetune" and values.method == "lora":
                 model.enable_input_require_grads()
-        return model, optimizer(model, values if script == "finetune" else values.lr)
+        return model, optimizer(model)
 
+    AcceleratorState._reset_state(True)
+    wide = precision == "fp32" or not (gpu or precision)
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if wide else "bf16")  # fp16 takes the bytes of bf16
     with patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)), estimate.pretending(gpu):
-        if script == "finetune":
-            fake = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
-            with patch.object(AutoTokenizer, "from_pretrained", stand_in):
-                found = estimate.keep_books(accelerator, program.train, make, fake, program.finetune.answer_loss, estimate.Ledger(vocabulary, not packed))
-        else:
-            fake = pretrain_rows(values, processes, made)
-            found = estimate.keep_books(accelerator, program.train, make, fake, program.train.next_token_loss, estimate.Ledger(vocabulary))
+        batches = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
+        found = estimate.keep_books(accelerator, train, make, batches, loss, ledger)
     accelerator.free_memory()
     AcceleratorState._reset_state(True)
     return found

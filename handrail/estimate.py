@@ -47,7 +47,7 @@ class Ledger(TorchDispatchMode):
         super().__init__()
         self.vocabulary, self.answer = vocabulary, answer
         self.known, self.events, self.kinds = {}, [], {}  # id(storage) -> number; +number, -number; number -> (bytes, kind)
-        self.operations, self.stepping = [], False  # (FLOPs, bytes read and written) of each operation; is this the optimizer?
+        self.operations, self.stepping = [], False  # (FLOPs, bytes read and written) of each operation; is the optimizer at work?
 
     def number(self, storage):
         """Return the number of a storage, a new one at first sight."""
@@ -138,13 +138,11 @@ def pretending(gpu):
     changes = [
         patch.object(torch.nn.Module, "_apply", lambda module, apply, recurse=True: stays(module, apply) or real(module, apply, recurse)),
         patch("transformers.masking_utils.is_tracing", lambda *_: False),  # else masks are built that a real run does not need
-        patch("torch.nn.init._no_grad_normal_", lambda tensor, *_, **__: tensor),
     ]
     if gpu:
         changes += [
             patch.object(FakeTensor, "is_cuda", True),
             patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),
-            patch("torch.optim.adamw._default_to_fused_or_foreach", lambda *_, **__: (False, True), create=True),
         ]
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
