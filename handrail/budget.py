@@ -10,11 +10,14 @@ its reading and writing, whichever is longer, at a part of what the data sheet p
 
 import argparse
 import copy
+import io
 import json
 import math
 import shutil
 import tempfile
 import tomllib
+import traceback
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,7 +104,7 @@ def lasting(hours):
 
 
 def dollars(cost):
-    return "< $0.01" if cost[1] < 0.01 else f"${span(max(cost[0], 0.01), cost[1])}"
+    return "< $0.01" if cost[1] < 0.01 else f"${span(cost[0], cost[1])}" if cost[0] >= 0.01 else f"up to ${cost[1]:.2g}"
 
 
 # --- the idea: a project, or a few words ---
@@ -112,7 +115,12 @@ def no_weights(kind):
     from transformers import AutoConfig
 
     def build(name, dtype=None, **_):
-        return kind.from_config(AutoConfig.from_pretrained(name, trust_remote_code=False), dtype=dtype)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config._experts_implementation = "eager"  # experts one after another: the grouped product has no fake form
+        try:
+            return kind.from_config(config, dtype=dtype)
+        except ValueError as error:
+            raise Stop(f"{name} is a {config.model_type}, which is no causal language model: it does not write one token after another.") from error
 
     return build
 
@@ -197,6 +205,24 @@ def finetuning(project, values, processes):
     return program.train, make, program.finetune.answer_loss, rows, len(tokenizer), rows[0]["rows"] > 1
 
 
+@contextmanager
+def telling(project):
+    """Say as a Stop which line of the learner's files cannot run on tensors without numbers."""
+    try:
+        yield
+    except Stop:
+        raise
+    except Exception as error:
+        every = traceback.extract_tb(error.__traceback__)
+        frames = [frame for frame in every if Path(frame.filename).parent == project.folder]
+        if not frames or any("/transformers/models/" in frame.filename for frame in every):
+            raise Stop("This model cannot be rehearsed on fake tensors: its own code asks for numbers, as a mixture of experts does to choose among them "
+                       f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). A dense model of the same weights is an upper bound.") from error  # fmt: skip
+        where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
+        raise Stop(f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape and no "
+                   "numbers. If this line reads a number back (which makes a GPU wait, too), take it out of `update`, into `train`.") from error  # fmt: skip
+
+
 def local(project, name):
     """Return a model's folder as seen from the project, or its name on the hub."""
     return project.folder / name if (project.folder / name).exists() else name
@@ -232,7 +258,11 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
     AcceleratorState._reset_state(True)
     wide = precision == "fp32" or not (gpu or precision)
     accelerator = Accelerator(cpu=True, mixed_precision="no" if wide else "bf16")  # fp16 takes the bytes of bf16
-    with patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)), estimate.pretending(gpu):
+    with ExitStack() as stack:
+        stack.enter_context(telling(project))
+        stack.enter_context(patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)))
+        stack.enter_context(estimate.pretending(gpu))
+        stack.enter_context(redirect_stdout(io.StringIO()))  # what the program prints are no real numbers
         batches = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
         found = estimate.keep_books(accelerator, train, make, batches, loss, ledger)
     accelerator.free_memory()
@@ -250,32 +280,34 @@ def shard(update, processes):
     Rajbhandari et al. 2020, section 5).
     """
     divided = update.kinds["weights"] + 4 * update.trained + max(update.kinds["optimizer"], 4 * update.trained)
-    return divided / processes + update.passing + update.parameters * 2 / 20
+    return divided / processes + max(update.passing + update.parameters * 2 / 20, update.working / processes)
 
 
 def most_rows(project, script, values, memory, how):
     """Return how many rows at once fit into `memory` GB, by straight line through two rehearsals; None where rows do not count."""
-    few = values.rows_at_once or values.batch
-    peaks = {}
-    for rows in (few, 2 * few):
-        values_ = SimpleNamespace(**vars(values) | {"batch": rows, "rows_at_once": 0})
-        peaks[rows] = rehearse(project, script, values_, **how).peak
-    each = (peaks[2 * few] - peaks[few]) / few
+    rows = values.rows_at_once or values.batch
+    peak = lambda rows: rehearse(project, script, SimpleNamespace(**vars(values) | {"batch": rows, "rows_at_once": 0}), **how | {"processes": 1}).peak
+    few, many = peak(rows), peak(2 * rows)
+    while many < 1.2 * few:  # the optimizer's step is the peak, not the rows
+        rows, few = 2 * rows, many
+        if rows > 4096:
+            return None
+        many = peak(2 * rows)
     room = (memory * 0.98 - DRIVER) / (1 + GAPS) * GB
-    return few + math.floor((room - peaks[few]) / each) if each > 0 else None
+    return rows + math.floor((room - few) / ((many - few) / rows))
 
 
 def cheaper(project, script, values, how):
-    """Yield (what to change, the Update then), in the order of what it costs: nothing, time, the freedom of all weights, reach."""
+    """Yield (what to change, values, how), each with those before it, in the order of what it costs: nothing, time, reach."""
     changed = lambda **new: SimpleNamespace(**vars(values) | new)
     if script == "pretrain" and (values.rows_at_once or values.batch) > 1:
         yield "one row at once, added up to the same update: rows_at_once = 1 in settings.toml", changed(rows_at_once=1), how
     if script == "finetune" and values.method == "full":
         yield "LoRA in place of all weights: --method lora", changed(method="lora"), how
+    slim = changed(rows_at_once=1) if script == "pretrain" else changed(method="lora")
     if not how.get("checkpointing"):
-        slim = changed(rows_at_once=1) if script == "pretrain" else changed(method="lora")
-        yield "that, and activations made again on the way back (a third more time): model.activation_checkpointing_enable()", slim, how | {"checkpointing": True}
-    yield f"half the reach: --context {values.context // 2}", changed(context=values.context // 2), how
+        yield "activations made again on the way back (a third more time): model.activation_checkpointing_enable()", slim, how | {"checkpointing": True}
+    yield f"half the reach: --context {values.context // 2}", SimpleNamespace(**vars(slim) | {"context": values.context // 2}), how | {"checkpointing": True}
 
 
 def gb(size):
@@ -336,32 +368,37 @@ def show(screen, project, script, values, how, price=None, precision="bf16", liv
     """Rehearse, and print memory, GPUs, time and cost; return whether it fits a GPU that is known."""
     update = rehearse(project, script, values, **how)
     processes, peak = how.get("processes", 1), update.peak
+    guessed = script == "finetune" and not (project.out / "chats" / "train.jsonl").exists()
     peak += 4 * update.trained * (processes > 1)  # DDP keeps a second copy of the gradients, in buckets
     each = f"{update.tokens:,} tokens" + f" on each of {processes} GPUs" * (processes > 1)
     trained = "" if update.trained == update.parameters else f", {update.trained:,} of them trained"
     screen.say("Rehearsed without a GPU", [
         f"{update.parameters:,} weights{trained}; an update of {each} costs {operations(update.flops)}.",
-        f"The real update, of {project.folder / 'train.py' if (project.folder / 'out').exists() else 'train.py'}, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
+        f"The real update, of {'your ' * (project.folder / 'out').exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
     ])  # fmt: skip
     show_memory(screen, update)
     found = offers(update, peak, values.updates, processes, price, precision, live)
     show_offers(screen, found, processes)
     if not any(offer.fit == "yes" for offer in found):
-        ways = [(what, rehearse(project, script, new, **other).peak) for what, new, other in cheaper(project, script, values, how)]
-        lines = [f"{what}: {gb(less)}, fits {', '.join(n for n, g in gpus().items() if fits(less, g['memory']) == 'yes') or 'none'}" for what, less in ways]
-        number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if fits(shard(update, n), 80) == "yes"), None)
-        lines.append(f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(shard(update, number))} on each; accelerate launch --use_fsdp" if number else "a smaller model")
+        ways = [(what, rehearse(project, script, new, **other)) for what, new, other in cheaper(project, script, values, how)]
+        where = lambda peak: ", ".join(n for n, g in gpus().items() if fits(peak, g["memory"]) == "yes") or "still none"
+        lines = [f"{what}: {gb(slim.peak)}, fits {where(slim.peak)}" for what, slim in ways]
         if script == "finetune":
-            lines.append("QLoRA, the frozen weights in 4 bits: about an eighth of their memory; not in finetune.py, see the README of PEFT")
+            lora = next((slim for what, slim in ways if "LoRA" in what), update)
+            frozen = lora.parameters - lora.trained
+            lines.append(f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less")
+        slim = min([update, *(slim for _, slim in ways)], key=lambda slim: slim.passing)
+        number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if fits(shard(slim, n), 80) == "yes"), None)
+        lines.append(f"with all of that, {number} GPUs of 80 GB that share the weights (FSDP): {gb(shard(slim, number))} on each; the command is in the project's README" if number else "a smaller model")
         sure = " for sure" * any(offer.fit == "perhaps" for offer in found)
-        screen.say(f"It fits none of them{sure}. What to change, by what it costs", lines)
+        screen.say(f"It fits none of them{sure}. What to change, by what it costs, each with those above it", lines)
     elif script == "pretrain":
         cheapest = min((offer for offer in found if offer.fit == "yes"), key=lambda offer: offer.cost)
-        rows = most_rows(project, script, values, cheapest.memory, how)
+        rows = most_rows(project, script, values, cheapest.memory, how) if update.seconds < 8 else None
         if rows:
             screen.print(f"  Most rows of {values.context:,} tokens at once on a {cheapest.name}: about {rows:,}.\n")
     screen.say("What this rests on", [
-        f"Memory: counted. Time: {SLOW.arithmetic:.0%} to {FAST.arithmetic:.0%} of the data sheet's arithmetic, {SLOW.bandwidth:.0%} to {FAST.bandwidth:.0%} of its bandwidth; "
+        "Memory: counted" + (", for examples of half a row each, half of it answer: your own file will differ" if guessed else "") + f". Time: {SLOW.arithmetic:.0%} to {FAST.arithmetic:.0%} of the data sheet's arithmetic, {SLOW.bandwidth:.0%} to {FAST.bandwidth:.0%} of its bandwidth; "
         f"the low end needs torch.compile. {values.updates:,} updates, without evaluations.",
         "Prices move: look at where they are from. The bill runs from start to stop, the minutes of setting up and of forgetting included.",
         *(f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured ({measured / estimated - 1:+.0%})." for what, estimated, measured in past(project)[-3:]),
@@ -392,17 +429,20 @@ def idea(words, folder):
     real = (place / "settings.toml").exists()
     if words.folder and not real:
         raise Stop(f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora")
-    if not real:
-        for file in PROGRAM.glob("*.py"):
+    for file in PROGRAM.glob("*.py"):  # what the walk has not handed over yet
+        shutil.copy(file, folder)
+    (Path(folder) / "settings.toml").write_text("[finetune]\n")
+    if real:
+        for file in [*place.glob("*.py"), place / "settings.toml"]:
             shutil.copy(file, folder)
-        (Path(folder) / "settings.toml").write_text("[finetune]\n")
-    project = Project(place if real else folder, cpu=True)
+        (Path(folder) / "out").symlink_to(place.resolve() / "out")
+    project = Project(folder, cpu=True)
     began = project.settings.get("data") if real else not words.method
     script = "finetune" if words.method or not began else "pretrain"
     if script == "finetune" and not real and not words.base:
         raise Stop(f"Which model is to be fine-tuned? handrail rehearse --from {OPEN} --method {words.method}")
     values = project.load().settings.read("", ["--cpu"], script if "finetune" in project.settings else "")
-    typed = {name: getattr(words, name) for name in ("base", "size", "vocabulary", "method", "updates", "batch", "context", "rows_at_once") if getattr(words, name)}
+    typed = {name: getattr(words, name) for name in ("base", "size", "vocabulary", "method", "updates", "batch", "context", "rows_at_once") if getattr(words, name) is not None}
     for name, value in typed.items():
         if isinstance(value, int) and value < 1:
             raise Stop(f"--{name} {value}: it has to be a number above 0")
@@ -412,14 +452,21 @@ def idea(words, folder):
     vars(values).update({name: value for name, value in defaults.items() if not hasattr(values, name)} | typed)
     if script == "finetune":
         values.model = typed.get("base") or getattr(values, "model", None) or values.base
+        if not values.model:
+            raise Stop(f"Which model is to be fine-tuned? Add --from out/model, or --from {OPEN}")
+    for name in ("base", "model"):  # a path in settings.toml is seen from the project
+        if getattr(values, name, None) and real and (place / getattr(values, name)).exists():
+            setattr(values, name, str((place / getattr(values, name)).resolve()))
     return project, script, values
 
 
 def main(arguments):
     """Run `handrail rehearse`; return the exit code: 0, or 1 where no GPU that is known is large enough."""
     words = parser().parse_args(arguments)
-    if words.gpus < 1 or (words.price is not None and words.price <= 0):
-        raise Stop("--gpus and --price have to be above 0")
+    if words.gpus < 1 or (words.price is not None and not 0 < words.price < math.inf):
+        raise Stop("--gpus and --price have to be numbers above 0")
+    if words.size and words.base:
+        raise Stop("--size is of a new model, --from names one that is there: one of the two")
     with tempfile.TemporaryDirectory() as folder:
         project, script, values = idea(words, folder)
         from handrail.plan import sizes

@@ -140,7 +140,10 @@ def pretending(gpu):
         patch("transformers.masking_utils.is_tracing", lambda *_: False),  # else masks are built that a real run does not need
     ]
     if gpu:
+        attention = torch.nn.functional.scaled_dot_product_attention
         changes += [
+            # a card's kernel drops parts of attention without ever holding it; the CPU's would
+            patch("torch.nn.functional.scaled_dot_product_attention", lambda *a, **how: attention(*a, **how | {"dropout_p": 0.0})),
             patch.object(FakeTensor, "is_cuda", True),
             patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),
         ]
@@ -158,6 +161,7 @@ class Update:
     peak: int
     kinds: dict
     passing: int  # bytes at the peak of what FSDP does not divide
+    working: int  # bytes at the peak of what the optimizer works with
     operations: list  # (FLOPs, bytes) of each
     tokens: int
     parameters: int
@@ -193,4 +197,4 @@ def keep_books(accelerator, train, make, batches, loss, ledger):
     plain = accelerator.unwrap_model(model)
     count = [sum(p.numel() for p in plain.parameters() if p.requires_grad or all_) for all_ in (True, False)]
     read = sum(batch["inputs"].numel() for batch in batches)
-    return Update(peak, kinds, ledger.peak(SHARED)[0], list(ledger.operations), read, *count, time.perf_counter() - began)
+    return Update(peak, kinds, ledger.peak(SHARED)[0], ledger.peak([kind for kind in KINDS if kind != "update"])[0], list(ledger.operations), read, *count, time.perf_counter() - began)

@@ -70,6 +70,8 @@ def opened(kind, base, **how):
                 f"The model {base} comes with a Python program of its own, and opening it would run that program here, with all your rights. "
                 "handrail runs nobody else's program. Choose a model that Transformers itself knows (--from)."
             ) from error
+        if Path(base).is_dir():
+            raise Stop(f"The model in {base} could not be opened: {str(error).splitlines()[0][:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?") from error
         raise Stop(
             f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
             f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"

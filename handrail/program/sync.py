@@ -16,9 +16,11 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 OUT = Path(__file__).parent / "out"
+SETTINGS = OUT.with_name("settings.toml")
 STAGE = OUT / "sync"
 RUN, NOTES = STAGE / "run", STAGE / "notes"  # what TARGET shall hold; the files of RUN are second names of those in out
 SSH = os.environ.get("RSYNC_RSH", "ssh") + " -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=15"
@@ -50,6 +52,10 @@ def fetch(target, folder):
     (NOTES / "README").write_text("Kept by sync.py: each number here is a checkpoint that is whole in the folder beside this one.\n")
     copy(NOTES, f"{target}-whole")  # fails here, and not hours later, if nothing can be written there
     copy(f"{target}-whole", STAGE / "there")
+    other = STAGE / "there" / "settings.toml"
+    if other.exists() and lasting(other) != lasting(SETTINGS):
+        raise OSError(f"another run lies there, of other settings: compare {other} with yours, and give this one a TARGET of its own")
+    shutil.copy2(SETTINGS, NOTES)
     step, saved = newest(STAGE / "there"), folder / "checkpoints"
     if step > newest(saved):
         saved.mkdir(parents=True, exist_ok=True)
@@ -58,6 +64,11 @@ def fetch(target, folder):
         os.replace(STAGE / "log" / "metrics.jsonl", folder / "metrics.jsonl")
         os.rename(saved / f"{step}.part", saved / step)
         print(f"sync: checkpoint {step} is here now", flush=True)
+
+
+def lasting(file):
+    """Return the settings that may not change in the middle of a run."""
+    return {name: value for name, value in tomllib.loads(file.read_text(encoding="utf-8")).items() if name not in ("prompt", "rows_at_once", "compile")}
 
 
 def link(file, to):

@@ -8,18 +8,18 @@ The project travels as a folder of the job; checkpoints and the model go to a bu
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from handrail import budget
 from handrail.project import PROGRAM, Stop
-from handrail.rent.luggage import bring, chosen, opened, pack
+from handrail.rent.luggage import bring, chosen, opened, pack, slug
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -83,16 +83,26 @@ def choose(project, name, flavor, timeout):
 
 
 def hours(text):
-    """Return hours of "90m", "2h", "1d" or "1.5" (hours)."""
-    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)):
-        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d")
-    return float(found[1]) * {"s": 1 / 3600, "m": 1 / 60, "h": 1, "": 1, "d": 24}[found[2]]
+    """Return hours, in whole minutes, of "90m", "2h", "1d" or "1.5" (hours); five minutes at least, which setting up takes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd]?)", text)
+    minutes = math.ceil(float(found[1]) * {"m": 1, "h": 60, "": 60, "d": 1440}[found[2]]) if found else 0
+    if minutes < 5:
+        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m")
+    return minutes / 60
 
 
 def command(project, name, flavor, timeout, folder, bucket, secrets):
     """Return the words of `hf jobs run`: no secret stands in them, only the name of a variable that holds one."""
-    return ["jobs", "run", "--flavor", flavor, "--timeout", f"{round(timeout * 60)}m", "--name", project.folder.name, "-v", f"{folder}:/project",
+    return ["jobs", "run", "--flavor", flavor, "--timeout", f"{round(timeout * 60)}m", "--name", slug(project), "-v", f"{folder}:/project",
             "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", TOOLS + INSIDE.format(script=name)]  # fmt: skip
+
+
+def mark(folder):
+    """Return a short mark of what is run: another run never goes on from this one's checkpoints."""
+    digest = hashlib.sha256((folder / "settings.toml").read_bytes())
+    for file in sorted(folder.glob("out/*/about.json")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:6]
 
 
 def who():
@@ -157,26 +167,30 @@ def main(words):
         raise Stop(f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one.")
     name = chosen(project, options.script)
     flavor, timeout, gpu, price, whose = choose(project, name, options.flavor, options.timeout)
-    bucket = f"{who()}/{project.folder.name}"
-    with tempfile.TemporaryDirectory() as folder:
-        pack(project, name, folder)
-        shutil.copy(PROGRAM / "sync.py", folder)
-        run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
-        shown = [f"'{word}'" if " " in word else word for word in run]
-        print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
-        print(hf(*run[:2], "--dry-run", *run[2:]))
-        cap = f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})" if price else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
-        print(f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over.")
-        if not sys.stdin.isatty():
-            print("Nothing was started: a bill begins only when a person types yes, on a terminal.")
-            return 0
-        if input("Start it, and pay? Type yes: ").strip().lower() != "yes":
-            print("Nothing was started.")
-            return 0
-        if bucket.startswith("YOU/"):
-            raise Stop("Nobody is logged in here. First: hf auth login")
-        hf("buckets", "create", bucket, "--exist-ok")
-        job = re.findall(r"[0-9a-f]{24}", hf(*run[:2], "-d", *run[2:]))[0]
+    folder = project.out / "job"
+    shutil.rmtree(folder, ignore_errors=True)
+    pack(project, name, folder)
+    bucket = f"{who()}/{slug(project)}-{mark(folder)}"
+    shutil.copy(PROGRAM / "sync.py", folder)
+    run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
+    shown = [f"'{word}'" if " " in word else word for word in run]
+    print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
+    print(hf(*run[:2], "--dry-run", *run[2:]))
+    cap = f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})" if price else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
+    print(f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over.")
+    if not sys.stdin.isatty():
+        print("Nothing was started: a bill begins only when a person types yes, on a terminal.")
+        return 0
+    if input("Start it, and pay? Type yes: ").strip().lower() != "yes":
+        print("Nothing was started.")
+        return 0
+    if bucket.startswith("YOU/"):
+        raise Stop("Nobody is logged in here. First: hf auth login")
+    hf("buckets", "create", bucket, "--exist-ok")
+    said = hf(*run[:2], "-d", *run[2:])
+    if not (found := re.findall(r"[0-9a-f]{24}", said)):
+        raise Stop(f"`hf jobs run` named no job: {said[-300:]}\nIT MAY RUN, AND COST. Look: hf jobs ls. End it: hf jobs cancel ID")
+    job = found[0]
     note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
     print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.folder}")
     return 0

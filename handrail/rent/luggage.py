@@ -1,6 +1,7 @@
 """What has to travel: the program, the settings, what was prepared from the data; not the data itself, nor old checkpoints."""
 
 import os
+import re
 import shutil
 from filecmp import cmp
 from pathlib import Path
@@ -26,6 +27,11 @@ def chosen(project, script=None):
     if not (project.folder / f"{name}.py").exists():
         raise Stop(f"{project.folder} has no {name}.py yet. Take the steps before it here first, they are small: handrail {project.folder} --until rehearse")
     return name
+
+
+def slug(project):
+    """Return the project's name as clouds take it: small letters, digits, hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", project.folder.name.lower()).strip("-") or "model"
 
 
 def begins(project, name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handrail.project import PROGRAM, Stop
 from handrail.rent.jobs import choose
-from handrail.rent.luggage import MADE, base, chosen, opened
+from handrail.rent.luggage import MADE, base, chosen, opened, slug
 
 TASK = """# {why}
 name: {name}
@@ -50,8 +50,8 @@ def main(words):
     if base(project, name):
         raise Stop("The run begins with a model outside the project. Copy it in and say so in settings.toml: base = \"base\", or finetune.model = \"base\"")
     gpu = options.gpu or choose(project, name, None, 1.0)[2]
-    why = f"One run of {name}.py on one {gpu}. sky launch -c {project.folder.name} sky.yaml"
-    (project.folder / "sky.yaml").write_text(TASK.format(why=why, name=project.folder.name.lower().replace("_", "-"), gpu=gpu, script=name))
+    why = f"One run of {name}.py on one {gpu}. sky launch -c {slug(project)} sky.yaml"
+    (project.folder / "sky.yaml").write_text(TASK.format(why=why, name=slug(project), gpu=gpu, script=name))
     if not (project.folder / "sync.py").exists():
         shutil.copy(PROGRAM / "sync.py", project.folder)
     keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
@@ -59,5 +59,5 @@ def main(words):
     here = [data] if (project.folder / data).is_file() and ".." not in data else []
     made = sorted(part.name for part in project.out.iterdir() if part.name not in keep)
     (project.folder / ".skyignore").write_text(IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
-    print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=project.folder.name))
+    print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=slug(project)))
     return 0

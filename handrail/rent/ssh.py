@@ -252,7 +252,7 @@ def lines(job, carried, ssh):
 
 def agreed(job, gpu, script, shown):
     """Show what will be done; return True once a person, or --yes, agrees."""
-    fetched = f"rsync -rtz {job.host}:{job.far}/{job.place}/ {job.place}/"
+    fetched = shlex.join(["rsync", "-rtz", *(["-e", shlex.join(short(job))] if job.port else []), f"{job.host}:{job.far}/{job.place}/", f"{job.place}/"])
     print(f"{job.host}: {gpu}. What will be done, from {job.folder}:\n")
     print("\n".join(f"  {shlex.join(line)}" for line in shown))
     print(f"\nwhere out/job.sh is:\n\n{indent(script, '  ')}")
@@ -292,7 +292,8 @@ def start(job, now):
 
 
 def again(job, *more):
-    return shlex.join(["handrail", "rent", "ssh", job.typed, job.dir, *more])
+    typed = [*(["--script", job.script] if job.script else []), *(["--python", job.python] if job.python else []), *(["--cpu"] if job.cpu else [])]
+    return shlex.join(["handrail", "rent", "ssh", job.typed, job.dir, *typed, *more])
 
 
 def tail(job, shown):
