@@ -22,7 +22,7 @@ from conftest import BIN, HOUSE, decide, handrail, metrics, once
 from handrail.project import PROGRAM
 from handrail.village import stories
 
-SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "updates": 42, "every": 6, "batch": 4, "context": 64}
+SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "updates": 90, "every": 6, "batch": 4, "context": 64}
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 SERVER = """Port {port}
 ListenAddress 127.0.0.1
@@ -194,7 +194,7 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     assert stopped.returncode == 0 and "stopped by somebody" in stopped.stdout, stopped.stdout + stopped.stderr
     assert int((far.there / "out" / "pid").read_text()) == pid and not psutil.pid_exists(pid)
     at = saved(machines[0])[-1]
-    assert 6 <= at < 42 and len(metrics(machines[0])) == at and not (home / "model").exists()
+    assert 6 <= at < 90 and len(metrics(machines[0])) == at and not (home / "model").exists()
 
     (home / "model").mkdir()
     (home / "model" / "mine.txt").write_text("precious")
@@ -206,7 +206,7 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     steps = range(6 * (at // 6 + 1), 43, 6)
     assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), said()  # nothing missed, nothing twice
     assert weights(home) == weights(whole / "out") and (home / "model-1" / "mine.txt").read_text() == "precious"
-    assert saved(machines[0])[-1] == 42 and len(metrics(machines[0])) == 42 and "after update 42" in (home / "log.txt").read_text()
+    assert saved(machines[0])[-1] == 90 and len(metrics(machines[0])) == 90 and "after update 90" in (home / "log.txt").read_text()
     decide(machines[0], lr=1e-3)
     other = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
     assert other.returncode == 2 and "other lr" in other.stderr and f"mv {far.there.relative_to(far.home)}" in other.stderr, other.stderr
@@ -268,7 +268,7 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
     assert weights(machines[1] / "out") == weights(whole / "out") == weights(kept / "pretrain")
     assert [(m["step"], m["loss"]) for m in metrics(machines[1])] == [(m["step"], m["loss"]) for m in metrics(whole)]
     there = [sorted(path.name for path in (kept / folder).glob("0*")) for folder in ("pretrain/checkpoints", "pretrain-whole")]
-    assert there[0] == there[1] and len(there[0]) == 2 and there[0][-1] == "00000042"  # the newest and the one sent before it; no note too many
+    assert there[0] == there[1] and len(there[0]) == 2 and there[0][-1] == "00000090"  # the newest and the one sent before it; no note too many
 
 
 def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
