@@ -17,7 +17,6 @@ import sys
 
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 
 def checkpoints(folder):
@@ -75,16 +74,17 @@ def resume(accelerator, folder):
     return 0
 
 
-def save_model(model, tokenizer, folder):
+def save_model(accelerator, model, tokenizer, folder):
     """Write a trained model as a plain Transformers folder: beside it first, so that no half of one has its name."""
-    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if whole:  # all processes give their part of the weights, and the first has them all
+    whole = accelerator.get_state_dict(model)  # all processes give their part of the weights, and the first has them all
+    if accelerator.is_main_process:
         new, names = folder.with_name(f"{folder.name}.part"), dict(model.named_parameters()) | dict(model.named_buffers())
         model.save_pretrained(new, state_dict={name: whole[name] for name in names if name in whole})  # a table with two names once
         tokenizer.save_pretrained(new)
         for file in list(new.iterdir()):
             os.renames(file, folder / file.name)  # what else lies there, its card for instance, stays
         print(f"the model is in {folder}")
+    accelerator.wait_for_everyone()  # a process that is gone takes the others with it
 
 
 def requests_to_stop():

@@ -76,8 +76,7 @@ def learn(accelerator, settings, model, tokenizer, folder, batches, loss, evalua
     train(accelerator, model, batches, loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
           first=first, every=settings.every or max(1, settings.updates // 5), evaluate=evaluate,
           save=lambda step: save(accelerator, folder / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
-    save_model(plain.merge_and_unload() if settings.method == "lora" else plain, tokenizer, folder / "model")
-    accelerator.wait_for_everyone()
+    save_model(accelerator, plain.merge_and_unload() if settings.method == "lora" else plain, tokenizer, folder / "model")
 
 
 def main():

@@ -62,8 +62,7 @@ def main():
     train(accelerator, model, batches, next_token_loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
           first=first, compiled=settings.compile, every=settings.every or max(1, settings.updates // 10), evaluate=evaluate,
           save=lambda step: save(accelerator, OUT / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
-    save_model(plain, tokenizer, OUT / "model")
-    accelerator.wait_for_everyone()  # a process that is gone takes the others with it
+    save_model(accelerator, plain, tokenizer, OUT / "model")
 
 
 if __name__ == "__main__":
