@@ -33,18 +33,24 @@ def test_a_secret_goes_by_its_name(project):
 
 
 def test_what_a_job_runs_trains(project, tmp_path):
-    """The folder that travels is all that the run needs: in it, alone, the command of the job trains and leaves the model in the mounted bucket."""
+    """The folder that travels is all that the run needs: in it, alone, the command of the job trains and leaves the model in the mounted bucket; brought home, the walk judges it and goes on."""
     jobs.pack(jobs.opened(project), "pretrain", tmp_path / "travels")
     shutil.copy(HOUSE / "handrail" / "program" / "sync.py", tmp_path / "travels")
     kept = tmp_path / "kept"
     kept.mkdir()
     inside = jobs.INSIDE.format(script="pretrain").replace("/project", str(tmp_path / "travels")).replace("/run-here", str(tmp_path / "run")).replace("/kept", str(kept))
-    inside = inside.replace("pip install", f"{sys.executable} -m pip install").replace("python sync", f"{sys.executable} sync") + " --cpu --updates 6"
+    inside = inside.replace("pip install", f"{sys.executable} -m pip install").replace("python sync", f"{sys.executable} sync") + " --cpu"
     done = subprocess.run(["bash", "-c", inside], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs.home(jobs.opened(project), kept / "pretrain", "pretrain")  # as it comes home from the bucket
     AutoModelForCausalLM.from_pretrained(project / "out" / "model")
-    assert metrics(project)[-1]["step"] == 6 and list(project.glob("out/checkpoints/00000006"))
+    assert metrics(project)[-1]["step"] == 12 and list(project.glob("out/checkpoints/00000012"))
+    for note in ("run.json", "steps/pretrain.json"):  # no run was made here
+        (project / "out" / note).unlink(missing_ok=True)
+    trained = (project / "out" / "model" / "model.safetensors").read_bytes()
+    done = handrail("pretrain", project, "--cpu", "--yes")
+    assert "judged, not made again" in done.stdout and "on another machine" in done.stdout, done.stdout + done.stderr
+    assert (project / "out" / "model" / "model.safetensors").read_bytes() == trained
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ def look(project, note, stop):
     if status != "COMPLETED":
         print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
         return 1
-    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The walk goes on with it: handrail {project.folder}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
     return 0
 
 

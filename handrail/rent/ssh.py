@@ -359,7 +359,7 @@ def report(job, now, money):
     text = "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() and now.get("log", "0") != "0" else ""
     code = int(now.get("exit") or -1)
     if code == 0:
-        print(f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}.")
+        print(f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}. The walk goes on with it: handrail {job.dir}")
     elif code in (130, 143):
         print(f"\nThe job was stopped by somebody. What it had saved is here, in {job.folder / job.place}. To go on with it: {again(job)}")
     else:

@@ -8,7 +8,7 @@ import torch
 
 from handrail import glossary
 from handrail.screen import Outcome, check
-from handrail.steps.rehearse import lines, make_room
+from handrail.steps.rehearse import brought_home, lines, make_room
 
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
@@ -104,9 +104,11 @@ def forgot(project):
 def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
-    make_room(screen, project.out / "finetune", project.settings["finetune"], project.settings["finetune"]["updates"])
-    project.finish("finetune.py")
-    screen.print()
+    updates = project.settings["finetune"]["updates"]
+    if not brought_home(screen, project, "finetune", updates):
+        make_room(screen, project.out / "finetune", project.settings["finetune"], updates)
+        project.finish("finetune.py")
+        screen.print()
     metrics = lines(project.out / "finetune")
     vals = [line["val_loss"] for line in metrics if "val_loss" in line]
     text, before, after = forgot(project)

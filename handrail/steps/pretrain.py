@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from handrail import budget
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.rehearse import lines, make_room
+from handrail.steps.rehearse import brought_home, lines, make_room
 
 TITLE = "The run"
 FILES = ["baselines.py"]
@@ -50,9 +50,11 @@ def yardsticks(project):
 
 def run(project, screen):
     values = project.load().values
-    make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
-    project.finish("pretrain.py")
-    screen.print()
+    elsewhere = brought_home(screen, project, "pretrain", values.updates)
+    if not elsewhere:
+        make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
+        project.finish("pretrain.py")
+        screen.print()
     metrics = lines(project.out)
     guessers, floor = yardsticks(project)
     vals = [(line["step"], line["val_loss"]) for line in metrics if "val_loss" in line]
@@ -69,8 +71,8 @@ def run(project, screen):
     if floor:
         checks.append(check("not below the floor", f"≥ {floor * 0.98:.3f}", f"{final:.3f}", final > floor * 0.98,
                             "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip
-    mfu = mfu_of(project, speed)
-    checks.append(check("tokens a second (for your information)", *rehearsed(project, values, speed, mfu), True))
+    promised = ("on another machine", f"{speed:,.0f}") if elsewhere else rehearsed(project, values, speed, mfu_of(project, speed))
+    checks.append(check("tokens a second (for your information)", *promised, True))
     tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."

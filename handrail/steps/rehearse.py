@@ -83,6 +83,16 @@ def lines(folder):
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def brought_home(screen, project, name, updates):
+    """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
+    folder = project.out if name == "pretrain" else project.out / name
+    whole = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
+    here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists()
+    if whole and not here:
+        screen.print("  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n")
+    return whole and not here
+
+
 def make_room(screen, folder, settings, updates):
     """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
     note, old = folder / "run.json", folder / "checkpoints"
