@@ -1,5 +1,5 @@
 # make walk [CPU=1] [ARGS="my-model --data notes/"]   set up what is missing, then walk
-# make test · make bench · make venv
+# make test [LONG=1] · make bench · make venv
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +12,7 @@ venv: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv with the pinned packages (minutes and some GB the first time) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q -c constraints.txt -e ".[test]"
+	@$(BIN)/pip install -q --no-compile -c constraints.txt -e ".[test]"
 	@touch $@
 
 .venv/models: .venv/ready
@@ -20,7 +20,7 @@ venv: .venv/ready
 	@touch $@
 
 test: venv .venv/models
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	@HF_HUB_OFFLINE=1 LONG=$(LONG) $(BIN)/python -m pytest
 
 bench: venv .venv/models
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -22,12 +22,13 @@ left_out = []
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a CUDA card or an Apple GPU")
+    config.addinivalue_line("markers", "long: a minute and more; with LONG=1")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not torch.accelerator.is_available():
-        left_out.extend(item for item in items if item.get_closest_marker("gpu"))
-        items[:] = [item for item in items if item not in left_out]
+    here = {"gpu": torch.accelerator.is_available(), "long": bool(os.environ.get("LONG"))}
+    left_out.extend(item for item in items if any(item.get_closest_marker(mark) and not there for mark, there in here.items()))
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_sessionfinish(session):
@@ -43,8 +44,8 @@ def pytest_testnodedown(node, error):
 
 def pytest_terminal_summary(terminalreporter):
     if left_out:
-        terminalreporter.section("NOT RUN: no GPU here")
-        terminalreporter.line(f"{len(left_out)} checks need a GPU; run `make test` on a machine that has one:")
+        terminalreporter.section("NOT RUN")
+        terminalreporter.line(f"{len(left_out)} checks need a GPU (run `make test` on a machine that has one) or minutes (`make test LONG=1`):")
         for item in left_out:
             terminalreporter.line(f"  {getattr(item, 'nodeid', item)}")
 

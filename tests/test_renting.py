@@ -59,7 +59,7 @@ def skypilot():
     home = HOUSE / ".venv" / "sky"
     if not (home / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        subprocess.run([home / "bin" / "pip", "install", "-q", "skypilot"], check=True)
+        subprocess.run([home / "bin" / "pip", "install", "-q", "--no-compile", "skypilot"], check=True)
         (home / "ready").touch()
     return home / "bin" / "python"
 
