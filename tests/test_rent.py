@@ -137,8 +137,7 @@ def begin(far, project, *words):
     said = far.folder / f"said-{len(list(far.folder.glob('said-*')))}"
     command = [BIN / "handrail", "rent", "ssh", far.host, project, "--cpu", "--python", sys.executable, "--yes", *words]
     with open(said, "w") as file:
-        heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores Ctrl-C
-        process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=far.env, preexec_fn=heard)
+        process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=far.env)
     return process, said.read_text
 
 
