@@ -187,6 +187,7 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
         assert f"rsync -rtzR -e 'ssh -p {far.port}'" in done.stdout and "setsid nohup sh out/job.sh" in done.stdout and "costs money" in done.stdout
 
 
+@pytest.mark.long
 def test_a_job_goes_on_without_us(far, machines, whole):
     """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The same command goes on, survives a dropped line, and brings the same weights."""
     home = machines[0] / "out"
