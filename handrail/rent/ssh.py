@@ -385,6 +385,7 @@ def main(words):
     """Run `handrail rent ssh`; return the exit code."""
     job = read(words)
     about(job, chosen(job.project, job.script))
+    print(f"Asking {job.host} ...", flush=True)
     now = state(job)
     if "script" in now and (now["state"] == "running" or "fetched" not in now):
         if job.script and job.name != now["script"] and now["state"] == "running":
