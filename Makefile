@@ -12,7 +12,7 @@ venv: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Setting up .venv with the pinned packages (minutes and some GB the first time) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --no-compile -c constraints.txt -e ".[test]"
+	@$(BIN)/pip install -q -c constraints.txt -e ".[test]"
 	@touch $@
 
 .venv/models: .venv/ready

@@ -239,7 +239,7 @@ def other_commands(words):
     elif words[:1] == ["rent"]:
         from handrail.rent.ways import main
     elif words[:1] == ["rehearse"] and ahead(words):
-        from handrail.budget import main
+        from handrail.rehearsal import main
     else:
         return None
     return main(words[1:])

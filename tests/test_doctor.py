@@ -232,3 +232,54 @@ def test_a_saved_folder_is_looked_at(tmp_path):
 
     save_file({f"module.{name}": p.detach().clone() for name, p in model.named_parameters()}, tmp_path / "model" / "model.safetensors")
     assert {finding.name for finding in shelf.look(tmp_path / "model")} == {"saved-without-tokenizer", "reload-differs"}
+
+
+# --- what only shows after the fact ---
+
+
+@pytest.mark.parametrize("graph, named", [(False, False), (True, True)])
+def test_an_evaluation_that_keeps_gradients_is_named(listening, graph, named):
+    """An evaluation without no_grad dies hours in, of memory: four of its passes are enough to say so, and one with no_grad is no alarm."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    doctor = listening(model, optimizer=optimizer)
+    for _ in range(3):
+        torch.nn.functional.cross_entropy(model(torch.randn(16, 4)), torch.randint(0, 3, (16,))).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    with torch.set_grad_enabled(graph):
+        for _ in range(6):
+            torch.nn.functional.cross_entropy(model(torch.randn(16, 4)), torch.randint(0, 3, (16,)))
+    assert ("out-of-memory-late" in {finding.name for finding in doctor.findings}) == named
+
+
+def test_weights_without_the_optimizer_beside_them_are_named(listening, tmp_path):
+    """A checkpoint of which only half was read makes the loss jump: the other half lies beside it, unread. Weights that stand alone are no alarm."""
+    for folder, alarm in ((tmp_path / "alone", False), (tmp_path / "both", True)):
+        folder.mkdir()
+        model = torch.nn.Linear(4, 3)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        torch.save(model.state_dict(), folder / "model.pt")
+        if alarm:
+            torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+        doctor = listening(model, optimizer=optimizer)
+        model.load_state_dict(torch.load(folder / "model.pt"))
+        torch.nn.functional.cross_entropy(model(torch.randn(16, 4)), torch.randint(0, 3, (16,))).backward()
+        optimizer.step()
+        assert ("resume-without-optimizer" in {finding.name for finding in doctor.findings}) == alarm, doctor.report()
+        doctor.close()
+
+
+def test_rows_that_never_became_tokens_are_named(walked):
+    """A filter that drops rows says nothing: the doctor holds the data against the tokens, and is quiet where all of it came through."""
+    project = walked[0]
+    assert "rows-dropped" not in {finding.name for finding in shelf.look(project)}
+    tokenizer = shelf.open_tokenizer(project / "out" / "tokenizer")
+    settings = {"data": "other.jsonl"}
+    rows = (project / "village.jsonl").read_text().splitlines()[:300]
+    dropped = [json.dumps({"text": f"A story that a filter did not like, number {i}."}) for i in range(30)]
+    (project / "other.jsonl").write_text("\n".join([*rows[:100], *dropped, *rows[100:]]) + "\n")
+    found = list(shelf.look_at_prepared(project, settings, tokenizer))
+    (project / "other.jsonl").unlink()
+    assert [finding.name for finding in found] == ["rows-dropped"] and "30 of the first" in found[0].evidence, found

@@ -35,7 +35,6 @@ def test_a_secret_goes_by_its_name(project):
 def test_what_a_job_runs_trains(project, tmp_path):
     """The folder that travels is all that the run needs: in it, alone, the command of the job trains and leaves the model in the mounted bucket; brought home, the walk judges it and goes on."""
     jobs.pack(jobs.opened(project), "pretrain", tmp_path / "travels")
-    shutil.copy(HOUSE / "handrail" / "program" / "sync.py", tmp_path / "travels")
     kept = tmp_path / "kept"
     kept.mkdir()
     inside = jobs.INSIDE.format(script="pretrain").replace("/project", str(tmp_path / "travels")).replace("/run-here", str(tmp_path / "run")).replace("/kept", str(kept))

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from handrail import budget
-from handrail.project import PROGRAM, Stop
+from handrail.project import Stop
 from handrail.rent.luggage import bring, chosen, opened, pack, slug
 
 IMAGE = "python:3.12"
@@ -140,7 +140,7 @@ def look(project, note, stop):
     kept, name = project.out / "kept", note["script"]
     hf("buckets", "sync", f"hf://buckets/{note['bucket']}", kept)
     home(project, kept / name, name)
-    shutil.rmtree(kept)
+    shutil.rmtree(kept, ignore_errors=True)
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
         print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
@@ -171,7 +171,6 @@ def main(words):
     shutil.rmtree(folder, ignore_errors=True)
     pack(project, name, folder)
     bucket = f"{who()}/{slug(project)}-{mark(folder)}"
-    shutil.copy(PROGRAM / "sync.py", folder)
     run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
     shown = [f"'{word}'" if " " in word else word for word in run]
     print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")

@@ -6,7 +6,7 @@ import shutil
 from filecmp import cmp
 from pathlib import Path
 
-from handrail.project import Project, Stop
+from handrail.project import PROGRAM, Project, Stop
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
@@ -40,28 +40,28 @@ def begins(project, name):
     return (project.folder / model).resolve() if model and (project.folder / model).is_dir() else None
 
 
-def base(project, name):
-    """Return that folder if it lies outside the project: then it does not travel."""
-    path = begins(project, name)
-    return path if path and not path.is_relative_to(project.folder) else None
+def travels(project, name):
+    """Return what a run needs elsewhere, as paths in the project; raise Stop if something is missing or lies outside."""
+    start = begins(project, name)
+    if start and not start.is_relative_to(project.folder):
+        raise Stop(f"The run begins with the model in {start}, which lies outside the project, so the other machine would not have it. Copy it in: "
+                   f"cp -r {start} {project.folder}/base, and write base in its place in settings.toml.")  # fmt: skip
+    need = MADE[name] if name == "pretrain" else ["chats"]
+    if missing := [part for part in need if not (project.out / part).exists()]:
+        raise Stop(f"{project.out / missing[0]} is not there yet. First, here: handrail {project.folder} --until rehearse")
+    code = sorted(file.name for pattern in CODE for file in project.folder.glob(pattern))
+    made = [f"out/{part}" for part in MADE[name] if (project.out / part).exists()]
+    return list(dict.fromkeys([*code, *made, *([str(start.relative_to(project.folder))] if start else [])]))
 
 
 def pack(project, name, folder):
-    """Copy what has to travel into `folder`; raise Stop if something is missing or cannot travel."""
-    if outside := base(project, name):
-        raise Stop(f"The run begins with the model in {outside}, which lies outside the project. Copy it in and say so: cp -r {outside} {project.folder}/base, then base or finetune.model = \"base\" in settings.toml")
-    need = [part for part in MADE[name] if name == "pretrain" or part == "chats"]
-    if missing := [part for part in need if not (project.out / part).exists()]:
-        raise Stop(f"{project.out / missing[0]} is not there yet. First, here: handrail {project.folder} --until rehearse")
+    """Copy what has to travel into `folder`, with sync.py, which keeps what the run makes."""
     folder = Path(folder)
-    for pattern in CODE:
-        for file in project.folder.glob(pattern):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, folder / file.name)
-    for source in {project.out / part for part in MADE[name]} | {begins(project, name)} - {None}:
-        if source.is_dir():
-            shutil.copytree(source, folder / source.relative_to(project.folder), dirs_exist_ok=True)
-    return folder
+    for part in [project.folder / part for part in travels(project, name)]:
+        to = folder / part.relative_to(project.folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(part, to) if part.is_dir() else shutil.copy(part, to)
+    shutil.copy(PROGRAM / "sync.py", folder)
 
 
 def bring(new, home):

@@ -7,9 +7,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from handrail.project import PROGRAM, Stop
+from handrail.project import PROGRAM
 from handrail.rent.jobs import choose
-from handrail.rent.luggage import MADE, base, chosen, opened, slug
+from handrail.rent.luggage import MADE, chosen, opened, slug, travels
 
 TASK = """# {why}
 name: {name}
@@ -47,8 +47,7 @@ def main(words):
     options = p.parse_args(words)
     project = opened(options.folder)
     name = chosen(project, options.script)
-    if base(project, name):
-        raise Stop("The run begins with a model outside the project. Copy it in and say so in settings.toml: base = \"base\", or finetune.model = \"base\"")
+    travels(project, name)
     gpu = options.gpu or choose(project, name, None, 1.0)[2]
     why = f"One run of {name}.py on one {gpu}. sky launch -c {slug(project)} sky.yaml"
     (project.folder / "sky.yaml").write_text(TASK.format(why=why, name=slug(project), gpu=gpu, script=name))

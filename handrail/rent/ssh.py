@@ -18,7 +18,7 @@ from pathlib import Path
 from textwrap import indent
 
 from handrail.project import Stop
-from handrail.rent.luggage import CODE, MADE, base, bring, chosen, opened
+from handrail.rent.luggage import bring, chosen, opened, travels
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
@@ -183,18 +183,9 @@ def newest(folder):
 
 def luggage(job, now):
     """Return what is copied, as paths in the project: program, prepared data, model, and the newest checkpoint if there is none as new."""
-    made = [f"out/{part}" for part in MADE[job.name]]
-    wanted = made if job.name == "pretrain" else ["out/chats"]
-    if missing := [part for part in wanted if not (job.folder / part).exists()]:
-        raise Stop(f"{job.folder / missing[0]} is not there yet. First, here: handrail {job.dir} --until rehearse")
-    if outside := base(job.project, job.name):
-        raise Stop(f"The run begins with the model in {outside}, which lies outside the project, so the other machine would not have it. Copy it in: "
-                   f"cp -r {outside} {job.folder}/base, and write base in its place in settings.toml.")  # fmt: skip
-    start = job.project.settings.get("finetune", {}).get("model") if job.name == "finetune" else job.project.settings.get("base")
     saved = newest(job.folder / job.place / "checkpoints")
     going_on = [f"{job.place}/checkpoints/{saved}", f"{job.place}/metrics.jsonl"] if saved > now.get("newest", "") else []
-    code = sorted(file.name for pattern in CODE for file in job.folder.glob(pattern))
-    return [*code, "out/job.sh", *(part for part in dict.fromkeys([*made, *filter(None, [start]), *going_on]) if (job.folder / part).exists())]
+    return [*travels(job.project, job.name), "out/job.sh", *(part for part in going_on if (job.folder / part).exists())]
 
 
 def same_run(job, now):

@@ -34,7 +34,7 @@ class Leaving:
             tensors = any(isinstance(value, dict) and any(isinstance(v, torch.Tensor) for v in value.values()) for value in found.values())
             if places and max(places) > 0 and tensors and not inside:
                 self.loaded_at = (file, max(places))
-            beside = sorted(Path(file).parent.glob("optimizer*.bin")) + sorted(Path(file).parent.glob("optimizer*.pt"))
+            beside = [other for end in ("bin", "pt") for other in Path(file).parent.glob(f"optimizer*.{end}") if Path(file).is_file()]  # not beside a buffer
             if beside and found and all(isinstance(value, torch.Tensor) for value in found.values()):
                 self.loaded_at = (f"{file}, beside {beside[0].name},", "some")
 
