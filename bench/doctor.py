@@ -3,6 +3,7 @@
     python bench/doctor.py                     every script of bench/faults, healthy and broken, under `handrail watch`; 30 minutes
     python bench/doctor.py --only 06 21        some of them
     python bench/doctor.py --lessons           every patch of handrail/doctor/faults, on the learner's own program; 40 minutes
+    python bench/doctor.py --walk              the same patches in a learner's project: which step of the walk says what; 60 minutes
     python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
     python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
     python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
@@ -11,16 +12,21 @@ After each run the files it left are looked at as well (`handrail doctor`): the 
 """
 
 import argparse
+import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from handrail.doctor import lesson, shelf
 from handrail.doctor.watch import watch
+from handrail.project import Project
 
 HERE = Path(__file__).parent
 NAMES = {fault.number: name for name, fault in lesson.faults().items()}
@@ -86,6 +92,61 @@ def lessons(only):
         named, total = named + bool(mine), total + 1
         print(f"| {name} | {'yes' if mine else 'no'} | {said(new)}{' · healthy: ' + said(calm) if calm else ''} | {mine.update if mine else ''} |", flush=True)
     print(f"\n{total} lessons, {named} named")
+
+
+def grown(folder):
+    """Make a short walk with all that can come after it, by the commands that a learner types."""
+    for words, settings in ((["--updates", "80", "--batch", "8"], {"finetune.updates": 40}), (["finetune"], {"grpo.updates": 4}), (["align", "--objective", "grpo"], {})):
+        walk_on(folder, words)
+        project = Project(folder, cpu=True)
+        for name, value in settings.items():
+            project.decide(name, value, "short")
+
+
+def walk_on(folder, words):
+    step = words[:1] if words and not words[0].startswith("-") else []
+    return subprocess.run([Path(sys.executable).with_name("handrail"), *step, folder, *words[len(step) :], "--cpu", "--yes"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def put_in(fault, folder):
+    """Apply a fault to a project; one in settings.toml line by line, for a learner's settings are not those of the patch."""
+    if "b/settings.toml" not in fault.diff:
+        return lesson.apply(fault, folder)
+    settings, _, rest = fault.diff.partition("diff --git a/settings.toml")[2].partition("diff --git")
+    for line in re.findall(r"^\+(\S+ = .*)$", settings, re.M):
+        name, value = line.split(" = ", 1)
+        Project(folder, cpu=True).decide(name, tomllib.loads(f"x = {value}")["x"], "a mistake")
+    others = replace(fault, diff=fault.diff.partition("diff --git a/settings.toml")[0] + ("diff --git" + rest if rest else ""))
+    return lesson.apply(others, folder)
+
+
+def complaints(folder):
+    """Return {(step, check): (verdict, measured)} of what did not pass in a project's walk."""
+    lines = map(json.loads, (folder / "out" / "checks.jsonl").read_text().splitlines())
+    return {(line["step_name"], line["check"]): (line["verdict"], line["measured"]) for line in lines if line["verdict"] != "pass"}
+
+
+def in_the_walk(only):
+    """Put every patch into a walked project and walk on; print what the walk says that it did not say before."""
+    print("| fault | named | the walk stopped with | what it said: step, check, verdict |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place, "whole")
+        grown(whole)
+        before = complaints(whole)
+        for name, fault in lesson.faults().items():
+            if only and f"{fault.number:02}" not in only or "diff --git" not in fault.diff:
+                continue
+            folder = Path(shutil.copytree(whole, Path(place, name), symlinks=True))
+            (folder / "out" / "checks.jsonl").write_text("")
+            fits, files = put_in(fault, folder), re.findall(r"^\+\+\+ b/(\S+)", fault.diff, re.M)
+            later = {"finetune.py", "packing.py", "messages.py", "answers.py"} & set(files) or "finetune" in fault.head["Run"]
+            words = [["align", "--objective", "grpo"]] if "grpo.py" in files else [["finetune"]] if later else [[]]
+            ended = [walk_on(folder, step) for step in words + [["share"]] * (fault.head["Step"] == "share")]
+            said = {key: value for key, value in complaints(folder).items() if key not in before}
+            codes, refused = [done.returncode for done in ended], [done.stderr.strip()[:160].replace("\n", " ") for done in ended if done.returncode == 2]
+            words = "; ".join(f"{step}: {check} ({verdict}, {measured})" for (step, check), (verdict, measured) in said.items())
+            print(f"| {name} | {'yes' if f'the doctor: {name}' in {check for _, check in said} else 'no'} | {max(codes)} | {words or '-'} {' '.join(refused)}{'' if fits else ' (the patch does not fit)'} |", flush=True)
+            shutil.rmtree(folder)
 
 
 def remarks(script, broken):
@@ -161,11 +222,13 @@ def cost(rounds=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", default=[])
-    for name in ("lessons", "healthy", "peers", "cost"):
+    for name in ("lessons", "walk", "healthy", "peers", "cost"):
         parser.add_argument(f"--{name}", action="store_true")
     args = parser.parse_args()
     if args.cost:
         cost()
+    elif args.walk:
+        in_the_walk(args.only)
     elif args.peers:
         peers(args.only)
     elif args.healthy:

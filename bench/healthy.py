@@ -10,7 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
-from common import make_tokenizer, pretrained, stories, tiny_model  # noqa: E402
+from common import make_tokenizer, pretrained, qa, stories, tiny_model  # noqa: E402
 
 
 def loop(model, loss_of, updates=40, lr=3e-3, parameters=None, optimizer=None, schedule=None, after=lambda step: None):
@@ -269,6 +269,28 @@ def saved_twice():
     loop(model, texts(model, tokenizer), after=after)
 
 
+def conversations(rows):
+    """Train on answers in conversations of several turns, `rows` of them at a time."""
+    tokenizer = make_tokenizer()
+    model, chats = pretrained(tokenizer), qa(400, seed=4)
+    talks = [a["messages"] + [b["messages"][0] | {"content": b["messages"][0]["content"].split("\n")[-1]}, b["messages"][1]] for a, b in zip(chats[::2], chats[1::2])]
+
+    def loss_of(step):
+        coded = tokenizer.apply_chat_template(talks[step * rows % 180 : step * rows % 180 + rows], return_dict=True, return_assistant_tokens_mask=True, padding=True, return_tensors="pt")
+        labels = coded["input_ids"].masked_fill(torch.as_tensor(coded.pop("assistant_masks")) == 0, -100)
+        return model(**coded, labels=labels).loss
+
+    loop(model, loss_of, lr=1e-3)
+
+
+def several_turns():
+    conversations(4)
+
+
+def several_turns_one_at_a_time():
+    conversations(1)
+
+
 def overfitted_batch():
     """One batch again and again: the test that a loop can memorise, forty updates of it."""
     tokenizer = make_tokenizer()
@@ -278,7 +300,7 @@ def overfitted_batch():
 
 
 RUNS = [image_classifier, image_classifier_evaluated, frozen_backbone, label_smoothing, regression, two_optimizers, lbfgs, dropout, warm_up_from_zero, tied_weights, bf16,
-        gradient_checkpointing, compiled, letters, masked_language_model, two_tower, exponential_average, small_rate_on_a_trained_model, saved_twice, overfitted_batch]  # fmt: skip
+        gradient_checkpointing, compiled, letters, masked_language_model, two_tower, several_turns, several_turns_one_at_a_time, exponential_average, small_rate_on_a_trained_model, saved_twice, overfitted_batch]  # fmt: skip
 
 if __name__ == "__main__":
     torch.manual_seed(0)

@@ -232,14 +232,3 @@ class Project:
     def python(self, script, *arguments, **how):
         """Start a script of the project as its owner would: `python SCRIPT`, in the project's folder; return the process."""
         return subprocess.Popen([sys.executable, script, *arguments, *self.flags], cwd=self.folder, **how)
-
-    def finish(self, script):
-        """Run a script of the project to its end; raise Stop if it failed. Ctrl-C goes to it too: it is given the time to save."""
-        process = self.python(script)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-        if code:
-            raise Stop(f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.")

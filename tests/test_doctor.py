@@ -75,6 +75,12 @@ def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
     assert not seen_in(EXAM / f"{script}.py", broken=False)
 
 
+def test_conversations_of_several_turns_are_no_packed_documents():
+    """A row in which the first words come again is not yet a packed one: no alarm (there was one)."""
+    code, found, updates, _, printed = watch([sys.executable, EXAM.parent / "healthy.py", "several_turns_one_at_a_time"], capture=True)
+    assert code == 0 and updates and not found, printed[-2000:]
+
+
 PLAIN = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -172,6 +172,16 @@ def test_each_step_catches_what_it_guards_against(grown, fault):
     assert done.returncode == 1 and "✗" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+def test_the_doctor_stands_beside_the_walk_s_own_runs(grown):
+    """A mistake that no step asks for is named in the rehearsal, before the long run: what, how it is known, the likeliest cause, the lesson."""
+    loss = 'logits = model(batch["inputs"], use_cache=False).logits  # (B, T, V)\n    return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum")'
+    change(grown, "train.py", loss, 'return model(batch["inputs"], labels=batch["targets"], use_cache=False).loss * batch["count"]')
+    done = handrail("rehearse", grown, "--cpu", "--yes")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1 and "the doctor: labels-shifted-twice: fail The targets are two tokens ahead" in said, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Most likely: labels were shifted by hand" in said and "handrail break labels-shifted-twice" in said
+
+
 def test_another_saved_model_is_noticed(grown):
     """The folder that is shared must hold the model that was trained, to the last bit."""
     from safetensors.torch import load_file, save_file

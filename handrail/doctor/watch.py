@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -74,19 +75,26 @@ def read_findings(folder):
     return list(found.values()), updates, left
 
 
-def watch(command, cwd=None, capture=False, env=None):
-    """Run a command under the doctor; return (its exit code, findings, updates, left out, what it printed)."""
+@contextmanager
+def attached():
+    """Yield (environment variables that let the doctor into a command, a function that returns what read_findings does)."""
     folder = tempfile.mkdtemp(prefix="handrail-watch-")
     alone = Path(folder, "handrail-alone")  # the command keeps its own packages: of ours it sees this one only
     alone.mkdir()
     (alone / "handrail").symlink_to(HERE.parent)
     paths = [str(HERE / "attach"), str(alone), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | (env or {}) | {"HANDRAIL_WATCH": folder, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     try:
-        done = subprocess.run(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
-        return done.returncode, *read_findings(folder), done.stdout
+        yield {"HANDRAIL_WATCH": folder, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}, lambda: read_findings(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def watch(command, cwd=None, capture=False, env=None):
+    """Run a command under the doctor; return (its exit code, findings, updates, left out, what it printed)."""
+    with attached() as (variables, found):
+        env = os.environ | (env or {}) | variables
+        done = subprocess.run(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
+        return done.returncode, *found(), done.stdout
 
 
 def main(command):

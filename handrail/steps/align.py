@@ -8,7 +8,7 @@ from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
-from handrail.steps.rehearse import lines, make_room
+from handrail.steps.runs import finish, lines, make_room
 
 TITLE = "Answer well"
 USES = ["objective", "answers", "pairs", "dpo", "grpo"]
@@ -92,9 +92,11 @@ def run(project, screen):
         write_pairs(project)
     plan(project, kind)
     make_room(screen, project.out / kind, project.settings[kind], project.settings[kind]["updates"])
-    project.finish(f"{kind}.py")
+    watched = finish(project, f"{kind}.py")
     screen.print()
-    return (judge_dpo if kind == "dpo" else judge_grpo)(project)
+    outcome = (judge_dpo if kind == "dpo" else judge_grpo)(project)
+    outcome.checks += watched
+    return outcome
 
 
 def said_by(project, kind, folder, chats):

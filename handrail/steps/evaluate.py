@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 from handrail import village
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
+from handrail.steps.runs import finish
 
 TITLE = "The exam"
 FILES = ["evaluate.py"]
@@ -29,7 +30,7 @@ def expect(project):
 
 
 def run(project, screen):
-    project.finish("evaluate.py")
+    watched = finish(project, "evaluate.py")
     screen.print()
     result = json.loads((project.out / "evaluation.json").read_text())
     bits = result["bits_per_byte"]
@@ -44,7 +45,7 @@ def run(project, screen):
     if project.settings.get("world") == "village":
         more, said = rules(project, result)
         checks, tells = checks + more, tells + said
-    return Outcome(checks, tells, result["samples"][:5])
+    return Outcome(checks + watched, tells, result["samples"][:5])
 
 
 def rules(project, result):

@@ -6,6 +6,7 @@ import torch
 
 from handrail.project import Stop
 from handrail.screen import Outcome, check
+from handrail.steps.runs import finish
 
 TITLE = "The answers"
 FILES = ["answers.py", "chat.py"]
@@ -27,7 +28,7 @@ def expect(project):
 def run(project, screen):
     if not (project.out / "finetune" / "model").exists():
         raise Stop("There is no model that answers yet. First: handrail finetune")
-    project.finish("answers.py")
+    watched = finish(project, "answers.py")
     screen.print()
     result = json.loads((project.out / "answers.json").read_text())
     before, after = result["before"], result["after"]
@@ -41,6 +42,7 @@ def run(project, screen):
               "It has not learned all of it yet.", "more updates: finetune.updates in settings.toml", "warn"),
         check("answers that end by themselves", "all", f"{after['ended']:.0%}", after["ended"] >= 0.95, "It does not know when to stop.", "handrail examples: is the end mark trained?", "warn"),
         check("end mark in the saved model", *ends(project)),
+        *watched,
     ]  # fmt: skip
     tells = f"{after['exact']:.0%} of the questions are answered exactly right, {before['exact']:.0%} were before."
     if known:

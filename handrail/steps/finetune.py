@@ -8,7 +8,7 @@ import torch
 
 from handrail import glossary
 from handrail.screen import Outcome, check
-from handrail.steps.rehearse import brought_home, lines, make_room
+from handrail.steps.runs import brought_home, finish, lines, make_room
 
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
@@ -104,10 +104,10 @@ def forgot(project):
 def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
-    updates = project.settings["finetune"]["updates"]
+    updates, watched = project.settings["finetune"]["updates"], []
     if not brought_home(screen, project, "finetune", updates):
         make_room(screen, project.out / "finetune", project.settings["finetune"], updates)
-        project.finish("finetune.py")
+        watched = finish(project, "finetune.py")
         screen.print()
     metrics = lines(project.out / "finetune")
     vals = [line["val_loss"] for line in metrics if "val_loss" in line]
@@ -125,6 +125,7 @@ def run(project, screen):
         check("that loss at the end is its best", f"{min(vals):.3f}", f"{vals[-1]:.3f}", vals[-1] <= 1.02 * min(vals),
               "It rose while the training loss fell: the examples are being learned by heart.", "fewer updates: finetune.updates in settings.toml", "warn"),
         check(f"loss on {text}", f"≤ {1.05 * before:.3f} (5 % more than before)", f"{after:.3f}", after <= 1.05 * before, *lost, "warn"),
+        *watched,
     ]  # fmt: skip
     tells = f"The loss on answers never seen fell from {metrics[0]['loss']:.2f} to {vals[-1]:.2f}; on {text} it went from {before:.2f} to {after:.2f}."
     plot = {"kind": "line", "x": [m["step"] for m in metrics], "y": [m["loss"] for m in metrics], "xlabel": "update", "ylabel": "loss on answers", "lines": {"never seen": vals[-1]}}

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from handrail import budget
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.rehearse import brought_home, lines, make_room
+from handrail.steps.runs import brought_home, finish, lines, make_room
 
 TITLE = "The run"
 FILES = ["baselines.py"]
@@ -50,10 +50,10 @@ def yardsticks(project):
 
 def run(project, screen):
     values = project.load().values
-    elsewhere = brought_home(screen, project, "pretrain", values.updates)
+    elsewhere, watched = brought_home(screen, project, "pretrain", values.updates), []
     if not elsewhere:
         make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
-        project.finish("pretrain.py")
+        watched = finish(project, "pretrain.py")
         screen.print()
     metrics = lines(project.out)
     guessers, floor = yardsticks(project)
@@ -73,6 +73,7 @@ def run(project, screen):
                             "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip
     promised = ("on another machine", f"{speed:,.0f}") if elsewhere else rehearsed(project, values, speed, mfu_of(project, speed))
     checks.append(check("tokens a second (for your information)", *promised, True))
+    checks += watched
     tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."

@@ -1,6 +1,7 @@
 """Rehearse: fail in one minute, not in hour six. The real script, killed and started again, in a throw-away copy."""
 
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -15,9 +16,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from handrail import budget
+from handrail.doctor.watch import attached
 from handrail.project import Project, Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
+from handrail.steps.runs import lines, seen
 
 TITLE = "The rehearsal"
 USES = ["size", "base", "context", "batch"]
@@ -76,57 +79,24 @@ def copy(project, folder):
     return other
 
 
-def lines(folder):
-    """Return what folder/metrics.jsonl holds, whole lines only."""
-    file = folder / "metrics.jsonl"
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def brought_home(screen, project, name, updates):
-    """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
-    folder = project.out if name == "pretrain" else project.out / name
-    whole = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
-    here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists()
-    if whole and not here:
-        screen.print("  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n")
-    return whole and not here
-
-
-def make_room(screen, folder, settings, updates):
-    """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
-    note, old = folder / "run.json", folder / "checkpoints"
-    steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
-    other = note.exists() and json.loads(note.read_text()) != settings
-    model = folder / "model" / "config.json"
-    over = steps and max(steps) >= updates and model.exists() and model.stat().st_mtime > (old / f"{max(steps):08}").stat().st_mtime
-    if steps and (other or over):
-        number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
-        for path in (old, folder / "metrics.jsonl"):
-            if path.exists():
-                path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        screen.print(f"  An earlier run{' with other settings' if other else ''} is kept in {folder.name}/checkpoints-{number}; this one begins anew.")
-    folder.mkdir(exist_ok=True)
-    note.write_text(json.dumps(settings))
-
-
-def start(project):
+def start(project, variables):
     log = open(project.folder / "log.txt", "a")
-    return project.python(f"{script(project)}.py", stdout=log, stderr=subprocess.STDOUT)
+    return project.python(f"{script(project)}.py", stdout=log, stderr=subprocess.STDOUT, env=os.environ | variables)
 
 
 def killed_and_resumed(project):
-    """Run the script, kill it after KILL_AT updates, run it to the end; return the metrics before and after, and exit code."""
-    process, folder = start(project), made(project)
-    while process.poll() is None and len(lines(folder)) < KILL_AT:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = lines(folder)
-    if not before:
-        return before, [], process.returncode
-    code = start(project).wait()
-    return before, lines(folder), code
+    """Run the script, kill it after KILL_AT updates, run it to the end; return the metrics before and after, exit code, findings."""
+    with attached() as (variables, found):
+        process, folder = start(project, variables), made(project)
+        while process.poll() is None and len(lines(folder)) < KILL_AT:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        before = lines(folder)
+        if not before:
+            return before, [], process.returncode, []
+        code = start(project, variables).wait()
+        return before, lines(folder), code, found()[0]
 
 
 def made(project):
@@ -204,7 +174,7 @@ def run(project, screen):
     with tempfile.TemporaryDirectory() as folder:
         stage = copy(project, Path(folder))
         screen.print(f"  running {name}.py, killing it after {KILL_AT} updates, running it again ...\n")
-        before, after, code = killed_and_resumed(stage)
+        before, after, code, findings = killed_and_resumed(stage)
         log = (stage.folder / "log.txt").read_text()
         losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
         apart = max((abs(a - b) for a, b in zip(*losses)), default=float("nan"))
@@ -229,6 +199,7 @@ def run(project, screen):
         check("saved model writes", "text", repr(sample), bool(sample)),
         memory(project, rehearsed["peak"] / 1e9, peak),
         check("disk for 3 checkpoints, GB", f"< {room:.0f} free", f"{3 * size:.3f}", 3 * size < room, "The run would stop at a full disk.", "Free some space."),
+        *seen(findings),
     ]  # fmt: skip
     tells = (
         f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "

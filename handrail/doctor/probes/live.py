@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 import torch
 
@@ -137,7 +138,7 @@ class Live:
 
     def device(self):
         weights = next(self.doctor.trained.parameters(), None) if self.doctor.trained is not None else None
-        if weights is None or weights.device.type != "cpu":
+        if weights is None or weights.device.type != "cpu" or chosen():
             return
         if torch.accelerator.is_available():
             yield Finding("silent-cpu", "certain", "There is a GPU, and the model is trained on the CPU.", f"the weights are on {weights.device}; torch sees {torch.accelerator.current_accelerator()}",
@@ -161,3 +162,8 @@ class Live:
         if len(self.spread) >= 3 and min(self.spread[-3:]) >= 0.99:
             yield Finding("reward-without-spread", "warning", "All answers to a question earn the same: there is nothing to prefer, and nothing is learned.", "no group of the last logged updates has a spread of rewards",
                           [("the task is too hard or too easy for the model: always wrong, or always right", 0.6), ("the reward never tells answers apart", 0.4)], "print rewards of one group; begin with a model that is right now and then", self.doctor.updates)  # fmt: skip
+
+
+def chosen():
+    """Return True if a person said that the CPU is to be used."""
+    return "--cpu" in sys.argv or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")

@@ -13,7 +13,14 @@ class Reading:
     """Runs the model twice on one row that it was trained on, without a trace."""
 
     def __init__(self, doctor):
-        self.doctor, self.done = doctor, False
+        self.doctor, self.done, self.full, self.widths = doctor, False, True, set()
+
+    def passed(self, seen):
+        """Were all rows so far full, and of one length, as packed ones are?"""
+        rows = rows_of(seen) if seen.grad and self.full and not self.done else None
+        if rows is not None:
+            self.widths.add(rows.ids.size(1))
+            self.full = len(self.widths) == 1 and bool(rows.real.all())
 
     def after_step(self, optimizer):
         doctor = self.doctor
@@ -49,16 +56,14 @@ class Reading:
                           "is_causal=True in scaled_dot_product_attention, or a triangular mask", self.doctor.updates)  # fmt: skip
 
     def isolated(self, seen, rows):
-        """Documents of one packed row, where the caller says that they are apart, or only answers are trained."""
-        positions = seen.inputs.get("position_ids")
-        ids, ends = rows.ids[0].tolist(), self.doctor.ends()
-        starts = []
-        if isinstance(positions, torch.Tensor) and positions.shape == seen.ids.shape:
-            starts = [i for i, place in enumerate(positions[0].tolist()) if place == 0 and i > 0]
-        if not starts and rows.trained is not None and rows.trained[0].sum() < 0.9 * rows.real[0].sum():
+        """Documents of one packed row: told apart by positions that begin anew, else by full rows in which the first words come again."""
+        positions, starts = positions_of(seen), []
+        if positions is not None:
+            starts = [i for i, place in enumerate(positions.tolist()) if place == 0 and i > 0]
+        elif self.full and rows.trained is not None and rows.trained[0].sum() < 0.9 * rows.real[0].sum():
+            ids, ends = rows.ids[0].tolist(), self.doctor.ends()
             turns = [i + 1 for i, token in enumerate(ids[:-1]) if token in ends and rows.trained[0][i]]
-            again = [i for i in turns if ids[i : i + 2] == ids[:2] or ids[i + 1 : i + 3] == ids[:2]]  # begins as the row does
-            starts = again if len(again) >= 1 and rows.real[0].all() else []
+            starts = [i for i in turns if ids[i : i + 2] == ids[:2] or ids[i + 1 : i + 3] == ids[:2]]
         if not starts:
             return
         changed = seen.ids[:1].clone()
@@ -68,10 +73,21 @@ class Reading:
             return
         moved = (before - after)[:, starts[0] + 1 :].abs().max().item()
         if moved > 1e-3 * before.abs().max().item():
-            yield Finding("packed-documents-leak", "certain", "Documents packed into one row see each other.",
+            level, meant = ("certain", ("meant so, as in pretraining on endless text", 0.1)) if positions is not None else ("warning", ("one long conversation of several turns, meant so", 0.4))
+            yield Finding("packed-documents-leak", level, "Documents packed into one row see each other.",
                           f"the first document was changed, and logits of the next one, from place {starts[0]} on, moved by {moved:.2g}",
-                          [("packing without an attention that keeps documents apart", 0.9), ("it is meant so, as in pretraining on endless text", 0.1)],
+                          [("packing without an attention that keeps documents apart", 1 - meant[1]), meant],
                           "position_ids that begin anew at each document with an attention that uses them (flash attention, flex, or SDPA's block mask)", self.doctor.updates)  # fmt: skip
+
+
+def positions_of(seen):
+    """Return the first row's positions (T,), by whatever name they were given: they count up by one and begin at 0; None if there are none."""
+    for value in seen.inputs.values():
+        if isinstance(value, torch.Tensor) and value is not seen.ids and value.shape == seen.ids.shape and not value.is_floating_point():
+            row = value[0].long()
+            if row[0] == 0 and len(row) > 2 and row[1] == 1 and bool(((row[1:] == row[:-1] + 1) | (row[1:] == 0)).all()):
+                return row
+    return None
 
 
 def other(ids, pool):

@@ -1,0 +1,70 @@
+"""What the steps that run a script of the project share: they run it as its owner would, with the doctor beside it."""
+
+import json
+import os
+
+from handrail.doctor.findings import in_order
+from handrail.doctor.watch import attached
+from handrail.project import Stop
+from handrail.screen import check
+
+
+def lines(folder):
+    """Return what folder/metrics.jsonl holds, whole lines only."""
+    file = folder / "metrics.jsonl"
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def brought_home(screen, project, name, updates):
+    """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
+    folder = project.out if name == "pretrain" else project.out / name
+    whole = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
+    here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists()
+    if whole and not here:
+        screen.print("  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n")
+    return whole and not here
+
+
+def make_room(screen, folder, settings, updates):
+    """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
+    note, old = folder / "run.json", folder / "checkpoints"
+    steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
+    other = note.exists() and json.loads(note.read_text()) != settings
+    model = folder / "model" / "config.json"
+    over = steps and max(steps) >= updates and model.exists() and model.stat().st_mtime > (old / f"{max(steps):08}").stat().st_mtime
+    if steps and (other or over):
+        number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
+        for path in (old, folder / "metrics.jsonl"):
+            if path.exists():
+                path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        screen.print(f"  An earlier run{' with other settings' if other else ''} is kept in {folder.name}/checkpoints-{number}; this one begins anew.")
+    folder.mkdir(exist_ok=True)
+    note.write_text(json.dumps(settings))
+
+
+def finish(project, script):
+    """Run a script of the project to its end; return the checks of what the doctor saw. Raises Stop if the script failed.
+
+    Ctrl-C goes to it too: it is given the time to save.
+    """
+    with attached() as (variables, found):
+        process = project.python(script, env=os.environ | variables)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+        findings = found()[0]
+    if code:
+        raise Stop(f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.")
+    return seen(findings)
+
+
+def seen(findings):
+    """Return what the doctor found as checks, one a finding; one that passes if there is none."""
+    return [
+        check(f"the doctor: {found.name}", "not there", f"{found.level}, update {found.update}", False, f"{found.message} How it is known: {found.evidence}. Most likely: {found.causes[0][0]}.",
+              f"{found.advice}. See it happen: handrail break {found.name}", otherwise={"certain": "fail", "warning": "warn"}[found.level])
+        for found in in_order(findings)
+    ] or [check("the doctor (handrail watch)", "nothing found", "nothing found", True)]  # fmt: skip
