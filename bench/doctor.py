@@ -2,6 +2,7 @@
 
     python bench/doctor.py                     every script of bench/faults, healthy and broken, under `handrail watch`; 30 minutes
     python bench/doctor.py --only 06 21        some of them
+    python bench/doctor.py --line              the same scripts with a Doctor put in by hand: Doctor(model, ...) or add_callback; 25 minutes
     python bench/doctor.py --lessons           every patch of handrail/doctor/faults, on the learner's own program; 40 minutes
     python bench/doctor.py --walk              the same patches in a learner's project: which step of the walk says what; 60 minutes
     python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
@@ -25,7 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from handrail.doctor import lesson, shelf
-from handrail.doctor.watch import watch
+from handrail.doctor.findings import in_order
+from handrail.doctor.watch import read_findings, watch
 from handrail.project import Project
 
 HERE = Path(__file__).parent
@@ -45,6 +47,53 @@ def found_in(script, broken):
         code, seen, _, _, printed = watch([*words_of(script), str(script)], cwd=script.parent, capture=True, env=env)
         left = [finding for folder in [Path(out), *Path(out).iterdir()] if folder.is_dir() for finding in shelf.look(folder)]
     return seen, left, code
+
+
+HEAD = "import json, os\nfrom dataclasses import asdict\nfrom handrail import Doctor\nDOCTORS = []\n"
+FOOT = """
+for doctor in DOCTORS:
+    doctor.close()
+    seen = {"updates": doctor.updates, "left_out": doctor.left_out, "findings": [asdict(found) for found in doctor.findings]}
+    with open(os.path.join(os.environ["FOUND"], f"findings-{doctor.rank}-{os.getpid()}-{id(doctor)}.json"), "w") as file:
+        json.dump(seen, file)
+"""
+
+
+def with_a_line(text):
+    """Return a script as somebody would change it who adds the doctor by hand: after the optimizer is made, or before trainer.train()."""
+    tokenizer = next((f", tokenizer={name}" for name in re.findall(r"^(tok|tokenizer) = ", text, re.M)), "")
+    text = re.sub(r"^( *)(optimizer|opt) = (torch\.optim\..*\))$", rf"\g<0>\n\1doctor = Doctor(model, optimizer=\2{tokenizer})\n\1DOCTORS.append(doctor)", text, flags=re.M)
+    text = re.sub(r"^( *)(\w+ = )?(\w*trainer\b(?:\(.*?\))?)\.train\((.*)\)$", r"\1watched, callback = \3, Doctor.callback()\n\1watched.add_callback(callback)\n\1DOCTORS.append(callback.doctor)\n\1\2watched.train(\4)", text, flags=re.M)
+    return HEAD + text + FOOT
+
+
+def found_by_line(script, broken):
+    """Return (findings, exit code, what was printed) of one run of a script that holds the doctor itself."""
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as found:
+        (Path(found) / script.name).write_text(with_a_line(script.read_text()))
+        paths = os.pathsep.join([str(script.parent), str(HERE.parent)])
+        env = os.environ | {"BROKEN": str(int(broken)), "OUT": out, "OMP_NUM_THREADS": "1", "FOUND": found, "PYTHONPATH": paths}
+        done = subprocess.run([*words_of(script), str(Path(found) / script.name)], cwd=script.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        return read_findings(found)[0], done.returncode, done.stdout
+
+
+def by_line(only):
+    """Run the scripts with a line added; print a line each and the counts."""
+    counts = dict.fromkeys(("runs", "found", "first", "early", "alarms"), 0)
+    print("| fault | script | one line, broken (level, update) | healthy |\n|---|---|---|---|")
+    for script in sorted((HERE / "faults").glob("[0-9]*.py")):
+        if only and script.name[:2] not in only:
+            continue
+        name = NAMES[int(script.name[:2])]
+        (seen, code, printed), (calm, other, _) = found_by_line(script, True), found_by_line(script, False)
+        new = in_order([finding for finding in seen if finding.name not in {other.name for other in calm}])
+        counts["runs"] += 1
+        counts["found"] += any(f.name == name for f in new)
+        counts["first"] += bool(new) and new[0].name == name
+        counts["early"] += any(f.name == name and f.update < 50 for f in new)
+        counts["alarms"] += bool(calm)
+        print(f"| {name} | {script.stem} | {said(new)} | {said(calm)} |" + (f" exit {code}, {other}: {printed[-300:]}" if other else ""), flush=True)
+    print(f"\n{counts['runs']} scripts: named in {counts['found']}, first in {counts['first']}, before update 50 in {counts['early']}; healthy ones with an alarm: {counts['alarms']}")
 
 
 def said(findings):
@@ -222,11 +271,13 @@ def cost(rounds=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", default=[])
-    for name in ("lessons", "walk", "healthy", "peers", "cost"):
+    for name in ("line", "lessons", "walk", "healthy", "peers", "cost"):
         parser.add_argument(f"--{name}", action="store_true")
     args = parser.parse_args()
     if args.cost:
         cost()
+    elif args.line:
+        by_line(args.only)
     elif args.walk:
         in_the_walk(args.only)
     elif args.peers:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from handrail.doctor.findings import Finding
@@ -22,6 +24,8 @@ class Order:
         self.read_closely = 0  # rows whose pieces were counted
         self.largest = 0  # tokens in a batch
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
+        own = Path(tempfile.gettempdir(), f"handrail-rows-{os.getppid()}-{os.environ.get('MASTER_PORT', 0)}")
+        self.meet = Path(os.environ.get("HANDRAIL_WATCH", own))  # where the processes of one machine find each other's rows
         self.shares = []  # of the evaluation under way: (rows, rows that were trained on) of each pass
 
     def scheduled(self, scheduler):
@@ -117,6 +121,10 @@ class Order:
     def ended(self):
         self.examine([])
         yield from self.examined()
+        if self.meet.name.startswith("handrail-rows-"):
+            with suppress(OSError):
+                (self.meet / f"rows-{self.doctor.rank}").unlink()
+                self.meet.rmdir()  # the last one out
         late = self.rates[-len(self.rates) // 2 :]
         if len(self.rates) >= 40 and all(a < b for a, b in zip(late, late[1:])):
             yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose with each of the last {len(late)} of {len(self.rates)} updates, to {late[-1]:.3g}, and never fell",
@@ -155,13 +163,14 @@ class Order:
 
     def ranks(self, update):
         """Rows of other processes, through files: no process waits for another."""
-        folder, world = os.environ.get("HANDRAIL_WATCH"), int(os.environ.get("WORLD_SIZE", 1))
-        if not folder or world < 2 or update > 24:
+        world = int(os.environ.get("WORLD_SIZE", 1))
+        if world < 2 or update > 24:
             return
         if update == 8:
-            Path(folder, f"rows-{self.doctor.rank}").write_text(json.dumps(sorted(self.rows)))
+            self.meet.mkdir(exist_ok=True)
+            (self.meet / f"rows-{self.doctor.rank}").write_text(json.dumps(sorted(self.rows)))
         if update > 8 and self.doctor.rank == 0 and not self.shared:
-            files = [file for file in Path(folder).glob("rows-*") if file.name != "rows-0"]
+            files = [file for file in self.meet.glob("rows-*") if file.name != "rows-0"]
             others = [set(json.loads(file.read_text())) for file in files if file.stat().st_size]
             self.shared = others if len(others) == world - 1 else []
             same = [len(other & set(self.rows)) / max(1, len(other)) for other in self.shared]
