@@ -63,7 +63,7 @@ def with_a_line(text):
     """Return a script as somebody would change it who adds the doctor by hand: after the optimizer is made, or before trainer.train()."""
     tokenizer = next((f", tokenizer={name}" for name in re.findall(r"^(tok|tokenizer) = ", text, re.M)), "")
     text = re.sub(r"^( *)(optimizer|opt) = (torch\.optim\..*\))$", rf"\g<0>\n\1doctor = Doctor(model, optimizer=\2{tokenizer})\n\1DOCTORS.append(doctor)", text, flags=re.M)
-    text = re.sub(r"^( *)(\w+ = )?(\w*trainer\b(?:\(.*?\))?)\.train\((.*)\)$", r"\1watched, callback = \3, Doctor.callback()\n\1watched.add_callback(callback)\n\1DOCTORS.append(callback.doctor)\n\1\2watched.train(\4)", text, flags=re.M)
+    text = re.sub(r"^( *)(\w+ = )?(\w*trainer\b(?:\(.*?\))?)\.train\((.*)\)$", rf"\1watched, callback = \3, Doctor.callback({tokenizer[12:]})\n\1watched.add_callback(callback)\n\1DOCTORS.append(callback.doctor)\n\1\2watched.train(\4)", text, flags=re.M)
     return HEAD + text + FOOT
 
 
@@ -145,7 +145,7 @@ def lessons(only):
 
 def grown(folder):
     """Make a short walk with all that can come after it, by the commands that a learner types."""
-    for words, settings in ((["--updates", "80", "--batch", "8"], {"finetune.updates": 40}), (["finetune"], {"grpo.updates": 4}), (["align", "--objective", "grpo"], {})):
+    for words, settings in ((["--updates", "80", "--batch", "8"], {"finetune.updates": 40, "finetune.context": 512}), (["finetune"], {"grpo.updates": 4}), (["align", "--objective", "grpo"], {})):
         walk_on(folder, words)
         project = Project(folder, cpu=True)
         for name, value in settings.items():
@@ -154,7 +154,7 @@ def grown(folder):
 
 def walk_on(folder, words):
     step = words[:1] if words and not words[0].startswith("-") else []
-    return subprocess.run([Path(sys.executable).with_name("handrail"), *step, folder, *words[len(step) :], "--cpu", "--yes"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run([Path(sys.executable).with_name("handrail"), *step, folder, *words[len(step) :], "--cpu", "--yes"], capture_output=True, text=True, stdin=subprocess.DEVNULL, env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
 
 
 def put_in(fault, folder):
@@ -189,6 +189,7 @@ def in_the_walk(only):
             (folder / "out" / "checks.jsonl").write_text("")
             fits, files = put_in(fault, folder), re.findall(r"^\+\+\+ b/(\S+)", fault.diff, re.M)
             later = {"finetune.py", "packing.py", "messages.py", "answers.py"} & set(files) or "finetune" in fault.head["Run"]
+            shutil.rmtree(folder / "out" / ("finetune" if later and "grpo.py" not in files else "") / "model")  # what an earlier run left hides what this one does not
             words = [["align", "--objective", "grpo"]] if "grpo.py" in files else [["finetune"]] if later else [[]]
             ended = [walk_on(folder, step) for step in words + [["share"]] * (fault.head["Step"] == "share")]
             said = {key: value for key, value in complaints(folder).items() if key not in before}

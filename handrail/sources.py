@@ -37,11 +37,14 @@ class Survey:
     seen: int = 0
     whole: bool = True
     tables: bool = True  # rows and columns, not only plain text
+    pieces: bool = False  # plain text among it, which data.py cuts as it likes
     rows: int = 0
     filled: Counter = field(default_factory=Counter)  # column: rows with text in it
     characters: Counter = field(default_factory=Counter)  # column: length of all its texts
     columns: dict = field(default_factory=dict)  # every column's name, in order
     problems: list = field(default_factory=list)
+    files: int = 0
+    passed: Counter = field(default_factory=Counter)  # files of other endings in the same folder, not read
     no_rows: list = field(default_factory=list)  # whole .json files that are no tables: settings of some program, say
 
 
@@ -222,7 +225,7 @@ def add(survey, row, size):
 
 def survey_files(files):
     """Return the Survey of local files; problems are collected, not raised."""
-    survey = Survey(bytes=sum(file.stat().st_size for file in files), tables=any(file.suffix in READERS for file in files))
+    survey = Survey(bytes=sum(file.stat().st_size for file in files), tables=any(file.suffix in READERS for file in files), pieces=any(file.suffix not in READERS for file in files))
     for file in files:
         try:
             for row, size in READERS.get(file.suffix, text_rows)(file, survey.problems):
@@ -269,8 +272,14 @@ def no_files(source):
     """Return the Stop for a source in which nothing can be read."""
     kinds = "I read .txt .md .jsonl .json .csv .parquet (small letters)."
     if source.is_file():
-        return Stop(f"{source}: this kind of file is not read. {kinds} If it is plain text, rename it to {source.stem}.txt")
-    return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}.")
+        return Stop(f"{source}: this kind of file is not read. {kinds} {as_text([source.suffix])}")
+    found = [ending for ending, _ in count_endings(source, []).most_common(3) if ending]
+    return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}. {as_text(found) if found else ''}".rstrip())
+
+
+def as_text(endings):
+    """Say how files of other endings are read."""
+    return f"If that is plain text, say so in settings.toml of the project, with this line: kinds = {json.dumps(endings)}"
 
 
 def local_files(source):
@@ -283,8 +292,12 @@ def local_files(source):
 
 def endings(source, without):
     """Return the kinds of files in a folder that are not in `without`, as "3 .pdf, 1 .docx"."""
-    found = Counter(path.suffix or "(no ending)" for path in local_files(source) if path not in without)
-    return ", ".join(f"{number} {ending}" for ending, number in found.most_common(5))
+    return ", ".join(f"{number:,} {ending or '(no ending)'}" for ending, number in count_endings(source, without).most_common(5))
+
+
+def count_endings(source, without):
+    """Return {ending: files} of a folder, without those in `without`."""
+    return Counter(path.suffix for path in local_files(source) if path not in without)
 
 
 def locate(project, source, flag=None):

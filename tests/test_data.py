@@ -70,7 +70,7 @@ BAD = {
     "names.csv": (b"first,last\nMia,Bell\nTom,Hill\n", ["first, last", "--column NAME"]),
     "tiny.txt": (b"A few words.\n", ["tokens", "add texts"]),
     "single.txt": (b"One document only, but not short. " * 99, ["fell into val", "One in twenty"]),
-    "notes.log": (b"words", ["not read", "notes.txt"]),
+    "notes.log": (b"words", ["not read", 'kinds = [".log"]']),
 }
 
 
@@ -258,6 +258,30 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
     assert done.returncode == 2 and "line 401" in done.stderr and "Traceback" not in done.stdout + done.stderr
     file.write_text(file.read_text().rsplit("\n", 2)[0] + "\n")
     assert command(tmp_path, *arguments).returncode == 0
+
+
+def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(project, tmp_path):
+    """Most of a folder passed over is a warning with the line that mends it; with that line the step and data.py read it all."""
+    told = texts(300)
+    for number, text in enumerate(told):
+        write(tmp_path / "help" / f"{number}.{'txt' if number < 100 else 'rst'}", text)
+    read = look(project, tmp_path / "help")["files read"]
+    assert (read.verdict, read.measured) == ("warn", "100 of 300") and "200 files, most of them .rst" in read.meaning
+    line = read.advice.rpartition("line: ")[2]
+    (project.folder / "settings.toml").write_text((project.folder / "settings.toml").read_text() + line + "\n")
+    again = look(Project(project.folder, cpu=True), tmp_path / "help")
+    assert again["documents"].measured.startswith("300") and "files read" not in again
+
+
+def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
+    """A filter in the learner's own data.py: how many rows with text never became documents is said; without it the two numbers are the same."""
+    source, name = write(tmp_path / "notes.jsonl", rows(texts(300))), "rows with text that became documents"
+    assert look(project, source)[name].verdict == "pass"
+    file = project.folder / "data.py"
+    short = sorted(map(len, texts(300)))[200]
+    file.write_text(file.read_text().replace("and text.strip():", f"and 0 < len(text) <= {short}:"))
+    left = look(project, source)[name]
+    assert left.verdict == "warn" and left.expected == "300" and 150 < int(left.measured) < 280
 
 
 def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_path, capsys):

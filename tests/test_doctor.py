@@ -162,6 +162,33 @@ def test_one_line_in_a_loop_that_is_no_language_model(listening, broken, name):
     assert classify(listening, broken) == ({name} if name else set())
 
 
+ONE_LINE = """
+import sys; sys.path[:0] = [{exam!r}]
+import torch
+from common import make_tokenizer, stories, tiny_model
+from handrail import Doctor
+tokenizer = make_tokenizer()
+model = tiny_model(tokenizer)
+optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+doctor = Doctor(model, optimizer=optimizer, tokenizer=tokenizer)
+{change}
+for text in stories(6):
+    loss = model(**(row := tokenizer(text + tokenizer.eos_token, return_tensors="pt")), labels=row["input_ids"]).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+model.save_pretrained("saved")
+"""
+
+
+@pytest.mark.parametrize("change, name", [("", "saved-without-tokenizer"), ("model = tiny_model(tokenizer)", "weights-do-not-move")])
+def test_one_line_is_enough(tmp_path, change, name):
+    """A Doctor that nobody asks for a report tells what it found when the program ends: what was saved last, and a model that was swapped behind its back."""
+    (tmp_path / "plain.py").write_text(ONE_LINE.format(exam=str(EXAM), change=change))
+    done = subprocess.run([sys.executable, "plain.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and f"✗ {name} (certain" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_callback_for_trainers(tmp_path, listening):
     """trainer.add_callback(Doctor.callback()) in a Trainer script whose collator shifts the labels by hand."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments

@@ -10,6 +10,7 @@
 
 import math
 import os
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -42,8 +43,10 @@ class Doctor:
         self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
         self.used, self.scheduler, self.findings, self.left_out, self.updates, self.tell = tokenizer, scheduler, [], [], 0, None
         self.now, self.rank, self.trained = Update(1), int(os.environ.get("RANK", 0)), self.model
+        self.reported, self.elsewhere, self.owner = [], 0, os.getpid()  # findings told; passes of other models since one of ours
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
+        threading._register_atexit(self.leave)  # atexit itself comes when threads can no longer be started, to load a model with
 
     # --- what people call ---
 
@@ -53,7 +56,8 @@ class Doctor:
             self.left_out.append("the optimizer's steps were not seen: is it a torch optimizer, and was the Doctor made before the loop?")
 
     def report(self):
-        """Return what was found, as a person reads it."""
+        """Return what was found so far, as a person reads it. What shows only at the end is told when the program ends."""
+        self.reported = list(self.findings)
         return findings.report(self.findings, self.updates, self.left_out)
 
     def close(self):
@@ -61,6 +65,14 @@ class Doctor:
         if self.senses.undo:
             self.hear("ended")
             self.senses.detach()
+
+    def leave(self):
+        """When the program ends: look once more, and print what no report has told."""
+        if self.senses.undo and os.getpid() == self.owner:
+            self.close()
+            fresh = [finding for finding in self.findings if finding not in self.reported]
+            if fresh and self.rank == 0:
+                print(findings.report(fresh, self.updates), flush=True)
 
     @staticmethod
     def callback(tokenizer=None):
@@ -80,7 +92,7 @@ class Doctor:
                 self.doctor.hear("logged", logs or {})
 
             def on_train_end(self, args, state, control, **_):
-                self.doctor.close()
+                self.doctor.hear("ended")  # it stays: what is saved or written after the training is looked at when the program ends
                 if state.is_world_process_zero:
                     print(self.doctor.report())
 
@@ -123,7 +135,9 @@ class Doctor:
 
     def note_passed(self, seen: Pass):
         if self.model is not None and not shares(self.model, bare(seen.module)):
+            self.elsewhere += seen.grad
             return False
+        self.elsewhere = 0
         (self.now.passes if seen.grad else self.now.evals).append(seen)
         del (self.now.passes if seen.grad else self.now.evals)[:-64]
 

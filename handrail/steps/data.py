@@ -96,8 +96,8 @@ def survey(project, screen, program):
     if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(files):
         project.decide("kinds", [kind for kind in program.values.kinds if kind != ".json"], "no .json file in the folder holds rows of text")
         return survey(project, screen, project.load("data"))
-    others = sources.endings(path, set(files)) if path.is_dir() else ""
-    passed = f" Passed over, not read: {others}." if others else ""
+    seen.files, seen.passed = len(files), sources.count_endings(path, set(files)) if path.is_dir() else seen.passed
+    passed = f" Passed over, not read: {sources.endings(path, set(files))}." if seen.passed else ""
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
     sources.raise_problems(seen)
     return seen
@@ -259,11 +259,14 @@ def judge_amount(found):
     ]  # fmt: skip
 
 
-def judge_rows(seen, column):
-    empty = seen.rows - seen.filled[column]
-    return check("rows without text", "0", f"{empty:,} of {seen.rows:,}", empty == 0, otherwise="warn",
+def judge_rows(seen, found, column):
+    filled = seen.filled[column]
+    empty, given = seen.rows - filled, found.number
+    kept = check("rows with text that became documents", f"{filled:,}", f"{given:,}", given == filled, "data.py leaves out rows that have text, or gives some twice.",
+                 "If you did not mean that: `git diff` shows what was changed in data.py.", "warn")  # fmt: skip
+    return [*[kept] * (seen.whole and found.whole and not seen.pieces), check("rows without text", "0", f"{empty:,} of {seen.rows:,}", empty == 0, otherwise="warn",
                  meaning=f"These rows have nothing in the column {column!r}. They are passed over, so no harm is done by them.",
-                 advice="if there are many, look whether the text is in another column (--column NAME)")  # fmt: skip
+                 advice="if there are many, look whether the text is in another column (--column NAME)")]  # fmt: skip
 
 
 def judge_copies(found):
@@ -365,8 +368,8 @@ def run(project, screen):
     refuse_too_little(found)
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
-    rows = [judge_rows(seen, column)] if seen.tables else []
-    checks = [*judge_amount(found), *rows, *judge_copies(found), *judge_split(found)]
+    rows = judge_rows(seen, found, column) if seen.tables else []
+    checks = [*judge_files(seen, program.values.kinds), *judge_amount(found), *rows, *judge_copies(found), *judge_split(found)]
     if not project.settings.get("base"):
         checks.append(judge_enough(project, bytes_ / 4))
         offer_base(project, screen, checks[-1])
@@ -374,6 +377,15 @@ def run(project, screen):
     lines = [f"{name} = {value}: {why}" for name, (value, why) in chosen.items()]
     screen.say("Chosen from data and machine, in settings.toml", lines)
     return Outcome(checks, tells(found, bytes_), samples, plots)
+
+
+def judge_files(seen, kinds):
+    """Return the check that most of a folder was read, where something in it was not."""
+    if not seen.passed:
+        return []
+    number, ending = seen.passed.total(), seen.passed.most_common(1)[0][0]
+    return [check("files read", "most of the folder", f"{seen.files:,} of {seen.files + number:,}", seen.files >= number,
+                  f"The rest was passed over: {number:,} files, most of them {ending or 'without an ending'}.", sources.as_text([*kinds, ending]), "warn")]  # fmt: skip
 
 
 def tells(found, bytes_):

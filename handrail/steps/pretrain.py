@@ -64,7 +64,7 @@ def run(project, screen):
         check("updates written down", f"{values.updates:,}", f"{len(metrics):,}", [m["step"] for m in metrics] == list(range(1, values.updates + 1)),
               "Lines are missing or double in out/metrics.jsonl."),
         check("loss on val", f"< {guessers['bigram']:.3f} (bigram)", f"{final:.3f}", final < guessers["bigram"],
-              "The model has learned less than a table of neighbouring tokens.", "handrail rate; or more updates"),
+              "The model has learned less than a table of neighbouring tokens.", advice(project, vals, best)),
         check("val at the end is its best", f"{best:.3f}", f"{final:.3f}", final < best + 0.02,
               "val rose while the training loss fell: the model has begun to learn by heart.", "fewer updates, or more data", "warn"),
     ]  # fmt: skip
@@ -78,6 +78,15 @@ def run(project, screen):
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."
     return Outcome(checks, tells, plots={"Loss, update by update": {"kind": "curve", "lines": guessers | ({"floor": floor} if floor else {})}})
+
+
+def advice(project, vals, best):
+    """Return what to try if the model is worse than a table: where val rose at the end, more of the same would make it worse."""
+    if vals[-1][1] < best + 0.02:
+        return "handrail rate; or more updates: --updates N"
+    step = next(step for step, val in vals if val == best)
+    began = "" if project.settings.get("base") else "; or go on from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
+    return f"More updates would make it worse: val was lowest after update {step:,}. More text{began}"
 
 
 def rehearsed(project, values, speed, mfu):

@@ -3,7 +3,7 @@
 import json
 import os
 
-from handrail.doctor.findings import in_order
+from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import attached
 from handrail.project import Stop
 from handrail.screen import check
@@ -57,7 +57,8 @@ def finish(project, script):
             raise
         findings = found()[0]
     if code:
-        raise Stop(f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.")
+        said = f"\n\n{report(findings)}" if findings else ""
+        raise Stop(f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.{said}")
     return seen(findings)
 
 

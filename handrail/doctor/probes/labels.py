@@ -85,11 +85,25 @@ class Labels:
 
     def frozen_words(self, rows):
         """Tokens that were added to the vocabulary, stand in the rows, and cannot learn."""
-        new = rows.ids[rows.ids >= self.words].unique().tolist() if self.words else []
-        if new and not any(p.requires_grad and ("embed" in name or "wte" in name or "token_adapter" in name) for name, p in self.doctor.trained.named_parameters()):
+        if any(p.requires_grad and ("embed" in name or "wte" in name or "token_adapter" in name) for name, p in self.doctor.trained.named_parameters()):
+            return
+        new = [i for i in rows.ids.unique().tolist() if i >= self.words] if self.words else self.alike(rows)
+        if new:
+            grew = f"the embedding grew from {self.words:,} rows" if self.words else "their rows are all the mean of the other rows, as resize_token_embeddings makes them"
             yield Finding("new-tokens-untrained", "certain", "Tokens that were added are in the rows, and their embeddings are frozen: they stay noise.",
-                          f"the embedding grew from {self.words:,} rows; {self.doctor.decode(new[:5])} are read, and no embedding is trained", [("LoRA trains the layers only", 0.95)],
+                          f"{grew}; {self.doctor.decode(new[:5])} are read, and no embedding is trained", [("LoRA trains the layers only", 0.95)],
                           "trainable_token_indices=[the new ids] in LoraConfig, or modules_to_save=['embed_tokens', 'lm_head']", self.doctor.updates)  # fmt: skip
+
+    def alike(self, rows):
+        """Return the ids that were read whose embedding is the mean of all: rows that were added, and have learned nothing yet."""
+        table = getattr(self.doctor.trained, "get_input_embeddings", lambda: None)()
+        weight = getattr(table, "weight", None)
+        if weight is None or weight.ndim != 2:
+            return []
+        ids = rows.ids[rows.real].unique()
+        read = weight[ids.clamp(max=len(weight) - 1).to(weight.device)].float()
+        far = (read - weight.float().mean(0)).norm(dim=1)
+        return ids[((far < 0.1 * far.median()) & read.any(1)).cpu()].tolist()  # a row of zeros is padding's
 
     def add(self, rows):
         """Count what these rows read and train."""

@@ -87,7 +87,8 @@ class Leaving:
         self.folders[os.path.abspath(folder)] = (model, ids, ids is not None and logits(model, ids))
 
     def ended(self):
-        for folder, (model, ids, before) in list(self.folders.items())[-2:]:
+        latest, self.folders = list(self.folders.items())[-2:], {}
+        for folder, (model, ids, before) in latest:
             folder = folder if os.path.isdir(folder) else os.path.splitext(folder)[0]  # written beside, then moved to its place
             if not os.path.isdir(folder) or self.doctor.rank:
                 continue

@@ -121,7 +121,12 @@ class Weights:
             self.silent[name] = self.silent.get(name, 0) + 1
         self.nothing = self.nothing + 1 if total and len(zero) + len(none) == total and zero else 0
         names = [name for name in none if self.silent[name] == self.looks]
-        if self.looks >= 2 and names and total:
+        if self.looks >= 2 and len(names) == total and self.doctor.elsewhere >= update:
+            yield Finding("weights-do-not-move", "certain", "Another model than the one that the Doctor was given is run: the one that the optimizer holds never changes.",
+                          f"{self.doctor.elsewhere} passes of another model, none of this {type(model).__name__}, and it has no gradient",
+                          [("the model was replaced, moved or wrapped after the optimizer was made", 0.8), ("the Doctor was given another model than the one that is trained", 0.2)],
+                          "make the optimizer, and the Doctor, after the model has its final form", update)  # fmt: skip
+        elif self.looks >= 2 and names and total:
             lora = any("lora_" in name for name in names)
             yield Finding("no-gradient", "certain", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
