@@ -189,7 +189,8 @@ def in_the_walk(only):
             (folder / "out" / "checks.jsonl").write_text("")
             fits, files = put_in(fault, folder), re.findall(r"^\+\+\+ b/(\S+)", fault.diff, re.M)
             later = {"finetune.py", "packing.py", "messages.py", "answers.py"} & set(files) or "finetune" in fault.head["Run"]
-            shutil.rmtree(folder / "out" / ("finetune" if later and "grpo.py" not in files else "") / "model")  # what an earlier run left hides what this one does not
+            for left in ["finetune"] if later and "grpo.py" not in files else ["model", "checkpoints"]:  # what an earlier run left hides what this one does not
+                shutil.rmtree(folder / "out" / left)
             words = [["align", "--objective", "grpo"]] if "grpo.py" in files else [["finetune"]] if later else [[]]
             ended = [walk_on(folder, step) for step in words + [["share"]] * (fault.head["Step"] == "share")]
             said = {key: value for key, value in complaints(folder).items() if key not in before}

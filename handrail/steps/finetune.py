@@ -8,7 +8,7 @@ import torch
 
 from handrail import glossary
 from handrail.screen import Outcome, check
-from handrail.steps.runs import brought_home, finish, lines, make_room
+from handrail.steps.runs import brought_home, fell, finish, lines, make_room
 
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
@@ -125,6 +125,7 @@ def run(project, screen):
         check("that loss at the end is its best", f"{min(vals):.3f}", f"{vals[-1]:.3f}", vals[-1] <= 1.02 * min(vals),
               "It rose while the training loss fell: the examples are being learned by heart.", "fewer updates: finetune.updates in settings.toml", "warn"),
         check(f"loss on {text}", f"≤ {1.05 * before:.3f} (5 % more than before)", f"{after:.3f}", after <= 1.05 * before, *lost, "warn"),
+        fell(metrics),
         *watched,
     ]  # fmt: skip
     tells = f"The loss on answers never seen fell from {metrics[0]['loss']:.2f} to {vals[-1]:.2f}; on {text} it went from {before:.2f} to {after:.2f}."

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from handrail import budget
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import brought_home, finish, lines, make_room
+from handrail.steps.runs import brought_home, fell, finish, lines, make_room
 
 TITLE = "The run"
 FILES = ["baselines.py"]
@@ -68,6 +68,7 @@ def run(project, screen):
         check("val at the end is its best", f"{best:.3f}", f"{final:.3f}", final < best + 0.02,
               "val rose while the training loss fell: the model has begun to learn by heart.", "fewer updates, or more data", "warn"),
     ]  # fmt: skip
+    checks.append(fell(metrics))
     if floor:
         checks.append(check("not below the floor", f"≥ {floor * 0.98:.3f}", f"{final:.3f}", final > floor * 0.98,
                             "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip

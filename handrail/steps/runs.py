@@ -62,6 +62,13 @@ def finish(project, script):
     return seen(findings)
 
 
+def fell(metrics):
+    """Return the check that the learning rate has come down at the end of a run."""
+    last, highest = metrics[-1]["lr"], max(line["lr"] for line in metrics)
+    return check("learning rate at the end", f"a tenth of its highest, {highest:.2g}, or less", f"{last:.2g}", last <= highest / 10,
+                 "The run ended before its rate had fallen. The last stretch, where steps get small, often gains the most.", "make_schedule has to be given the updates of this run", "warn")  # fmt: skip
+
+
 def seen(findings):
     """Return what the doctor found as checks, one a finding; one that passes if there is none."""
     return [
