@@ -18,6 +18,7 @@ from conftest import BIN, HOUSE, decide, handrail, metrics, script
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import WALK, step
+from handrail.steps.runs import fell
 from handrail.village import stories
 from handrail.walk import patiently, state
 
@@ -180,6 +181,14 @@ def test_the_doctor_stands_beside_the_walk_s_own_runs(grown):
     said = " ".join(done.stdout.split())
     assert done.returncode == 1 and "the doctor: labels-shifted-twice: fail The targets are two tokens ahead" in said, done.stdout[-2000:] + done.stderr[-2000:]
     assert "Most likely: labels were shifted by hand" in said and "handrail break labels-shifted-twice" in said
+
+
+def test_a_schedule_made_for_another_run_is_noticed(walked):
+    """A rate that is still high when the run ends: the real run's has come down; the same run with a schedule eight times as long has not."""
+    made = Project(walked[0], cpu=True).load("optimizer").optimizer.make_schedule
+    logs = lambda planned: [{"lr": made(1e-3, planned)(step)} for step in range(80)]
+    assert fell(metrics(walked[0])).verdict == fell(logs(80)).verdict == "pass"
+    assert fell(logs(640)).verdict == "warn"
 
 
 def test_another_saved_model_is_noticed(grown):
