@@ -11,6 +11,7 @@
 import math
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -29,7 +30,7 @@ class Update:
     evals: list = field(default_factory=list)  # forward passes without a gradient
     losses: list = field(default_factory=list)  # what backward was called on, detached
     rates: list = field(default_factory=list)  # learning rate of each group of weights
-    scheduled: int = 0  # calls of scheduler.step
+    scheduled: Counter = field(default_factory=Counter)  # calls of step, of each scheduler: one may hold others
 
 
 class Doctor:
@@ -138,15 +139,18 @@ class Doctor:
             self.elsewhere += seen.grad
             return False
         self.elsewhere = 0
-        (self.now.passes if seen.grad else self.now.evals).append(seen)
-        del (self.now.passes if seen.grad else self.now.evals)[:-64]
+        seen.inputs = seen.inputs if seen.ids is not None else {}  # pictures are large, and nobody asks for them
+        if seen.grad or seen.inputs:
+            kept = self.now.passes if seen.grad else self.now.evals
+            kept.append(seen)
+            del kept[:-64]
 
     def note_backward(self, loss, fresh):
         self.now.losses.append(loss)
 
     def note_scheduled(self, scheduler):
         if not getattr(scheduler, "_is_initial", False):
-            self.now.scheduled += 1
+            self.now.scheduled[id(scheduler)] += 1
 
     def note_tokenizer(self, tokenizer):
         if getattr(tokenizer, "chat_template", None) or len(self.tokenizers) < 8:

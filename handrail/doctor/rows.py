@@ -35,7 +35,8 @@ def rows_of(seen):
     mask = seen.inputs.get("attention_mask")
     masked = isinstance(mask, torch.Tensor) and mask.shape == ids.shape
     rows = Rows(ids, mask.cpu().bool() if masked else torch.ones_like(ids, dtype=torch.bool), masked=masked)
-    targets = targets_of(seen, ids)
+    both = getattr(getattr(seen.module, "config", None), "is_encoder_decoder", False)  # what it reads is not what it goes on from
+    targets = None if both else targets_of(seen, ids)
     if targets is not None:
         rows.targets = targets
         rows.ahead, rows.certainty = offset(ids, targets)

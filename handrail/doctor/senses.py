@@ -66,8 +66,11 @@ def bare(module):
 
 @functools.lru_cache
 def names_of(kind):
-    """Return the names of the arguments of a module's forward."""
-    return [name for name in inspect.signature(kind.forward).parameters if name != "self"]
+    """Return the names of the arguments of a module's forward; none of what TorchScript has compiled."""
+    try:
+        return list(inspect.signature(kind.forward).parameters)[1:]
+    except (AttributeError, TypeError, ValueError):
+        return []
 
 
 class Senses:
@@ -102,6 +105,7 @@ class Senses:
         ]
         self.undo += [handle.remove for handle in handles]
         self.wrap(F, "cross_entropy", self.cross_entropy)
+        self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch, "load", self.load)
         self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
@@ -153,20 +157,24 @@ class Senses:
             return
         self.depth += 1
         if self.depth > 1:
-            if self.known is not None and id(module) not in self.known and next(module.parameters(), None) is not None:
+            if self.current and self.known is not None and id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
                 self.current.strangers.append(module)
         else:
+            if next(module.parameters(), None) is None:  # a criterion: it belongs to the pass before it
+                return
             first = self.doctor.updates < 3  # modules that run, and that the model does not know, are looked for then
             self.known = {id(inner) for inner in module.modules()} if first else None
             self.current = Pass(module, {}, torch.is_grad_enabled(), module.training)
             kind = "cuda" if torch.is_autocast_enabled("cuda") else "cpu" if torch.is_autocast_enabled("cpu") else None
             self.current.autocast = kind and torch.get_autocast_dtype(kind)
 
-    def after_forward(self, module, args, kwargs, output):
+    def after_forward(self, module, args, kwargs, *output):
         if torch.compiler.is_compiling() or self.quiet or not self.depth:
             return
         self.depth -= 1
-        if self.depth == 0 and self.current and self.current.module is module:
+        if not output:  # it raised: torch then hands over no kwargs
+            self.current = self.current if self.depth else None
+        elif self.depth == 0 and self.current and self.current.module is module:
             self.current.inputs = dict(zip(names_of(type(bare(module))), args)) | kwargs
             self.last, self.current = self.current, None
             self.tell("passed", self.last)
@@ -181,6 +189,14 @@ class Senses:
             seen.losses.append(Loss(target.detach(), ignore, reduction, bound.get("label_smoothing", 0.0), classes, value.detach()))
             self.tell("lost", seen)
         return value
+
+    def scripted(self, original, *args, _frames_up=0, **kwargs):
+        """TorchScript reads the source of what it compiles: it is shown the functions as they were."""
+        heard, F.cross_entropy = F.cross_entropy, inspect.unwrap(F.cross_entropy)
+        try:
+            return original(*args, _frames_up=_frames_up + 2, **kwargs)
+        finally:
+            F.cross_entropy = heard
 
     # --- the update ---
 

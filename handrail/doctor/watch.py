@@ -50,9 +50,9 @@ def explain_crash(doctor, error):
     """Yield what an exception that ended the program tells, where it is one of the well-known ones."""
     text, update = str(error), doctor.updates
     if isinstance(error, IndexError) and "out of range in self" in text or "device-side assert" in text:
-        yield Finding("vocabulary-mismatch", "certain", "A token id is larger than the model's embedding.", text[:200],
-                      [("the tokenizer has more tokens than the model's vocabulary", 0.7), ("tokens were added and the embedding was not resized", 0.3)],
-                      "vocab_size=len(tokenizer), or model.resize_token_embeddings(len(tokenizer))", update)  # fmt: skip
+        yield Finding("vocabulary-mismatch", "certain", "A number was looked up in a table that is too small for it: a token id in the embedding, or a place in the table of positions.", text[:200],
+                      [("the tokenizer has more tokens than the model's vocabulary", 0.5), ("a row is longer than the model's table of positions", 0.3), ("tokens were added and the embedding was not resized", 0.2)],
+                      "print ids.max() and ids.shape of that batch beside the config; vocab_size=len(tokenizer), or cut the row", update)  # fmt: skip
     if "out of memory" in text.lower() or isinstance(error, MemoryError):
         lengths = [n for probe in doctor.probes for _, n in getattr(probe, "lengths", [])]
         longest = f"; the longest row so far had {max(lengths):,} tokens, the last {lengths[-1]:,}" if lengths else ""
@@ -93,8 +93,13 @@ def watch(command, cwd=None, capture=False, env=None):
     """Run a command under the doctor; return (its exit code, findings, updates, left out, what it printed)."""
     with attached() as (variables, found):
         env = os.environ | (env or {}) | variables
-        done = subprocess.run(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
-        return done.returncode, *found(), done.stdout
+        process = subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
+        try:
+            printed = process.communicate()[0]
+        except KeyboardInterrupt:  # it goes to the command too, which may have to save: it is given the time
+            printed = process.communicate()[0]
+        code = process.returncode
+        return code if code >= 0 else 128 - code, *found(), printed
 
 
 def main(command):
@@ -105,10 +110,7 @@ def main(command):
         raise Stop("Which command? handrail watch python train.py")
     if shutil.which(command[0]) is None:
         raise Stop(f"There is no command {command[0]!r}. As you would start it without handrail: handrail watch python train.py")
-    try:
-        code, found, updates, left, _ = watch(command)
-    except KeyboardInterrupt:
-        return 130
+    code, found, updates, left, _ = watch(command)
     if not updates and not found:
         print("\nThe doctor saw no update of an optimizer of torch's in this command.", file=sys.stderr)
         return code

@@ -30,7 +30,7 @@ class Labels:
     def vocabulary(self, seen):
         """Ids that the model has no row for, before the model falls over them (or, on a GPU, reads past the end)."""
         tokenizer, ids = self.doctor.used, seen.ids
-        table = getattr(seen.module, "get_input_embeddings", lambda: None)()
+        table = table_of(seen.module)
         if tokenizer is None or ids is None or table is None or not hasattr(table, "weight") or self.seen > 2:
             return
         rows, words = table.weight.size(0), len(tokenizer)
@@ -96,7 +96,7 @@ class Labels:
 
     def alike(self, rows):
         """Return the ids that were read whose embedding is the mean of all: rows that were added, and have learned nothing yet."""
-        table = getattr(self.doctor.trained, "get_input_embeddings", lambda: None)()
+        table = table_of(self.doctor.trained)
         weight = getattr(table, "weight", None)
         if weight is None or weight.ndim != 2:
             return []
@@ -187,6 +187,14 @@ class Labels:
         if c["unended_full"] >= max(4, 0.15 * n) and c["partly"]:
             yield Finding("answer-truncated", "certain", "Answers are cut off at the maximum length, their end with them.", f"{c['unended_full']} of {n} rows fill the whole length and have no end mark",
                           [("the maximum length is shorter than the rows", 0.95)], "a larger maximum length; count what is cut before training", update)  # fmt: skip
+
+
+def table_of(model):
+    """Return a model's embedding of tokens, or None if it does not say."""
+    try:
+        return model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
 
 
 def tail(row, keep, pads):

@@ -8,6 +8,7 @@ import torch
 
 from handrail.doctor.findings import Finding
 from handrail.doctor.rows import rows_of
+from handrail.doctor.untouched import untouched
 
 COPY = 24  # tokens in a row that nobody writes twice by chance
 
@@ -18,6 +19,7 @@ class Leaving:
     def __init__(self, doctor):
         self.doctor, self.folders, self.given, self.taken, self.loaded_at, self.last = doctor, {}, [], False, None, None
         self.runs, self.copied, self.said, self.fresh = Counter(), 0, 0, True
+        self.read, self.reached = [], True  # tensors of the files that were read; are they those of the model that is trained?
 
     # --- resuming ---
 
@@ -25,6 +27,9 @@ class Leaving:
         """A file that was read before the first update: does it hold an optimizer's state, is it a checkpoint in mid-run?"""
         if self.doctor.updates:
             return
+        if isinstance(found, dict):
+            parts = [found, *(value for value in found.values() if isinstance(value, dict))]
+            self.read += [value for part in parts for value in part.values() if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim][:500]
         if isinstance(found, dict) and "param_groups" in found and "state" in found:
             self.given.append(file)
         elif isinstance(found, dict):
@@ -43,18 +48,24 @@ class Leaving:
 
     def resuming(self, folder):
         """A Trainer goes on from a checkpoint."""
-        self.taken, self.given, self.loaded_at, self.fresh = False, [], (folder, "some"), True
+        self.taken, self.given, self.loaded_at, self.fresh, self.read, self.reached = False, [], (folder, "some"), True, [], True
+
+    def before_step(self, optimizer):
+        if self.fresh and self.read and self.doctor.trained is not None:
+            mine = list(self.doctor.trained.parameters())
+            self.reached = any(value.shape == p.shape and torch.equal(value.to(p), p) for value in self.read for p in mine)  # else a teacher's, say
+            self.read = []
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
         first, self.fresh = self.fresh, False
-        if first and not self.taken and (self.given or self.loaded_at):
+        if first and not self.taken and self.reached and (self.given or self.loaded_at):
             what = f"{self.given[0]} holds the optimizer's state, and optimizer.load_state_dict was not called" if self.given else f"{self.loaded_at[0]} is a checkpoint of a run, and no state of an optimizer was read from it"
             yield Finding("resume-without-optimizer", "certain" if self.given else "warning", "The run goes on without the optimizer's averages: the loss will jump.", what,
                           [("only the weights are loaded", 0.9), ("a new training on old weights, meant so", 0.1)], "save and load model and optimizer together (accelerator.save_state / load_state)", 0)  # fmt: skip
         seen = doctor.now.passes[-1] if doctor.now.passes else None
         if seen is not None and (rows := rows_of(seen)) is not None:
-            self.last = (seen, seen.ids)
+            self.last = seen.ids
             if (update <= 20 or update % 10 == 0) and len(self.runs) < 500_000:
                 for row in rows.lists():
                     self.runs.update(set(runs(row)))
@@ -83,7 +94,7 @@ class Leaving:
 
     def saved(self, model, folder):
         """Keep the model's logits on a row, as they are now: it may be trained on."""
-        ids = self.last[1][:1] if self.last else None
+        ids = self.last[:1] if self.last is not None else None
         self.folders[os.path.abspath(folder)] = (model, ids, ids is not None and logits(model, ids))
 
     def ended(self):
@@ -103,14 +114,13 @@ class Leaving:
         """Load what was saved, and compare its logits with those that the model had when it was saved."""
         if before is None or ids is None or "config.json" not in names or os.environ.get("WORLD_SIZE", "1") != "1":
             return
-        from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         level = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
             with torch.random.fork_rng([]):
-                again = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype).to(next(model.parameters()).device)
+                again = type(model).from_pretrained(folder, dtype=next(model.parameters()).dtype).to(next(model.parameters()).device)
         except (OSError, ValueError) as error:
             yield Finding("reload-differs", "certain", "The saved folder cannot be loaded again.", f"{folder}: {error!r}"[:300], [("files are missing or damaged", 0.9)], "save with save_pretrained, and load it once before you rely on it", self.doctor.updates)
             return
@@ -134,13 +144,9 @@ def runs(row):
 
 
 def logits(model, ids):
-    """Return the model's logits for a row, its mode and the random state left as they were; None if it gives none."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.random.fork_rng([ids.device] if ids.is_cuda else []):
-            return model.eval()(input_ids=ids).logits.float()
-    except (TypeError, AttributeError):
-        return None
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    """Return the model's logits for a row, or None if it gives none for token ids alone (an encoder-decoder, a model of one's own)."""
+    with untouched(model):
+        try:
+            return model(input_ids=ids).logits.float()
+        except (TypeError, AttributeError, ValueError):
+            return None

@@ -98,7 +98,7 @@ class Live:
     def rate(self, update):
         """What the rate does to the loss, and to the weights."""
         doctor, n = self.doctor, len(self.losses)
-        if n < 10 or not self.mean_like() and doctor.updates > 12:
+        if n < 10 or not self.classes or not self.mean_like() and doctor.updates > 12:
             return
         pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
         lora = self.lora()
@@ -117,8 +117,10 @@ class Live:
                 yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
                               [("a rate of LoRA, about ten times too high, for all the weights of a pretrained model", 0.6), ("the rate is too high", 0.4)], "1e-5 to 5e-5 for all weights of a pretrained model", update)  # fmt: skip
             else:
-                yield Finding("rate-too-high", "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
-                              [("the learning rate is too high", 0.85), ("no warm-up", 0.15)], "a tenth of the rate; then sweep", update)  # fmt: skip
+                late = update > 40  # by then the data may have changed as well
+                yield Finding("rate-too-high", "warning" if late else "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
+                              [("the learning rate is too high", 0.5), ("the data has become harder, as in a curriculum", 0.5)] if late else [("the learning rate is too high", 0.85), ("no warm-up", 0.15)],
+                              "a tenth of the rate; then sweep", update)  # fmt: skip
         head, tail = sum(self.losses[:5]) / 5, sum(self.losses[-HEAD:]) / HEAD
         fall = head - tail
         late = [ratio for u, _, ratio in sizes if u >= 10]

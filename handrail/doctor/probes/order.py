@@ -11,6 +11,7 @@ from handrail.doctor.findings import Finding
 from handrail.doctor.rows import rows_of
 
 WINDOW = 16  # tokens in a row that count as the same text
+TEXT = 8  # tokens in a row from which on it is taken for a text: columns of a table may be numbers too
 EPOCHS = 20  # as many passes over the same rows are hardly ever meant
 
 
@@ -20,7 +21,7 @@ class Order:
     def __init__(self, doctor):
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
-        self.planned = None
+        self.planned = self.model = None
         self.read_closely = 0  # rows whose pieces were counted
         self.largest = 0  # tokens in a batch
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
@@ -34,12 +35,14 @@ class Order:
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
-        self.calls.append(doctor.now.scheduled)
+        self.calls.append(max(doctor.now.scheduled.values(), default=0))
         self.rates.append(max(doctor.now.rates, default=0.0))
         yield from self.schedule(update)
         if update > 400 and update % 10:
             return
-        batches = [rows for rows in map(rows_of, doctor.now.passes) if rows is not None]
+        if doctor.trained is not self.model:  # a new one, of another fold for example, has read nothing yet
+            self.model, self.rows, self.pieces, self.learned, self.total, self.read_closely = doctor.trained, Counter(), Counter(), Counter(), 0, 0
+        batches = [rows for rows in map(rows_of, doctor.now.passes) if rows is not None and rows.ids.size(1) >= TEXT]
         self.examine([row for rows in batches for row in rows.lists()])
         yield from self.examined()
         for rows in batches:
@@ -51,12 +54,9 @@ class Order:
         # the call that belongs to update n may come before or after update n's step; so the middle is looked at
         recent = self.calls[-8:-1]
         if update >= 9 and min(recent) >= 2 and self.made:
-            yield Finding("scheduler-miscounted", "certain", f"The learning rate's schedule moves {min(recent)} steps with every update: it ends after a {min(recent)}th of the run.",
+            yield Finding("scheduler-miscounted", "certain", f"The learning rate's schedule moves {min(recent)} steps with every update: it ends after 1/{min(recent)} of the run.",
                           f"scheduler.step() was called {min(recent)} times in each of the last updates; the rate is {self.rates[-1]:.3g} now",
                           [("scheduler.step() stands inside the loop over batches of one update, or is called for every process", 0.9)], "one scheduler.step() after each optimizer.step()", update)  # fmt: skip
-        if update == 30 and self.made and not sum(self.calls):
-            yield Finding("scheduler-miscounted", "warning", "A schedule was made for the learning rate, and it is never moved.", f"{self.kind}: 0 calls of step() in {update} updates, the rate stays {self.rates[-1]:.3g}",
-                          [("scheduler.step() is missing", 0.7), ("it is called once an epoch, and the epoch is not over", 0.3)], "scheduler.step() after each optimizer.step()", update)  # fmt: skip
         if update >= 6 and not any(self.rates[-5:]) and any(self.rates):
             yield Finding("scheduler-miscounted", "certain", "The learning rate has reached 0, and the run goes on: nothing is learned any more.", f"it is 0 since update {1 + max(i for i, r in enumerate(self.rates, 1) if r)}",
                           [("the schedule was made for fewer updates than the run has", 0.8), ("scheduler.step() is called too often", 0.2)], "num_training_steps has to be the number of optimizer steps", update)  # fmt: skip
@@ -125,6 +125,9 @@ class Order:
             with suppress(OSError):
                 (self.meet / f"rows-{self.doctor.rank}").unlink()
                 self.meet.rmdir()  # the last one out
+        if len(self.rates) >= 30 and self.made and not sum(self.calls):
+            yield Finding("scheduler-miscounted", "warning", "A schedule was made for the learning rate, and it was never moved.", f"{self.kind}: 0 calls of step() in {len(self.rates)} updates, the rate stayed {self.rates[-1]:.3g}",
+                          [("scheduler.step() is missing", 0.9)], "scheduler.step() after each optimizer.step()", self.doctor.updates)  # fmt: skip
         late = self.rates[-len(self.rates) // 2 :]
         if len(self.rates) >= 40 and all(a < b for a, b in zip(late, late[1:])):
             yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose with each of the last {len(late)} of {len(self.rates)} updates, to {late[-1]:.3g}, and never fell",
@@ -142,7 +145,7 @@ class Order:
         """Count, in each pass of an evaluation, the rows that were trained on before; those of this very update are a reference's."""
         current = {tuple(row) for row in current}
         for seen in self.doctor.now.evals:
-            rows = rows_of(seen) if seen.losses or "labels" in seen.inputs else None
+            rows = rows_of(seen) if seen.ids.size(1) >= TEXT and (seen.losses or "labels" in seen.inputs) else None
             lists = [row for row in rows.lists() if tuple(row) not in current] if rows is not None else []
             if lists:
                 self.shares.append((len(lists), sum(self.known(row) for row in lists)))
@@ -156,7 +159,7 @@ class Order:
         """Judge one evaluation. One that is half on train and half on val, as some do on purpose, has a part without any known row."""
         shares, self.shares = self.shares, []
         rows, known = sum(n for n, _ in shares), sum(k for _, k in shares)
-        parts = [sum(k for _, k in part) for part in (shares[: len(shares) // 2], shares[-(len(shares) // 2) :])] if len(shares) > 3 else [1]
+        parts = [sum(k for _, k in part) for part in (shares[: len(shares) // 2], shares[-(len(shares) // 2) :])] if len(shares) > 3 else [k for _, k in shares] or [0]
         if known >= 2 and known > 0.01 * rows and min(parts) > 0:
             yield Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
                           [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip

@@ -5,6 +5,7 @@ import torch
 from handrail.doctor.findings import Finding
 from handrail.doctor.rows import rows_of
 from handrail.doctor.senses import bare
+from handrail.doctor.untouched import untouched
 
 AT = 2  # the update after which it looks: the model runs by then, and nothing is lost yet
 
@@ -100,20 +101,14 @@ def other(ids, pool):
 def logits_of(seen, ids):
     """Return the model's logits (1, T, V) for a row, or None; random state, mode and weights stay as they were."""
     model = bare(seen.module)
-    modes = {module: module.training for module in model.modules()}
     drop = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
     inputs = {name: cut(value, seen.ids) for name, value in seen.inputs.items() if name not in drop}
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
-    devices = [ids.device] if ids.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad():
-        model.eval()
+    with untouched(model):
         try:
             output = model(**inputs | {name: ids})
         except TypeError:
             return None
-        finally:
-            for module, training in modes.items():
-                module.training = training
     values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else [output]
     found = [v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[:2] == ids.shape]
     return found[0].float() if found else None

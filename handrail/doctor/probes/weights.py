@@ -1,6 +1,7 @@
 """Probe D: after an update, which tensors moved and by how much; which should have and did not."""
 
 import math
+from collections import Counter
 
 import torch
 
@@ -19,7 +20,8 @@ class Weights:
     """Follows gradients and weights of every tensor that should be trained."""
 
     def __init__(self, doctor):
-        self.doctor, self.before, self.counts, self.silent, self.still, self.stale, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, 0, False
+        self.doctor, self.before, self.counts, self.silent, self.still, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, False
+        self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
@@ -34,16 +36,22 @@ class Weights:
         if fresh:
             self.parts = []
         self.parts.append(loss)
-        if fresh and self.doctor.updates and self.doctor.updates <= 12 and self.doctor.trained is not None:
-            left = [p.grad for p in self.doctor.trained.parameters() if p.grad is not None][:4]
-            self.stale = self.stale + 1 if any(grad.count_nonzero() for grad in left) else 0
-            if self.stale >= 3:
-                yield Finding("gradients-not-zeroed", "certain", "Gradients are never taken away: every update adds those of all updates before.",
-                              f"at the first backward of {self.stale} updates in a row the old gradients were still there", [("optimizer.zero_grad() is missing", 0.95)],
-                              "optimizer.zero_grad() after optimizer.step()", self.doctor.updates)  # fmt: skip
+        if fresh:  # of every optimizer seen: which of them steps next is not known yet
+            self.left = {number for number, some in self.held.items() if any(p.grad is not None and p.grad.count_nonzero() for p in some)}
+
+    def stale(self, optimizer):
+        """Gradients that were there before the first backward of an update, of what this optimizer moves."""
+        number = id(optimizer)
+        self.old[number] = self.old[number] + 1 if number in self.left else 0
+        self.held[number] = [p for group in optimizer.param_groups for p in group["params"]][:4]
+        if self.old[number] >= 3 and self.doctor.updates <= 24:
+            yield Finding("gradients-not-zeroed", "certain", "Gradients are never taken away: every update adds those of all updates before.",
+                          f"at the first backward of {self.old[number]} updates in a row the old gradients were still there", [("optimizer.zero_grad() is missing", 0.95)],
+                          "optimizer.zero_grad() after optimizer.step()", self.doctor.updates)  # fmt: skip
 
     def before_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.now.number
+        yield from self.stale(optimizer)
         yield from self.finite()
         yield from self.half()
         yield from self.accumulated()
@@ -109,7 +117,7 @@ class Weights:
         """Tensors that should get a gradient, and get none at every look."""
         names, none, zero, total = [], [], [], 0
         for name, p in model.named_parameters():
-            if not p.requires_grad:
+            if not p.requires_grad or "pooler" in name:  # Transformers' encoders have one that many tasks leave unused
                 continue
             total += 1
             if p.grad is None:
@@ -175,7 +183,8 @@ class Weights:
                           f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],
                           "make the optimizer after the model has its final form", update)  # fmt: skip
-        frozen = sum(p.numel() for p in mine.values() if not p.requires_grad) / max(1, sum(p.numel() for p in mine.values()))
+        tables = {id(module.weight) for module in self.doctor.trained.modules() if isinstance(module, torch.nn.Embedding)}  # word vectors from elsewhere may stay
+        frozen = sum(p.numel() for p in mine.values() if not p.requires_grad and id(p) not in tables) / max(1, sum(p.numel() for p in mine.values()))
         reads = any(seen.ids is not None for seen in self.doctor.now.passes)
         if update == 4 and frozen > 0.3 and reads and not self.doctor.knew() and not any("lora_" in name for name in mine):
             names = [name for name, p in mine.items() if not p.requires_grad]
