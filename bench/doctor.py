@@ -41,15 +41,15 @@ def words_of(script):
 
 
 def found_in(script, broken):
-    """Return (findings of watch, findings in the files left behind, exit code) of one run."""
+    """Return (findings of watch, findings in the files left behind) of one run."""
     with tempfile.TemporaryDirectory() as out:
         env = {"BROKEN": str(int(broken)), "OUT": out, "OMP_NUM_THREADS": "1"}
-        code, seen, _, left_out, printed = watch([*words_of(script), str(script)], cwd=script.parent, capture=True, env=env)
+        _, seen, _, left_out, _ = watch([*words_of(script), str(script)], cwd=script.parent, capture=True, env=env)
         for reason in left_out:
             if "failed" in reason:  # a probe that is switched off finds nothing, and raises no alarm either
                 print(f"{script.stem}: {reason}", flush=True)
         left = [finding for folder in [Path(out), *Path(out).iterdir()] if folder.is_dir() for finding in shelf.look(folder)]
-    return seen, left, code
+    return in_order(seen), left
 
 
 HEAD = "import json, os\nfrom dataclasses import asdict\nfrom handrail import Doctor\nDOCTORS = []\n"
@@ -71,47 +71,30 @@ def with_a_line(text):
 
 
 def found_by_line(script, broken):
-    """Return (findings, exit code, what was printed) of one run of a script that holds the doctor itself."""
+    """Return (findings, none in files) of one run of a script that holds the doctor itself."""
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as found:
         (Path(found) / script.name).write_text(with_a_line(script.read_text()))
         paths = os.pathsep.join([str(script.parent), str(HERE.parent)])
         env = os.environ | {"BROKEN": str(int(broken)), "OUT": out, "OMP_NUM_THREADS": "1", "FOUND": found, "PYTHONPATH": paths}
         done = subprocess.run([*words_of(script), str(Path(found) / script.name)], cwd=script.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        return read_findings(found)[0], done.returncode, done.stdout
-
-
-def by_line(only):
-    """Run the scripts with a line added; print a line each and the counts."""
-    counts = dict.fromkeys(("runs", "found", "first", "early", "alarms"), 0)
-    print("| fault | script | one line, broken (level, update) | healthy |\n|---|---|---|---|")
-    for script in sorted((HERE / "faults").glob("[0-9]*.py")):
-        if only and script.name[:2] not in only:
-            continue
-        name = NAMES[int(script.name[:2])]
-        (seen, code, printed), (calm, other, _) = found_by_line(script, True), found_by_line(script, False)
-        new = in_order([finding for finding in seen if finding.name not in {other.name for other in calm}])
-        counts["runs"] += 1
-        counts["found"] += any(f.name == name for f in new)
-        counts["first"] += bool(new) and new[0].name == name
-        counts["early"] += any(f.name == name and f.update < 50 for f in new)
-        counts["alarms"] += bool(calm)
-        print(f"| {name} | {script.stem} | {said(new)} | {said(calm)} |" + (f" exit {code}, {other}: {printed[-300:]}" if other else ""), flush=True)
-    print(f"\n{counts['runs']} scripts: named in {counts['found']}, first in {counts['first']}, before update 50 in {counts['early']}; healthy ones with an alarm: {counts['alarms']}")
+        if done.returncode and not broken:
+            print(f"{script.stem}: exit code {done.returncode}: {done.stdout[-300:]}", flush=True)
+        return in_order(read_findings(found)[0]), []
 
 
 def said(findings):
     return ", ".join(f"{f.name} ({f.level[0]}{f', {f.update}' if f.update else ''})" for f in findings) or "-"
 
 
-def exam(only):
-    """Run the scripts; print a line each and the counts."""
+def exam(only, look):
+    """Run the scripts, look(script, broken) at each; print a line each and the counts."""
     counts = dict.fromkeys(("runs", "found", "first", "early", "alarms"), 0)
-    print("| fault | script | watch, broken (level, update) | shelf, broken | healthy |\n|---|---|---|---|---|")
+    print("| fault | script | broken (level, update) | shelf, broken | healthy |\n|---|---|---|---|---|")
     for script in sorted((HERE / "faults").glob("[0-9]*.py")):
         if only and script.name[:2] not in only:
             continue
         name = NAMES[int(script.name[:2])]
-        (seen, left, _), (calm, calm_left, _) = found_in(script, True), found_in(script, False)
+        (seen, left), (calm, calm_left) = look(script, True), look(script, False)
         new = [finding for finding in seen if finding.name not in {other.name for other in calm}]
         counts["runs"] += 1
         counts["found"] += any(f.name == name for f in new + left)
@@ -226,13 +209,16 @@ def healthy(only):
     """Run what is healthy; every finding is a false alarm."""
     from healthy import RUNS
 
+    runs = {run.__name__: [str(HERE / "healthy.py"), run.__name__] for run in RUNS} | {file.stem: [str(file)] for file in sorted((HERE / "reader").glob("h*.py"))}
     alarms = 0
-    for run in (run.__name__ for run in RUNS if not only or run.__name__ in only):
+    for name, words in runs.items():
+        if only and name not in only:
+            continue
         with tempfile.TemporaryDirectory() as out:
-            code, seen, updates, left, printed = watch([sys.executable, str(HERE / "healthy.py"), run], capture=True, env={"OUT": out, "OMP_NUM_THREADS": "1"})
+            code, seen, updates, left, printed = watch([sys.executable, *words], cwd=out, capture=True, env={"OUT": out, "OMP_NUM_THREADS": "1"})
         alarms += bool(seen)
-        print(f"{run}: {said(seen)}, {updates} updates" + (f" (exit {code}) {printed[-800:]}" if code else "") + "".join(f"; {reason}" for reason in left), flush=True)
-    print(f"{len(RUNS)} runs, {alarms} with an alarm")
+        print(f"{name}: {said(seen)}, {updates} updates" + (f" (exit {code}) {printed[-800:]}" if code else "") + "".join(f"; {reason}" for reason in left), flush=True)
+    print(f"{len(runs)} runs, {alarms} with an alarm")
 
 
 COST = '''
@@ -282,7 +268,7 @@ def main():
     if args.cost:
         cost()
     elif args.line:
-        by_line(args.only)
+        exam(args.only, found_by_line)
     elif args.walk:
         in_the_walk(args.only)
     elif args.peers:
@@ -290,7 +276,7 @@ def main():
     elif args.healthy:
         healthy(args.only)
     else:
-        lessons(args.only) if args.lessons else exam(args.only)
+        lessons(args.only) if args.lessons else exam(args.only, found_in)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,66 @@ def classify(doctor_of, broken=None, updates=30):
 def test_one_line_in_a_loop_that_is_no_language_model(listening, broken, name):
     """An image classifier: its mistakes are found by the same mechanisms, and a healthy one raises nothing."""
     assert classify(listening, broken) == ({name} if name else set())
+
+
+READER = EXAM.parent / "reader"
+
+
+def twice(name, cwd):
+    """Return the last line that a script prints by itself, the one that it prints under the doctor, and what was found."""
+    alone = subprocess.run([sys.executable, READER / name], cwd=cwd, capture_output=True, text=True)
+    code, found, updates, _, beside = watch([sys.executable, READER / name], cwd=cwd, capture=True)
+    assert alone.returncode == code == 0 and updates, alone.stderr + beside
+    return alone.stdout.splitlines()[-1], beside.splitlines()[-1], found
+
+
+@pytest.mark.parametrize("name", ["c2b_loralib.py", "c3b_stateful.py", "c5_jit.py"])
+def test_models_with_a_life_of_their_own_are_left_alone(tmp_path, name):
+    """A layer that merges its matrices in train(False), a state kept on the model between batches, a loss compiled by TorchScript: the same bits with the doctor beside them, and no alarm."""
+    alone, beside, found = twice(name, tmp_path)
+    assert alone == beside and not found
+
+
+def test_what_was_evaluated_is_not_kept_in_memory(tmp_path):
+    """Seventy batches of pictures go by between two updates: the peak grows by far less than they hold (1.3 GB)."""
+    alone, beside, _ = twice("c4_memory.py", tmp_path)
+    assert float(beside.split()[-1]) < float(alone.split()[-1]) + 300
+
+
+@pytest.mark.parametrize("name, wrong", [("b1_nocausal_criterion.py", "no-causal-mask"), ("b2_overlap_criterion.py", "train-val-overlap")])
+def test_a_criterion_is_heard_as_a_function_is(tmp_path, name, wrong):
+    """The loss as nn.CrossEntropyLoss, the commonest way to write a loop: a module of its own, and still the loss of the model before it."""
+    found = watch([sys.executable, READER / name], cwd=tmp_path, capture=True)[1]
+    assert wrong in {finding.name for finding in found if finding.level == "certain"}
+
+
+SLOW_TO_SAVE = """
+import time, torch
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+try:
+    while True:
+        model(torch.randn(8, 4)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        open("began", "w").close()
+except KeyboardInterrupt:
+    time.sleep(1.5)
+    torch.save(model.state_dict(), "saved.pt")
+"""
+
+
+def test_ctrl_c_lets_the_program_save(tmp_path):
+    """Ctrl-C goes to the watched program too, which takes its time to save; then the doctor reports."""
+    (tmp_path / "train.py").write_text(SLOW_TO_SAVE)
+    command = [Path(sys.executable).with_name("handrail"), "watch", sys.executable, "train.py"]
+    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs do not hear it
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=heard)
+    while process.poll() is None and not (tmp_path / "began").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert (tmp_path / "saved.pt").exists() and "The doctor, after" in said, said
 
 
 ONE_LINE = """

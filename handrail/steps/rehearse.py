@@ -94,7 +94,7 @@ def killed_and_resumed(project):
         process.wait()
         before = lines(folder)
         if not before:
-            return before, [], process.returncode, []
+            return before, [], process.returncode, found()[0]
         code = start(project, variables).wait()
         return before, lines(folder), code, found()[0]
 

@@ -1,10 +1,10 @@
 """What the steps that run a script of the project share: they run it as its owner would, with the doctor beside it."""
 
 import json
-import os
+import sys
 
 from handrail.doctor.findings import in_order, report
-from handrail.doctor.watch import attached
+from handrail.doctor.watch import watch
 from handrail.project import Stop
 from handrail.screen import check
 
@@ -44,18 +44,10 @@ def make_room(screen, folder, settings, updates):
 
 
 def finish(project, script):
-    """Run a script of the project to its end; return the checks of what the doctor saw. Raises Stop if the script failed.
-
-    Ctrl-C goes to it too: it is given the time to save.
-    """
-    with attached() as (variables, found):
-        process = project.python(script, env=os.environ | variables)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-        findings = found()[0]
+    """Run a script of the project to its end, as its owner would; return the checks of what the doctor saw. Raises Stop if the script failed."""
+    code, findings, *_ = watch([sys.executable, script, *project.flags], cwd=project.folder)
+    if code == 130:
+        raise KeyboardInterrupt
     if code:
         said = f"\n\n{report(findings)}" if findings else ""
         raise Stop(f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.{said}")
@@ -71,8 +63,10 @@ def fell(metrics):
 
 def seen(findings):
     """Return what the doctor found as checks, one a finding; one that passes if there is none."""
-    return [
-        check(f"the doctor: {found.name}", "not there", f"{found.level}, update {found.update}", False, f"{found.message} How it is known: {found.evidence}. Most likely: {found.causes[0][0]}.",
-              f"{found.advice}. See it happen: handrail break {found.name}", otherwise={"certain": "fail", "warning": "warn"}[found.level])
-        for found in in_order(findings)
-    ] or [check("the doctor (handrail watch)", "nothing found", "nothing found", True)]  # fmt: skip
+    checks = []
+    for found in in_order(findings):
+        when = f"update {found.update}" if found.update else "before the first update"
+        known = f" How it is known: {found.evidence}." * bool(found.evidence)
+        checks.append(check(f"the doctor: {found.name}", "not there", f"{found.level}, {when}", False, f"{found.message}{known} Most likely: {found.causes[0][0]}.",
+                            f"{found.advice}. See it happen: handrail break {found.name}", otherwise={"certain": "fail", "warning": "warn"}[found.level]))  # fmt: skip
+    return checks or [check("the doctor (handrail watch)", "nothing found", "nothing found", True)]

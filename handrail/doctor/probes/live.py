@@ -98,7 +98,8 @@ class Live:
     def rate(self, update):
         """What the rate does to the loss, and to the weights."""
         doctor, n = self.doctor, len(self.losses)
-        if n < 10 or not self.classes or not self.mean_like() and doctor.updates > 12:
+        language = self.classes or any(seen.ids is not None for seen in doctor.now.passes)  # elsewhere, as with rewards, a loss may well rise
+        if n < 10 or not language or not self.mean_like() and doctor.updates > 12:
             return
         pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
         lora = self.lora()
