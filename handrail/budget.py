@@ -10,6 +10,7 @@ import json
 import math
 import tomllib
 import traceback
+import warnings
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,8 +185,8 @@ def telling(project):
         every = traceback.extract_tb(error.__traceback__)
         frames = [frame for frame in every if Path(frame.filename).parent == project.folder]
         if not frames or any("/transformers/models/" in frame.filename for frame in every):
-            raise Stop("This model cannot be rehearsed on fake tensors: its own code asks for numbers, as a mixture of experts does to choose among them "
-                       f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). A dense model of the same weights is an upper bound.") from error  # fmt: skip
+            raise Stop("This model cannot be rehearsed on fake tensors: its own code asks for numbers "
+                       f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). A dense model of as many parameters is an upper bound.") from error  # fmt: skip
         where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
         raise Stop(f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape and no "
                    "numbers. If this line reads a number back (which makes a GPU wait, too), take it out of `update`, into `train`.") from error  # fmt: skip
@@ -231,6 +232,7 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
         stack.enter_context(patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)))
         stack.enter_context(estimate.pretending(gpu))
         stack.enter_context(redirect_stdout(io.StringIO()))  # what the program prints are no real numbers
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
         batches = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
         found = estimate.keep_books(accelerator, train, make, batches, loss, ledger)
     accelerator.free_memory()

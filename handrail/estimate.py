@@ -31,6 +31,7 @@ KINDS = {  # what a tensor is there for
 }
 SHARED = ("weights", "copies", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
 aten = torch.ops.aten
+grouped = aten._grouped_mm.default
 
 
 def tensors(tree):
@@ -74,7 +75,8 @@ class Ledger(TorchDispatchMode):
             return function(*arguments)
         if function in (aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default) and isinstance(arguments[0], FakeTensor):
             return self.answer if arguments[0].dtype == torch.bool or function is not aten._local_scalar_dense.default else 1
-        found = function(*arguments, **named)
+        experts = function is grouped and isinstance(arguments[0], FakeTensor)  # PyTorch's own answer on fake tensors knows 16 bits only
+        found = arguments[0].new_empty(one_expert_a_row(*arguments, **named)) if experts else function(*arguments, **named)
         came, made = tensors((arguments, named)), tensors(found)
         before = {self.number(tensor.untyped_storage()) for tensor in came}
         copied = function is aten._to_copy.default and self.kinds[min(before)][1] == "weights"
@@ -110,9 +112,16 @@ class Ledger(TorchDispatchMode):
         return most, dict(kinds)
 
 
+def one_expert_a_row(rows, weight, offs, **_):
+    """Return the shape of a product in which each of S rows meets one of E experts: (S, K) with (E, K, N); on the way back (K, S) with (S, N)."""
+    return (rows.shape[0], weight.shape[-1]) if weight.ndim == 3 else (offs.numel(), rows.shape[0], weight.shape[-1])
+
+
 def arithmetic(function, arguments, named, found):
-    """Return the floating-point operations of one call: PyTorch's own formulas, and one for attention on the CPU."""
+    """Return the floating-point operations of one call: PyTorch's own formulas, and those it lacks, of experts and of attention on the CPU."""
     packet = function._overloadpacket
+    if function is grouped:
+        return 2 * arguments[0].numel() * arguments[1].shape[-1]
     if packet in flop_registry:
         return flop_registry[packet](*arguments, **named, out_val=found)
     if packet in (aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention_for_cpu_backward):

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from conftest import handrail
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3MoeConfig
 
 from handrail import budget
 from handrail.project import PROGRAM, Project
@@ -39,24 +39,24 @@ def really(project, script, chosen, checkpointing, precision):
     program = project.load("train", "model", "optimizer", "finetune", "packing")
     batches = budget.pretrain_rows(chosen, 1) if script == "pretrain" else budget.finetune_rows(program, chosen, 1, project.out, None)
     batches = [{key: torch.zeros_like(value) if key != "positions" and key != "keep" and isinstance(value, torch.Tensor) else value for key, value in b.items()} for b in batches]
+    if script == "pretrain":
+        model, loss = program.model.build(chosen, budget.vocabulary_only(chosen.vocabulary)), program.train.next_token_loss
+        optimizer = program.optimizer.make_optimizer(model, chosen.lr)
+    else:
+        model, loss = program.finetune.load(chosen)[0], program.finetune.answer_loss
+        optimizer = program.finetune.choose_optimizer(model, chosen)
+    if checkpointing:
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+        if script == "finetune" and chosen.method == "lora":
+            model.enable_input_require_grads()
+    model.train()
+    level = most = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])  # on a CPU, what was loaded are views of a whole file
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        if script == "pretrain":
-            model, loss = program.model.build(chosen, budget.vocabulary_only(chosen.vocabulary)), program.train.next_token_loss
-            optimizer = program.optimizer.make_optimizer(model, chosen.lr)
-        else:
-            model, loss = program.finetune.load(chosen)[0], program.finetune.answer_loss
-            optimizer = program.finetune.choose_optimizer(model, chosen)
-        if checkpointing:
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-            if script == "finetune" and chosen.method == "lora":
-                model.enable_input_require_grads()
-        model.train()
         model, optimizer = accelerator.prepare(model, optimizer)
         program.train.update(accelerator, model, batches[:1], loss, optimizer, 1.0)
         program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
     with FlopCounterMode(display=False) as flops:  # afterwards: it keeps activations alive
         program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
-    level = most = 0
     for event in sorted((e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         level += event.nbytes()
         most = max(most, level)
@@ -69,15 +69,15 @@ NEW = {"base": "", "size": "1m", "vocabulary": 1024, "batch": 8, "context": 128,
 TUNE = {"lr": 1e-3, "batch": 4, "context": 128}
 
 
-def agree(project, script, chosen, checkpointing, precision, layers, width):
-    """Hold the count on fake tensors against the profiler of the real update; PyTorch's counter of FLOPs leaves attention out on a CPU."""
+def agree(project, script, chosen, checkpointing, precision, layers, width, experts=0):
+    """Hold the count on fake tensors against the profiler of the real update; PyTorch's counter of FLOPs leaves out attention on a CPU, and `experts`, FLOPs for each token."""
     chosen = values(project, **chosen)
     fake = budget.rehearse(project, script, chosen, checkpointing, gpu=False, precision=precision)
     peak, flops, rows = really(project, script, chosen, checkpointing, precision)
     attention = 4 * layers * width * sum(b * t * t for b, t in rows) * (4.5 if checkpointing else 3.5)  # two products there, five back
     assert fake.peak == pytest.approx(peak, rel=0.005)
     assert sum(fake.kinds.values()) == fake.peak
-    assert fake.flops == pytest.approx(flops + attention, rel=1e-3)
+    assert fake.flops == pytest.approx(flops + attention + experts * sum(b * t for b, t in rows), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,18 @@ def test_memory_and_arithmetic_of_a_new_model(project, chosen, checkpointing, pr
 def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpointing, precision):
     """The same for a pretrained model: its weights are never read, packed rows keep their mask, LoRA's freeze counts."""
     agree(project, "finetune", TUNE | {"model": str(little), "method": method}, checkpointing, precision, 3, 128)
+
+
+@pytest.mark.parametrize("method, checkpointing, precision", [("full", False, "fp32"), ("full", True, "bf16"), ("lora", False, "bf16")])
+def test_memory_and_arithmetic_of_a_mixture_of_experts(project, tmp_path, method, checkpointing, precision):
+    """Most large open models today: all experts' weights take memory, only those that a token meets take arithmetic."""
+    tokenizer, sizes = budget.a_tokenizer(), {"hidden_size": 128, "moe_intermediate_size": 96, "num_experts": 8, "num_experts_per_tok": 2}
+    config = Qwen3MoeConfig(vocab_size=len(tokenizer), num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=32, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "experts")
+    tokenizer.save_pretrained(tmp_path / "experts")
+    one = 2 * 2 * 3 * 96 * 128  # one pass of a token through a layer's two experts, three matrices each, a product and a sum a weight
+    passes = 3 + checkpointing  # there, back to the rows, back to the weights (PEFT puts LoRA on the experts too), there again
+    agree(project, "finetune", TUNE | {"model": str(tmp_path / "experts"), "method": method}, checkpointing, precision, 3, 128, 3 * passes * one)
 
 
 @pytest.fixture
