@@ -296,6 +296,23 @@ def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
     assert not (machines[0] / "out" / "metrics.jsonl").exists()
 
 
+def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
+    """Where memory is short the kernel may kill sync.py and leave its script: two at once in one folder would spoil each other's checkpoints. Ended, the run goes on."""
+    target = tmp_path / "target"
+    target.mkdir()
+    process = synced(machines[0], target)
+    until(lambda: saved(machines[0]))
+    process.kill()
+    process.wait()
+    said, _ = synced(machines[0], target).communicate(timeout=30)
+    assert "still going here" in said and "Traceback" not in said, said
+    os.kill(int((machines[0] / "out" / "sync.lock").read_text()), signal.SIGTERM)
+    process.communicate(timeout=60)  # the script holds the other end until it has saved
+    process = synced(machines[0], target)
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0 and "going on after update" in said and "the model are safe" in said, said
+
+
 def test_a_target_that_fails_stops_no_training(machines, tmp_path):
     """A target that goes away in the middle is named loudly and tried again at the next save; the run ends well."""
     target, away = tmp_path / "target", tmp_path / "away"

@@ -10,6 +10,7 @@ The trap: half a checkpoint over there, cut off on its way, looks like a whole
 one. So a note with its number is sent last, and nothing is fetched without one.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -115,6 +116,15 @@ def main():
     if not name:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
+    OUT.mkdir(exist_ok=True)
+    lock = open(OUT / "sync.lock", "a+")  # the script inherits it, and holds it longer than this one if this one is killed
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        print(f"A run that sync.py started is still going here, process {lock.read()}. Wait for it, or end it (kill and that number: it "
+              "saves first). Then the same command sends what it left.", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
     folder, there = OUT if name == "pretrain" else OUT / name, f"{target.rstrip('/')}/{name}"
     try:
         fetch(there, folder)
@@ -122,7 +132,9 @@ def main():
         print(f"{target} cannot be used: {error}\nNothing was started: it would begin again what may lie there. Check network, login, "
               "mount. A new TARGET is made first: mkdir FOLDER there, or hf buckets create OWNER/NAME.", file=sys.stderr)  # fmt: skip
         sys.exit(2)
-    script, sent = subprocess.Popen([sys.executable, *command]), ""
+    script, sent = subprocess.Popen([sys.executable, *command], pass_fds=[lock.fileno()]), ""
+    lock.truncate(0)
+    print(script.pid, end="", file=lock, flush=True)
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda number, _: script.send_signal(number))  # it saves, then ends
     while script.poll() is None:
