@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -287,6 +288,35 @@ def test_a_probe_that_fails_is_switched_off_and_the_training_goes_on(listening):
     assert sum("Bad: switched off" in reason for reason in made[0].left_out) == 1
 
 
+@pytest.mark.parametrize("how, named", [("whole", set()), ("cut", {"answer-truncated"}), ("windows of one text", set()), ("sorted", {"time-left-misjudged"})])
+def test_rows_that_are_cut_between_two_turns_and_rows_in_order_of_length(listening, how, named):
+    """A conversation cut in a question loses its later answers though each answer that is left ends well; rows that never get shorter are sorted, however little they grow."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    rng = random.Random(0)
+    turn = lambda: [(4, 0)] + [(rng.randrange(9, 99), 0) for _ in range(rng.randint(6, 14))] + [(rng.randrange(9, 99), 1) for _ in range(rng.randint(4, 9))] + [(2, 1)]  # question, answer, end mark
+    chats = [[(1, 0), *(token for _ in range(4) for token in turn())] for _ in range(160)]
+    if how == "cut":
+        chats = [chat[:50] for chat in chats]
+    elif how == "windows of one text":
+        text = [token for chat in chats for token in chat]
+        chats = [text[i : i + 50] for i in range(0, 8000, 50)]
+    elif how == "sorted":
+        chats.sort(key=len)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=0))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    doctor = listening(model, optimizer=optimizer)
+    for i in range(0, 160, 8):
+        filled = lambda place, fill: torch.nn.utils.rnn.pad_sequence([torch.tensor([t[place] for t in chat]) for chat in chats[i : i + 8]], batch_first=True, padding_value=fill)
+        ids, said = filled(0, 0), filled(1, 0)
+        loss = model(input_ids=ids, attention_mask=(filled(1, -1) >= 0).long(), labels=ids.where(said == 1, -100)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        doctor.step(loss=loss)
+    assert {finding.name for finding in doctor.findings} == named, doctor.report()
+
+
 # --- files alone ---
 
 
@@ -313,6 +343,8 @@ def test_a_plan_is_arithmetic(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row number {i}"}) + "\n" for i in range(100)))
     done = handrail("doctor", "--data", tmp_path / "rows.jsonl", "--recipe", "updates=5000 batch=8 lr=2e-5 method=lora")
     assert "too-many-epochs" in done.stdout and "400 times" in done.stdout and "rate-of-the-other-method" in done.stdout
+    assert not list(shelf.look_at_plan([], None, {"hidden_size": 576}, {"lr": 2e-5, "method": "full"}))  # what the walk asks of its own plan
+    assert [finding.name for finding in shelf.look_at_plan([], None, {"hidden_size": 576}, {"lr": 2e-4, "method": "full"})] == ["rate-of-the-other-method"]
     assert handrail("doctor", tmp_path / "nowhere").returncode == 2 and handrail("doctor").returncode == 2
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import torch
 
 from handrail import glossary
+from handrail.budget import local
+from handrail.doctor.shelf import look_at_plan
+from handrail.plan import opened
 from handrail.screen import Outcome, check
-from handrail.steps.runs import brought_home, fell, finish, lines, make_room
+from handrail.steps.runs import brought_home, fell, finish, lines, make_room, seen
 
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
@@ -101,6 +104,16 @@ def forgot(project):
     return name, measure(project, before), measure(project, after)
 
 
+def planned(project):
+    """Return the checks of what the doctor says about the plan alone, none if nothing."""
+    from transformers import AutoConfig
+
+    chosen = project.settings["finetune"]
+    config = opened(AutoConfig, local(project, chosen["model"])).to_dict()
+    found = list(look_at_plan([], None, config, chosen)) if project.settings.get("base") else []
+    return seen(found) if found else []
+
+
 def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
@@ -126,6 +139,7 @@ def run(project, screen):
               "It rose while the training loss fell: the examples are being learned by heart.", "fewer updates: finetune.updates in settings.toml", "warn"),
         check(f"loss on {text}", f"≤ {1.05 * before:.3f} (5 % more than before)", f"{after:.3f}", after <= 1.05 * before, *lost, "warn"),
         fell(metrics),
+        *planned(project),
         *watched,
     ]  # fmt: skip
     tells = f"The loss on answers never seen fell from {metrics[0]['loss']:.2f} to {vals[-1]:.2f}; on {text} it went from {before:.2f} to {after:.2f}."

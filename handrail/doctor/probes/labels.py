@@ -16,7 +16,7 @@ class Labels:
     def __init__(self, doctor):
         self.doctor, self.rows, self.seen, self.longest, self.words, self.writing, self.kept = doctor, 0, 0, 0, None, 0, []
         self.count = dict.fromkeys(("trained", "empty", "full_empty", "padding", "pad_rows", "bos_twice", "prompted", "short", "ended", "end_read",
-                                    "partly", "unended_full", "stops", "stops_at_end"), 0)  # fmt: skip
+                                    "partly", "unended_full", "left_open", "stops", "stops_at_end"), 0)  # fmt: skip
 
     def resized(self, before, after):
         self.words = before if after > before else self.words
@@ -129,7 +129,8 @@ class Labels:
             c["stops"] += len(stops)
             c["stops_at_end"] += sum(row[i + 1] in ends for i in stops)
             if own or partly:
-                self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1])))
+                beyond = length - 1 - said[-1] if said and row[length - 1] not in ends else 0  # read after the last answer: a question without one
+                self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1]), beyond, row[first(keep)]))
             if tokenizer is not None and self.rows <= 32 and said and len(said) >= 0.9 * (length - 1):
                 text = tokenizer.decode(row[:length])
                 c["prompted"] += bool(USER.search(text) and REPLY.search(text))
@@ -141,7 +142,10 @@ class Labels:
         piled = [row for row in self.kept if row[0] == self.longest]
         full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) else []
         rest = [row for row in self.kept if row[0] < self.longest or not full]
+        usual = max((row[5] for row in rest), default=3)
+        alike = rest or len({row[6] for row in full}) == 1  # windows of one long text begin anywhere, conversations at their beginning
         self.count |= {"full_empty": sum(not row[1] for row in full), "unended_full": sum(row[1] and not row[3] for row in full),
+                       "left_open": sum(row[5] > max(3, usual) for row in full) if alike else 0,
                        "short": len(rest), "ended": sum(row[2] for row in rest), "end_read": sum(row[4] for row in rest)}  # fmt: skip
 
     def judge(self):
@@ -168,6 +172,10 @@ class Labels:
             yield Finding("prompt-trained", "warning", "The questions are learned as well as the answers.", f"in {c['prompted']} of {min(n, 32)} rows with a question and an answer every token is trained",
                           [("labels are a copy of input_ids; the prompt was not masked", 0.9), ("it is meant so: some do train on all of it", 0.1)],
                           "set the labels of the prompt to -100 (TRL: prompt/completion columns, or assistant_only_loss=True)", update)  # fmt: skip
+        if c["left_open"] >= max(4, 0.15 * n) and not c["full_empty"]:
+            yield Finding("answer-truncated", "certain" if c["short"] else "warning", "Conversations are cut off at the maximum length, in the middle of a question: their later answers are lost.",
+                          f"{c['left_open']} of {n} rows fill the whole length of {self.longest} and end with text that is no answer", [("the maximum length is shorter than the rows", 0.95)],
+                          "a larger maximum length; count what is cut before training", update)  # fmt: skip
         if self.writing >= 2:  # it learns from what it writes itself: no data set is at fault for how that ends
             return
         if n < 16 or not doctor.ends() or not c["short"]:
