@@ -273,8 +273,11 @@ def no_files(source):
     kinds = "I read .txt .md .jsonl .json .csv .parquet (small letters)."
     if source.is_file():
         return Stop(f"{source}: this kind of file is not read. {kinds} {as_text([source.suffix])}")
-    found = [ending for ending, _ in count_endings(source, []).most_common(3) if ending]
-    return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}. {as_text(found) if found else ''}".rstrip())
+    there = f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}."
+    first = {file.suffix: file for file in reversed(local_files(source))}
+    found = [ending for ending, _ in count_endings(source, []).most_common(5) if not first_fault(first[ending])]
+    mend = as_text(found) if found else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt" if first else ""
+    return Stop(f"{there} {mend}".rstrip())
 
 
 def as_text(endings):

@@ -86,8 +86,10 @@ def test_bad_files_are_named_with_a_way_to_mend_them(project, tmp_path, name):
 
 def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     """A wrong path, a folder without texts and a hub data set out of reach each say what to do."""
-    write(tmp_path / "scans" / "a.pdf", "x")
-    for source, said in {"nowhere/notes.txt": "`ls`", "nowhere": "`ls`", tmp_path / "scans": "1 .pdf"}.items():
+    write(tmp_path / "scans" / "a.pdf", b"%PDF\0\1")
+    for name, content in {"words": b"Some words.", "words.dat": b"\0\0\0\2"}.items():
+        write(tmp_path / "mixed" / name, content)
+    for source, said in {"nowhere/notes.txt": "`ls`", "nowhere": "`ls`", tmp_path / "scans": "1 .pdf.*pdftotext", tmp_path / "mixed": r'kinds = \[""\]'}.items():
         with pytest.raises(Stop, match=said):
             look(project, source)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
