@@ -18,7 +18,7 @@ import torch
 
 from handrail.doctor import findings
 from handrail.doctor.probes import PROBES
-from handrail.doctor.senses import Pass, Senses, bare
+from handrail.doctor.senses import Pass, Senses, bare, grouped
 
 
 @dataclass
@@ -43,8 +43,9 @@ class Doctor:
     def __init__(self, model=None, optimizer=None, scheduler=None, tokenizer=None):
         self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
         self.used, self.scheduler, self.findings, self.left_out, self.updates, self.tell = tokenizer, scheduler, [], [], 0, None
-        self.now, self.rank, self.trained = Update(1), int(os.environ.get("RANK", 0)), self.model
+        self.now, self.trained = Update(1), self.model
         self.reported, self.elsewhere, self.owner = [], 0, os.getpid()  # findings told; passes of other models since one of ours
+        self.loaded = False  # were weights of the model read from a file?
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
         threading._register_atexit(self.leave)  # atexit itself comes when threads can no longer be started, to load a model with
@@ -177,6 +178,10 @@ class Doctor:
     # --- what the probes ask ---
 
     @property
+    def rank(self):
+        return torch.distributed.get_rank() if grouped() else int(os.environ.get("RANK", 0))
+
+    @property
     def tokenizer(self):
         """The tokenizer that was used last, else the one that was made last, or None."""
         return self.used or self.tokenizers[-1] if self.tokenizers else None
@@ -195,7 +200,7 @@ class Doctor:
     def knew(self):
         """Return True if the model knew something before: it was loaded, or its first loss is far below that of chance."""
         first, classes = next(((p.losses[0], p.classes) for p in self.probes if getattr(p, "losses", None)), (None, 0))
-        loaded = bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
+        loaded = self.loaded or bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
         return loaded or first is not None and classes > 1 and first < 0.85 * math.log(classes)
 
     def decode(self, ids):

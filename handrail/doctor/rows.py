@@ -20,6 +20,7 @@ class Rows:
     certainty: float = 0.0  # how much better that offset fits than 1
     masked: bool = False  # the caller said which tokens are real
     documents: bool = False  # they were laid end to end, and are apart again
+    turned: bool = False  # the model reads (T, B)
 
     def lists(self):
         """Return each row's real tokens as a list."""
@@ -38,8 +39,11 @@ def rows_of(seen):
     both = getattr(getattr(seen.module, "config", None), "is_encoder_decoder", False)  # what it reads is not what it goes on from
     targets = None if both else targets_of(seen, ids)
     if targets is not None:
-        rows.targets = targets
         rows.ahead, rows.certainty = offset(ids, targets)
+        if rows.ahead == OTHER and targets.shape == ids.shape and (turned := offset(ids.T, targets.T))[0] in (0, 1, 2):
+            ids, targets = ids.T, targets.T
+            rows = Rows(ids, torch.ones_like(ids, dtype=torch.bool), None, None, *turned, turned=True)
+        rows.targets = targets
         rows.trained = torch.zeros_like(ids, dtype=torch.bool)
         width = min(ids.size(1) - 1, targets.size(1))
         rows.trained[:, 1 : width + 1] = targets[:, :width] >= 0
@@ -63,6 +67,16 @@ def apart(rows, positions):
     return found
 
 
+def answers_of(seen):
+    """Return what the decoder of an encoder-decoder has to write, as Rows; None of any other model."""
+    labels = seen.inputs.get("labels")
+    if not getattr(getattr(seen.module, "config", None), "is_encoder_decoder", False) or not isinstance(labels, torch.Tensor) or labels.ndim != 2:
+        return None
+    labels = labels.cpu()
+    counts = labels >= 0
+    return Rows(labels.clamp(min=0), counts, counts, torch.where(counts, labels, -1), 1, masked=True)
+
+
 def targets_of(seen, ids):
     """Return what the model had to predict at each place (B, T) or (B, T - 1), -1 where nothing counts; None if not seen."""
     keep = seen.inputs.get("logits_to_keep")
@@ -83,6 +97,9 @@ def targets_of(seen, ids):
     labels = seen.inputs.get("labels")
     if not seen.losses and isinstance(labels, torch.Tensor) and labels.shape == ids.shape:  # the model shifts by itself
         return torch.where(labels.cpu() < 0, -1, labels.cpu())[:, 1:]
+    given = seen.inputs.get("targets")  # nanoGPT's own name, where a compiled graph hides the loss
+    if not seen.losses and isinstance(given, torch.Tensor) and given.shape == ids.shape:
+        return torch.where(given.cpu() < 0, -1, given.cpu())
     return None
 
 
@@ -98,4 +115,4 @@ def offset(ids, targets):
             return None, 0.0
         shares[d] = (here == there)[counted].float().mean().item()
     best = max(shares, key=shares.get)
-    return (best, shares[best] - shares[1]) if shares[best] > 0.9 else (OTHER, 0.0)
+    return (best, shares[best] - shares[1]) if shares[best] > 0.99 else (OTHER, 0.0)  # mending typos, for one, is another task

@@ -9,7 +9,6 @@ The senses report to a Doctor: passed(Pass), backward(loss, fresh), before_step,
 
 import functools
 import importlib.abc
-import importlib.util
 import inspect
 import sys
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ class Pass:
     training: bool
     losses: list = field(default_factory=list)
     strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
+    ran: set = field(default_factory=set)  # the ids of all that ran inside; both in the first updates only
     autocast: object = None  # the 16-bit type that autocast uses, if any
 
     @property
@@ -62,6 +62,11 @@ def bare(module):
         if inner is None:
             return module
         module = inner
+
+
+def grouped():
+    """Return True where several processes train one model."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 @functools.lru_cache
@@ -105,8 +110,10 @@ class Senses:
         ]
         self.undo += [handle.remove for handle in handles]
         self.wrap(F, "cross_entropy", self.cross_entropy)
+        self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
+        self.wrap(torch.autograd, "grad", self.asked_for)
         self.wrap(torch, "load", self.load)
         self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
         self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
@@ -157,8 +164,10 @@ class Senses:
             return
         self.depth += 1
         if self.depth > 1:
-            if self.current and self.known is not None and id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
-                self.current.strangers.append(module)
+            if self.current and self.known is not None:
+                self.current.ran.add(id(module))
+                if id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
+                    self.current.strangers.append(module)
         else:
             if next(module.parameters(), None) is None:  # a criterion: it belongs to the pass before it
                 return
@@ -205,6 +214,16 @@ class Senses:
         self.fresh, self.quiet = False, self.quiet + 1  # recomputed activations are no forward passes
         try:
             return original(tensor, *args, **kwargs)
+        finally:
+            self.quiet -= 1
+            self.tell("gradients_came")
+
+    def asked_for(self, original, *args, **kwargs):
+        """Gradients of something else than the weights: an attack, a penalty."""
+        self.tell("asked_for")
+        self.quiet += 1
+        try:
+            return original(*args, **kwargs)
         finally:
             self.quiet -= 1
 
@@ -259,8 +278,9 @@ class Senses:
         return found
 
     def save_model(self, original, model, folder, *args, **kwargs):
+        state = dict(kwargs.get("state_dict") or {})  # saving empties it
         found = original(model, folder, *args, **kwargs)
-        self.tell("saved", model, str(folder))
+        self.tell("saved", model, str(folder), state)
         return found
 
     def resize(self, original, model, *args, **kwargs):
@@ -299,13 +319,15 @@ class WhenImported(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name not in self.calls:
             return None
-        call = self.calls.pop(name)
-        spec = importlib.util.find_spec(name)
+        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, others), None)
+        if spec is None:
+            return None
         execute = spec.loader.exec_module
 
         def exec_module(module):
             execute(module)
-            call(module)
+            self.calls.pop(name)(module)
 
         spec.loader.exec_module = exec_module
         return spec

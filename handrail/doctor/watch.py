@@ -23,9 +23,8 @@ def attach():
 
     doctor, folder = Doctor(), Path(os.environ["HANDRAIL_WATCH"])
     owner = os.getpid()  # workers of a data loader are copies of the process: they say nothing
-    if doctor.rank == 0:
-        doctor.tell = lambda found: os.getpid() == owner and print(
-            f"handrail: {found.name} ({found.level}, update {found.update}): {found.message}", file=sys.stderr, flush=True)  # fmt: skip
+    doctor.tell = lambda found: os.getpid() == owner and doctor.rank == 0 and print(
+        f"handrail: {found.name} ({found.level}, update {found.update}): {found.message}", file=sys.stderr, flush=True)  # fmt: skip
 
     def write():
         if os.getpid() != owner:

@@ -13,16 +13,19 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class WhenTorchComes(importlib.abc.MetaPathFinder):
-    """Waits for `import torch`; imports nothing by itself."""
+    """Waits for `import torch`; imports nothing by itself. Libraries that only ask whether torch is there are no import yet."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, others), None)
+        if spec is None:
+            return None
         execute = spec.loader.exec_module
 
         def exec_module(module):
+            sys.meta_path.remove(self)
             execute(module)
             try:
                 from handrail.doctor.watch import attach

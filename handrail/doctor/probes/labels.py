@@ -1,13 +1,15 @@
 """Probe A: which tokens are read, which are learned. Looks at the first rows of the run as the loss sees them."""
 
 import re
+from collections import Counter
 
 from handrail.doctor.findings import Finding
-from handrail.doctor.rows import OTHER, rows_of
+from handrail.doctor.probes.reading import future
+from handrail.doctor.rows import OTHER, answers_of, rows_of
 
 LOOKED_AT = 24  # updates
-USER = re.compile(r"<\|im_start\|>user|<\|user\|>|\[INST\]|<start_of_turn>user|<\|start_header_id\|>user|#+ ?(Instruction|Question|Input)|\b(User|Human|Question|Q):", re.I)
-REPLY = re.compile(r"<\|im_start\|>assistant|<\|assistant\|>|\[/INST\]|<start_of_turn>model|assistant<\|end_header_id\|>|#+ ?(Response|Answer|Output)|\b(Assistant|Answer|AI|A):", re.I)
+USER = re.compile(r"<\|im_start\|>user|<\|user\|>|\[INST\]|<start_of_turn>user|<\|start_header_id\|>user|#+ ?(Instruction|Question|Input)|\b(User|Human|Question|Customer|Client|Patient|Student|Q):", re.I)
+REPLY = re.compile(r"<\|im_start\|>assistant|<\|assistant\|>|\[/INST\]|<start_of_turn>model|assistant<\|end_header_id\|>|#+ ?(Response|Answer|Output)|\b(Assistant|Answer|Agent|Support|Doctor|Teacher|Bot|AI|A):", re.I)
 
 
 class Labels:
@@ -34,6 +36,8 @@ class Labels:
         if tokenizer is None or ids is None or table is None or not hasattr(table, "weight") or self.seen > 2:
             return
         rows, words = table.weight.size(0), len(tokenizer)
+        if any(len(known) == rows for known in self.doctor.tokenizers):  # one of two, as in a translation
+            return
         if rows > 1.2 * words + 128 and self.doctor.updates == 0:
             yield Finding("vocabulary-mismatch", "warning", f"The model has {rows:,} words, the tokenizer only {words:,}: most of its vocabulary is never used.",
                           f"{type(table).__name__} of {rows:,} rows; the tokenizer is {type(tokenizer).__name__}", [("the configuration's default vocabulary size was kept", 0.8), ("model and tokenizer belong to different models", 0.2)],
@@ -52,18 +56,20 @@ class Labels:
         if doctor.updates > LOOKED_AT:
             return
         for seen in doctor.now.passes:
-            rows = rows_of(seen)
+            answers = answers_of(seen)
+            rows = answers or rows_of(seen)
             if rows is None:
                 continue
             self.seen += 1
-            yield from self.shifted(rows)
-            yield from self.frozen_words(rows)
+            if not answers:
+                yield from self.shifted(rows, seen)
+                yield from self.frozen_words(rows)
             if rows.trained is not None and rows.ahead != OTHER:
                 self.add(rows)
         if self.rows:
             yield from self.judge()
 
-    def shifted(self, rows):
+    def shifted(self, rows, seen):
         update = self.doctor.updates
         if rows.ahead in (None, OTHER, 1) or rows.certainty < 0.3:
             return
@@ -72,11 +78,11 @@ class Labels:
                           f"at {rows.certainty:.0%} more places the target equals the token two places on than the next one",
                           [("labels were shifted by hand, and the model shifts them again", 0.95), ("the data set is shifted and the loss shifts again", 0.05)],
                           "give the model labels = input_ids, unshifted; Transformers' models shift inside", update)  # fmt: skip
-        elif rows.ahead == 0:
+        elif rows.ahead == 0 and not future(seen, rows)[0]:  # one that may read it all is meant to give it back: an autoencoder
             yield Finding("labels-not-shifted", "certain", "The target is the very token that is being read: the model learns to repeat its input.",
                           "the targets equal the inputs, place by place", [("the shift by one is missing", 0.95)],
                           "compare logits[:, :-1] with ids[:, 1:], or let a Transformers model compute the loss", update)  # fmt: skip
-        else:
+        elif rows.ahead:
             yield Finding("labels-shifted-wrongly", "certain", f"The targets are {rows.ahead} tokens away from what is read, not 1.", "", [("the shift", 0.9)],
                           "targets[:, i] has to be ids[:, i + 1]", update)  # fmt: skip
 
@@ -108,7 +114,7 @@ class Labels:
     def add(self, rows):
         """Count what these rows read and train."""
         c, tokenizer, ends = self.count, self.doctor.tokenizer, self.doctor.ends()
-        pads = {tokenizer.pad_token_id} if tokenizer is not None and tokenizer.pad_token_id is not None else set()
+        pads = {tokenizer.pad_token_id} if tokenizer is not None and tokenizer.pad_token_id is not None else filling(rows)
         bos = getattr(tokenizer, "bos_token_id", None)
         lengths = [tail(row, keep, pads) for row, keep in zip(rows.ids.tolist(), rows.real.tolist())]
         own = rows.documents or len(set(lengths)) > 1 or rows.masked and not bool(rows.real.all())  # rows of their own length
@@ -129,7 +135,8 @@ class Labels:
             c["stops"] += len(stops)
             c["stops_at_end"] += sum(row[i + 1] in ends for i in stops)
             if own or partly:
-                beyond = length - 1 - said[-1] if said and row[length - 1] not in ends else 0  # read after the last answer: a question without one
+                rest = row[said[-1] + 1 : length] if said else []  # read after the last answer: a question without one; what is all alike only fills
+                beyond = len(rest) if len(set(rest)) > 3 and rest[-1] not in ends else 0
                 self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1]), beyond, row[first(keep)]))
             if tokenizer is not None and self.rows <= 32 and said and len(said) >= 0.9 * (length - 1):
                 text = tokenizer.decode(row[:length])
@@ -195,6 +202,14 @@ class Labels:
         if c["unended_full"] >= max(4, 0.15 * n) and c["partly"]:
             yield Finding("answer-truncated", "certain", "Answers are cut off at the maximum length, their end with them.", f"{c['unended_full']} of {n} rows fill the whole length and have no end mark",
                           [("the maximum length is shorter than the rows", 0.95)], "a larger maximum length; count what is cut before training", update)  # fmt: skip
+
+
+def filling(rows):
+    """Return the id that fills rows up, as a set, where no tokenizer tells: many rows end in a run of it, and it stands nowhere else."""
+    runs = [(row[-1], next((i for i, token in enumerate(reversed(row)) if token != row[-1]), len(row)), row.count(row[-1])) for row in rows.ids.tolist()]
+    token, often = Counter(last for last, run, count in runs if run >= 3 and run == count).most_common(1)[0] if any(run >= 3 and run == count for _, run, count in runs) else (None, 0)
+    here = [run for last, run, _ in runs if last == token]
+    return {token} if often >= 0.25 * len(runs) and often == len(here) and len(set(here)) > 1 and not rows.documents else set()
 
 
 def table_of(model):

@@ -17,6 +17,7 @@ class Live:
     def __init__(self, doctor):
         self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
         self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+        self.written = 0  # texts that the model generated
         self.kept, self.learns = 0, False  # passes that recorded gradients in eval mode; was there one in training mode?
 
     def lost(self, seen):
@@ -27,8 +28,10 @@ class Live:
         elif seen.grad:
             self.classes, self.smooth = seen.losses[-1].classes, seen.losses[-1].smoothing
 
-    def backward(self, loss, fresh):
+    def backward(self, *_):
         self.kept = 0
+
+    asked_for = backward
 
     def passed(self, seen):
         """The first training pass after an evaluation closes it. One in eval mode that records gradients keeps what nobody will use."""
@@ -39,6 +42,9 @@ class Live:
                           "4 passes in eval mode recorded gradients, with no backward between them", [("torch.no_grad() is missing", 0.9)], "@torch.no_grad() over the evaluation", self.doctor.updates)  # fmt: skip
         if seen.grad and self.round and self.doctor.updates:
             yield from self.evaluated()
+
+    def generated(self, *_):
+        self.written += 1
 
     def evaluated(self):
         total = sum(float(count) for _, count in self.round)
@@ -99,7 +105,8 @@ class Live:
         """What the rate does to the loss, and to the weights."""
         doctor, n = self.doctor, len(self.losses)
         language = self.classes or any(seen.ids is not None for seen in doctor.now.passes)  # elsewhere, as with rewards, a loss may well rise
-        if n < 10 or not language or not self.mean_like() and doctor.updates > 12:
+        rewards = self.written > 0.2 * doctor.updates  # it learns from what it writes itself
+        if n < 10 or not language or rewards or not self.mean_like() and doctor.updates > 12:
             return
         pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
         lora = self.lora()
@@ -113,12 +120,12 @@ class Live:
         humps = [sum(self.losses[i : i + 3]) / 3 for i in range(1, n - 2)]
         if humps and max(humps) > 1.25 * start + 0.5:
             self.marks += [update, update]
-        if len(self.marks) >= 2 or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
-            if pretrained and not lora:
+        late = update > 40  # by then the data may have changed as well: other texts, a later stage
+        if len(self.marks) >= 2 and not late or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
+            if pretrained and not lora and not late:
                 yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
                               [("a rate of LoRA, about ten times too high, for all the weights of a pretrained model", 0.6), ("the rate is too high", 0.4)], "1e-5 to 5e-5 for all weights of a pretrained model", update)  # fmt: skip
             else:
-                late = update > 40  # by then the data may have changed as well
                 yield Finding("rate-too-high", "warning" if late else "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
                               [("the learning rate is too high", 0.5), ("the data has become harder, as in a curriculum", 0.5)] if late else [("the learning rate is too high", 0.85), ("no warm-up", 0.15)],
                               "a tenth of the rate; then sweep", update)  # fmt: skip
@@ -128,11 +135,11 @@ class Live:
         if update in (30, 40) and late and max(late) > 0.2 and fall < 0.35 * start:
             yield Finding("rate-too-high", "warning", "Each update moves the weights by a great part of their size.", f"{max(late):.0%} of a matrix's size in one update, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                           [("the learning rate is too high", 0.9)], "a tenth of the rate; then sweep", update)  # fmt: skip
-        if update in (30, 40) and fall < 0.08 * head and lora and max(self.rates) < 5e-5:
+        if update in (30, 40) and fall < 0.08 * head and lora and max(self.rates) < 5.1e-5:
             yield Finding("rate-of-the-other-method", "warning", "LoRA's corrections hardly learn.", f"rate {max(self.rates):.3g}; loss {head:.3f} → {tail:.3f} in {update} updates",
                           [("a rate for all weights; LoRA needs about ten times as much", 0.85)], "1e-4 to 5e-4 for LoRA", update)  # fmt: skip
         elif update in (30, 40) and fall < 0.02 * head:
-            if late and max(late) < 1e-4 and max(self.rates) > 0:
+            if late and max(late) < 5e-4 and not doctor.knew() and 0 < self.rates[-1] <= self.rates[-6]:
                 yield Finding("rate-too-low", "warning", "The weights hardly move, and the loss does not fall.", f"an update moves a matrix by {max(late):.1e} of its size, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                               [("the learning rate is far too low", 0.85), ("a very long warm-up", 0.15)], "ten times the rate; then sweep", update)  # fmt: skip
 
@@ -141,7 +148,7 @@ class Live:
 
     def device(self):
         weights = next(self.doctor.trained.parameters(), None) if self.doctor.trained is not None else None
-        if weights is None or weights.device.type != "cpu" or chosen():
+        if weights is None or weights.device.type != "cpu" or chosen() or sum(p.numel() for p in self.doctor.trained.parameters()) < 100_000:  # a GPU would be no faster
             return
         if torch.accelerator.is_available():
             yield Finding("silent-cpu", "certain", "There is a GPU, and the model is trained on the CPU.", f"the weights are on {weights.device}; torch sees {torch.accelerator.current_accelerator()}",
@@ -169,4 +176,7 @@ class Live:
 
 def chosen():
     """Return True if a person said that the CPU is to be used."""
+    accelerate = sys.modules.get("accelerate.state")
+    if accelerate and accelerate.PartialState._shared_state.get("_cpu"):
+        return True
     return "--cpu" in sys.argv or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")

@@ -6,12 +6,17 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
+
+import torch
 
 from handrail.doctor.findings import Finding
 from handrail.doctor.rows import rows_of
+from handrail.doctor.senses import bare, grouped
 
 WINDOW = 16  # tokens in a row that count as the same text
 TEXT = 8  # tokens in a row from which on it is taken for a text: columns of a table may be numbers too
+EXACT = 2  # a row that was trained on as it is
 EPOCHS = 20  # as many passes over the same rows are hardly ever meant
 
 
@@ -22,12 +27,14 @@ class Order:
         self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
         self.planned = self.model = None
-        self.read_closely = 0  # rows whose pieces were counted
-        self.largest = 0  # tokens in a batch
+        self.read_closely = self.looked = 0  # rows whose learned pieces, and whose pieces, were counted
+        self.other = set()  # rows of other tasks
+        self.suspect, self.honest = None, False  # an evaluation on trained rows alone; was there one on others?
+        self.largest, self.jump = 0, None  # tokens in a batch; one far larger than all before
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
         own = Path(tempfile.gettempdir(), f"handrail-rows-{os.getppid()}-{os.environ.get('MASTER_PORT', 0)}")
         self.meet = Path(os.environ.get("HANDRAIL_WATCH", own))  # where the processes of one machine find each other's rows
-        self.shares = []  # of the evaluation under way: (rows, rows that were trained on) of each pass
+        self.shares = {}  # of the evaluation under way: for each model, pass and row, which part of it was trained on
 
     def scheduled(self, scheduler):
         self.made += bool(getattr(scheduler, "_is_initial", False))
@@ -41,9 +48,12 @@ class Order:
         if update > 400 and update % 10:
             return
         if doctor.trained is not self.model:  # a new one, of another fold for example, has read nothing yet
-            self.model, self.rows, self.pieces, self.learned, self.total, self.read_closely = doctor.trained, Counter(), Counter(), Counter(), 0, 0
-        batches = [rows for rows in map(rows_of, doctor.now.passes) if rows is not None and rows.ids.size(1) >= TEXT]
-        self.examine([row for rows in batches for row in rows.lists()])
+            self.model, self.rows, self.pieces, self.learned, self.total, self.read_closely, self.looked = doctor.trained, Counter(), Counter(), Counter(), 0, 0, 0
+        batches = [rows for rows in map(texts_of, doctor.now.passes) if rows is not None]
+        others = {key for seen in doctor.now.passes for key in exactly(seen)}
+        self.examine({tuple(row) for rows in batches for row in rows.lists()} | others)
+        if len(self.other) < 100_000:
+            self.other |= others
         yield from self.examined()
         for rows in batches:
             yield from self.read(rows, update)
@@ -88,6 +98,7 @@ class Order:
             self.total += 1
             self.lengths.append((update, len(row)))
             if close and len(self.pieces) < 500_000:
+                self.looked += 1
                 self.pieces.update(set(windows(row)))
         self.read_closely += len(rows.ids) * close
         if rows.trained is not None and close and len(self.learned) < 500_000:
@@ -99,17 +110,28 @@ class Order:
         if self.total >= 64 and distinct >= 8 and most > 0.2 * self.total and most > 4 * self.total / distinct:
             yield Finding("one-document-dominates", "warning", "One text makes up much of what is trained on.", f"{most} of {self.total} rows are the same row", [("it is in the data many times", 0.9)],
                           "remove exact copies before training", update)  # fmt: skip
-        elif self.total >= 64 and self.learned:
-            piece, often = self.learned.most_common(1)[0]
-            if often > 0.25 * self.read_closely and often > 8 * self.total / distinct:
-                yield Finding("one-document-dominates", "warning", "One piece of text stands in a great part of the rows.", f"the same {WINDOW} tokens are in {often} of {self.read_closely} rows",
-                              [("one document is in the data many times", 0.7), ("every row begins with the same frame, a system message for example", 0.3)], "remove copies; look at the most frequent row", update)  # fmt: skip
+        elif self.total >= 64 and update % 5 == 0 and len(self.learned) >= 64 and (share := self.copies(rows)) > 0.25:
+            yield Finding("one-document-dominates", "warning", "The same passages make up much of what is trained on.", f"{share:.0%} of the rows of this update consist mostly of passages that came again and again before",
+                          [("one document, or a notice before each of them, is in the data many times", 0.9)], "remove copies; look at the most frequent passages", update)  # fmt: skip
         passes = self.total / distinct
         if distinct >= 8 and passes >= EPOCHS and self.total > 100:
             yield Finding("too-many-epochs", "warning", f"The same {distinct:,} rows have been trained on {passes:.0f} times.", f"{self.total:,} rows in {update:,} updates, {distinct:,} of them different",
                           [("the number of updates was chosen without regard to the size of the data", 0.9), ("it is an overfitting test", 0.1)], "updates × batch / rows = epochs; a few are usual, more only repeat", update)  # fmt: skip
+        elif update % 50 == 0 and len(self.pieces) >= 64:  # windows that begin anywhere are never the same: their pieces are
+            seldom = sorted(self.pieces.values())[len(self.pieces) // 10]
+            passes = seldom * self.total / max(1, self.looked)
+            if seldom >= 4 and passes >= EPOCHS:
+                yield Finding("too-many-epochs", "warning", f"The same text has been read about {passes:.0f} times.", f"nine of ten pieces of {WINDOW} tokens have come {seldom} times and more in the {self.looked:,} of {self.total:,} rows that were counted",
+                              [("the number of updates was chosen without regard to the size of the data", 0.9), ("it is an overfitting test", 0.1)], "updates × batch × context / tokens of the text = epochs; a few are usual, more only repeat", update)  # fmt: skip
         if update == 20:
             yield from self.growing(update)
+
+    def copies(self, rows):
+        """Return the share of rows that consist mostly of pieces that come again and again: more than a frame that all rows have."""
+        usual = median(self.learned.values())
+        often = {piece for piece, count in self.learned.items() if count > max(0.02 * self.read_closely, 10 * usual, 8)}
+        parts = [set(windows(row)) for row in rows.lists()]
+        return sum(len(part & often) > 0.7 * len(part) > 0 for part in parts) / max(1, len(parts))
 
     def growing(self, update):
         """Rows that begin short and grow: time and memory are judged from the short ones."""
@@ -122,8 +144,12 @@ class Order:
                           [("the data is sorted by length", 0.9)], "shuffle the rows; rehearse with the longest one", update)  # fmt: skip
 
     def ended(self):
-        self.examine([])
+        self.calls.append(max(self.doctor.now.scheduled.values(), default=0))  # after the last update
+        self.examine(set())
         yield from self.examined()
+        yield from self.longer([], self.doctor.updates)
+        if self.suspect and not self.honest:
+            yield self.suspect
         if self.meet.name.startswith("handrail-rows-"):
             with suppress(OSError):
                 (self.meet / f"rows-{self.doctor.rank}").unlink()
@@ -132,44 +158,76 @@ class Order:
             yield Finding("scheduler-miscounted", "warning", "A schedule was made for the learning rate, and it was never moved.", f"{self.kind}: 0 calls of step() in {len(self.rates)} updates, the rate stayed {self.rates[-1]:.3g}",
                           [("scheduler.step() is missing", 0.9)], "scheduler.step() after each optimizer.step()", self.doctor.updates)  # fmt: skip
         late = self.rates[-len(self.rates) // 2 :]
-        if len(self.rates) >= 40 and all(a < b for a, b in zip(late, late[1:])):
-            yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose with each of the last {len(late)} of {len(self.rates)} updates, to {late[-1]:.3g}, and never fell",
-                          [("the schedule was made for more steps than the run has: for rows, or for all processes", 0.7), ("the run was stopped early", 0.3)], "num_training_steps has to be the number of optimizer steps", self.doctor.updates)  # fmt: skip
+        if len(self.rates) >= 40 and late == sorted(late) and late[len(late) // 5] < late[-1]:
+            yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose in the last {len(late)} of {len(self.rates)} updates, from {late[0]:.3g} to {late[-1]:.3g}, and never fell",
+                          [("the schedule was made for more steps than it gets: counted in rows, or moved once an epoch", 0.7), ("the run was stopped early", 0.3)], "num_training_steps has to be the number of optimizer steps", self.doctor.updates)  # fmt: skip
 
     def longer(self, batches, update):
         """A batch far longer than all before it: where memory is tight, this is where it runs out."""
         size = max((rows.ids.numel() for rows in batches), default=0)
-        if update > 10 and size > 2.5 * self.largest > 0:
-            yield Finding("out-of-memory-late", "warning", "A batch came that is far larger than all before: where memory is tight, a run dies here, hours in.", f"{size:,} tokens at update {update}, at most {self.largest:,} before",
+        if self.jump and (size < 0.6 * self.jump[0] or not batches):  # else a second stage, of longer rows, has begun
+            size, before, update = self.jump
+            yield Finding("out-of-memory-late", "warning", "A batch came that is far larger than all before: where memory is tight, a run dies here, hours in.", f"{size:,} tokens at update {update}, at most {before:,} before",
                           [("a few rows are much longer than the others", 0.9)], "begin with the longest batch; cut or leave out such rows", update)  # fmt: skip
+        self.jump = (size, self.largest, update) if update > 10 and size > 2.5 * self.largest > 0 else None
         self.largest = max(self.largest, size)
 
     def examine(self, current):
-        """Count, in each pass of an evaluation, the rows that were trained on before; those of this very update are a reference's."""
-        current = {tuple(row) for row in current}
+        """Note, in each pass of an evaluation, which rows were trained on; a pass over rows of this very update is a reference's, or chooses among them."""
         for seen in self.doctor.now.evals:
-            rows = rows_of(seen) if seen.ids.size(1) >= TEXT and (seen.losses or "labels" in seen.inputs) else None
-            lists = [row for row in rows.lists() if tuple(row) not in current] if rows is not None else []
-            if lists:
-                self.shares.append((len(lists), sum(self.known(row) for row in lists)))
+            if not seen.losses and "labels" not in seen.inputs:
+                continue
+            rows, others, shares = texts_of(seen), exactly(seen), self.shares.setdefault(id(seen.module), [])
+            lists = rows.lists() if rows is not None else []
+            if others and current.isdisjoint(others):
+                shares.append([EXACT * (key in self.other) for key in others])
+            elif lists and current.isdisjoint(map(tuple, lists)):
+                shares.append([self.share(row) for row in lists])
 
-    def known(self, row):
-        """Return True if a row was trained on, exactly or nearly."""
+    def share(self, row):
+        """Return which part of a row's pieces was trained on; EXACT if it was as a whole."""
         pieces = set(windows(row))
-        return hash(tuple(row)) in self.rows or bool(pieces) and sum(piece in self.pieces for piece in pieces) > 0.8 * len(pieces)
+        return EXACT if hash(tuple(row)) in self.rows else sum(piece in self.pieces for piece in pieces) / max(1, len(pieces))
 
     def examined(self):
         """Judge one evaluation. One that is half on train and half on val, as some do on purpose, has a part without any known row."""
-        shares, self.shares = self.shares, []
-        rows, known = sum(n for n, _ in shares), sum(k for _, k in shares)
-        parts = [sum(k for _, k in part) for part in (shares[: len(shares) // 2], shares[-(len(shares) // 2) :])] if len(shares) > 3 else [k for _, k in shares] or [0]
-        if known >= 2 and known > 0.01 * rows and min(parts) > 0:
-            yield Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
-                          [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip
+        evaluations, self.shares = self.shares.values(), {}
+        for shares in evaluations:
+            yield from self.judged(shares)
+
+    def judged(self, shares):
+        each = [sum(share > familiar(part) for share in part) / len(part) for part in shares]
+        half = len(shares) // 2
+        parts = [sum(part, []) for part in ((shares[:half], shares[half:]) if half > 1 else ([one] for one in shares))]
+        rows, known = sum(map(len, parts)), [sum(share > familiar(part) for share in part) for part in parts]
+        self.honest |= sum(known) < 0.5 * rows
+        if sum(known) > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
+            self.suspect = self.suspect or self.overlap(sum(known), rows)
+            return
+        if self.train_then_val(shares) or self.train_then_val(shares[::-1]):
+            return
+        if sum(known) >= 2 and sum(known) > 0.01 * rows and min(known) > 0:
+            yield self.overlap(sum(known), rows, apart=len(each) > 3 and all(share > 0.95 or share == 0 for share in each))
+
+    def overlap(self, known, rows, apart=False):
+        """Return the finding; apart: the rows that are known fill passes of their own."""
+        if apart:
+            return Finding("train-val-overlap", "warning", "Part of what is evaluated was trained on.", f"{known} of {rows} rows of an evaluation, in passes of their own", [("val holds a part of train: look at the slices", 0.6), ("train and val are measured one after the other, meant so", 0.4)],
+                           "split by document, and count the rows that are in both", self.doctor.updates)  # fmt: skip
+        causes = [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)]
+        return Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
+                       causes if known < 0.95 * rows else causes[::-1], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip
+
+    def train_then_val(self, shares):
+        """Return True if an evaluation begins with all that is trained on, and ends with passes of which no row was."""
+        known = [sum(share > familiar(part) for share in part) for part in shares]
+        first = next((i for i in range(len(shares)) if not sum(known[i:])), len(shares))
+        before, after = sum(map(len, shares[:first])), sum(map(len, shares[first:]))
+        return after > 0 and sum(known[:first]) > 0.8 * max(before, min(self.total, len(self.rows)))
 
     def ranks(self, update):
         """Rows of other processes, through files: no process waits for another."""
-        world = int(os.environ.get("WORLD_SIZE", 1))
+        world = torch.distributed.get_world_size() if grouped() else 1
         if world < 2 or update > 24:
             return
         if update == 8:
@@ -183,6 +241,30 @@ class Order:
             if any(share > 0.9 for share in same):
                 yield Finding("ranks-share-data", "certain", "Every process reads the same rows: the others' work is wasted.", f"{max(same):.0%} of the rows of another process are also those of process 0",
                               [("the data is not divided: no DistributedSampler, or all processes have one seed and no rank", 0.95)], "accelerator.prepare(dataloader), DistributedSampler, or datasets' split_dataset_by_node", update)  # fmt: skip
+
+
+def texts_of(seen):
+    """Return the Rows of a pass that learns, or is asked, the next token of a text; None of one with another task."""
+    rows = rows_of(seen) if seen.ids is not None and seen.ids.size(1) >= TEXT else None
+    told = rows is not None and rows.ahead in (0, 1, 2)
+    writes = rows is not None and rows.ahead is None and hasattr(bare(seen.module), "generate")  # its loss is its own, or out of sight
+    return rows if told or writes else None
+
+
+def exactly(seen):
+    """Return a number for each row of another task than the next token (which class is it?), of all that is read with it; [] of texts."""
+    rows = rows_of(seen) if seen.ids is not None and seen.ids.size(1) >= WINDOW and texts_of(seen) is None else None
+    if rows is None or rows.turned:
+        return []
+    more = [value for name, value in seen.inputs.items() if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and len(value) == len(rows.ids)]
+    sums = zip(*([round(total, 4) for total in value.flatten(1).float().sum(1).tolist()] for value in more)) if more else [()] * len(rows.ids)
+    return [hash((*row, beside)) for row, beside in zip(rows.lists(), sums) if len(set(row)) > WINDOW // 2]
+
+
+def familiar(shares):
+    """Return the share from which on a row counts as nearly trained on: none, where the usual row is made of known phrases as well."""
+    usual = median([share for share in shares if share < EXACT] or [0])
+    return 1 if 0.4 < usual < 0.95 else 0.8
 
 
 def windows(row, trained=None):

@@ -36,21 +36,14 @@ class Reading:
                 doctor.left_out.append("causality: the weights are spread over processes")
                 return
             yield from self.causal(seen, rows)
-            yield from self.isolated(seen, rows)
+            if not rows.turned:
+                yield from self.isolated(seen, rows)
 
     def causal(self, seen, rows):
-        length = int(rows.real[0].sum())
-        cut = length // 2
-        if cut < 2:
-            return
-        changed = seen.ids[:1].clone()
-        changed[:, cut:length] = other(changed[:, cut:length], rows.ids)
-        before, after = logits_of(seen, seen.ids[:1]), logits_of(seen, changed)
-        if before is None or after is None or before.shape != after.shape:
+        moved, cut = future(seen, rows)
+        if moved is None:
             self.doctor.left_out.append("causality: the model gave no logits for a row by itself")
-            return
-        moved = (before - after)[:, :cut].abs().max().item()
-        if moved > 1e-3 * before.abs().max().item():
+        elif moved:
             yield Finding("no-causal-mask", "certain", "The model reads the future: what it says about a token changes when later tokens do.",
                           f"tokens from place {cut} on were changed, and the logits before it moved by {moved:.2g}",
                           [("the causal mask is missing", 0.9), ("something mixes across places: a normalisation or a convolution over time", 0.1)],
@@ -81,6 +74,33 @@ class Reading:
                           "position_ids that begin anew at each document with an attention that uses them (flash attention, flex, or SDPA's block mask)", self.doctor.updates)  # fmt: skip
 
 
+def future(seen, rows):
+    """Return (by how much the logits move that stand before a change and are trained, 0 if hardly, None if that cannot be seen; the place of the change)."""
+    number = 0 if rows.documents else int(rows.trained.sum(1).argmax())
+    learned, end = rows.trained[number].nonzero()[:, 0], int(rows.real[number].nonzero().max()) + 1
+    if len(learned) < 4 or two_texts(seen, rows):
+        return None, 0
+    at = int(learned[len(learned) // 2])  # a question may be read both ways; answers are not
+    ids = (seen.ids.T if rows.turned else seen.ids)[number : number + 1]
+    changed = ids.clone()
+    changed[:, at:end] = other(changed[:, at:end], rows.ids)
+    before, after = (logits_of(seen, some, number, rows.turned) for some in (ids, changed))
+    if before is None or after is None or before.shape != after.shape:
+        return None, at
+    moved = (before - after)[:, learned[learned <= at].to(before.device) - 1].abs().max().item()
+    return moved if moved > 1e-3 * before.abs().max().item() else 0.0, at
+
+
+def two_texts(seen, rows):
+    """Return True if the model reads a second text beside the first, as one that translates does."""
+    for name, value in seen.inputs.items():
+        if isinstance(value, torch.Tensor) and value is not seen.ids and value.ndim == 2 and not value.is_floating_point() and name not in ("labels", "position_ids") and value.max() > 1:
+            targets = torch.where(value < 0, -1, value).cpu()
+            if positions_of(seen) is None and not (targets.shape == rows.targets.shape and torch.equal(targets, rows.targets)):
+                return True
+    return False
+
+
 def positions_of(seen):
     """Return the first row's positions (T,), by whatever name they were given: they count up by one and begin at 0; None if there are none."""
     for value in seen.inputs.values():
@@ -98,23 +118,25 @@ def other(ids, pool):
     return words[(places + 1 + torch.arange(ids.size(1), device=ids.device) % max(1, len(words) - 1)) % len(words)]
 
 
-def logits_of(seen, ids):
-    """Return the model's logits (1, T, V) for a row, or None; random state, mode and weights stay as they were."""
+def logits_of(seen, ids, number=0, turned=False):
+    """Return the model's logits (1, T, V) for row `number` with these ids (1, T), or None; random state, mode and weights stay as they were."""
     model = bare(seen.module)
     drop = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
-    inputs = {name: cut(value, seen.ids) for name, value in seen.inputs.items() if name not in drop}
+    inputs = {name: cut(value, seen.ids, number, turned) for name, value in seen.inputs.items() if name not in drop}
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
     with untouched(model):
         try:
-            output = model(**inputs | {name: ids})
-        except TypeError:
+            output = model(**inputs | {name: ids.T if turned else ids})
+        except (TypeError, ValueError, RuntimeError):  # a state for a whole batch came along, for example
             return None
     values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else [output]
-    found = [v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[:2] == ids.shape]
+    values = [v.transpose(0, 1) if turned else v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3]
+    found = [v for v in values if v.shape[:2] == ids.shape]
     return found[0].float() if found else None
 
 
-def cut(value, ids):
-    """Return the first row of whatever comes a row each."""
-    rows = isinstance(value, torch.Tensor) and value.ndim >= 1 and value.size(0) == ids.size(0) and ids.size(0) > 1
-    return value[:1] if rows else value
+def cut(value, ids, number, turned):
+    """Return the row of that number of whatever comes a row each."""
+    along = int(turned)
+    rows = isinstance(value, torch.Tensor) and value.ndim > along and value.size(along) == ids.size(along) and ids.size(along) > 1
+    return value.narrow(along, number, 1) if rows else value

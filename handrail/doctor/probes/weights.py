@@ -24,7 +24,19 @@ class Weights:
         self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
+        self.asleep = {}  # what tensors without a gradient held when they were first looked at
+        self.came = False  # were gradients there after the last backward?
+        self.low, self.waiting = 0, 0  # looks at which hardly a 16-bit value moved; passes since the last step
+        self.ran = set()  # the modules that ran, and got gradients, in the first updates
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
+
+    def passed(self, seen):
+        """Note what runs. A program may pass over a loss that is no number, and then over all that follow."""
+        self.ran |= seen.ran
+        self.waiting += seen.grad and seen.training
+        if self.waiting and self.waiting % 20 == 0 and self.doctor.trained is not None and not all(p.isfinite().all() for p in self.doctor.trained.parameters()):
+            yield Finding("non-finite", "certain", "The weights are no longer numbers (NaN or infinite), and no update is made any more.", f"{self.waiting} batches were read since the last update, {self.doctor.updates:,}",
+                          [("the program passes over every loss that is no number, and now all are", 0.9)], "stop here, go back to the last checkpoint; torch.autograd.set_detect_anomaly(True) names the operation", self.doctor.updates)  # fmt: skip
 
     # --- before the update: gradients ---
 
@@ -38,6 +50,10 @@ class Weights:
         self.parts.append(loss)
         if fresh:  # of every optimizer seen: which of them steps next is not known yet
             self.left = {number for number, some in self.held.items() if any(p.grad is not None and p.grad.count_nonzero() for p in some)}
+
+    def gradients_came(self):
+        if self.doctor.updates < 4 and self.doctor.trained is not None:
+            self.came = any(p.grad is not None for p in self.doctor.trained.parameters())
 
     def stale(self, optimizer):
         """Gradients that were there before the first backward of an update, of what this optimizer moves."""
@@ -100,7 +116,7 @@ class Weights:
         if len(losses) < 2 or len(passes) != len(losses) or any(len(seen.losses) != 1 for seen in passes) or doctor.updates > 40:
             return
         heard = [seen.losses[0] for seen in passes]
-        if any(loss.targets.is_floating_point() for loss in heard):
+        if any(loss.targets.is_floating_point() for loss in heard) or len({loss.classes for loss in heard}) > 1:  # several tasks
             return
         counts = [int((loss.targets != loss.ignore).sum()) for loss in heard]
         if min(counts) == 0 or max(counts) < 1.5 * min(counts):
@@ -122,21 +138,29 @@ class Weights:
             total += 1
             if p.grad is None:
                 none.append(name)
+                now = sample(p)
+                if not torch.equal(self.asleep.setdefault(name, now), now):  # moved otherwise, as an average of others is
+                    self.silent[name] = -1000
             elif not p.grad.count_nonzero():
                 zero.append(name)
         self.looks += 1
         for name in none:
             self.silent[name] = self.silent.get(name, 0) + 1
         self.nothing = self.nothing + 1 if total and len(zero) + len(none) == total and zero else 0
-        names = [name for name in none if self.silent[name] == self.looks]
-        if self.looks >= 2 and len(names) == total and self.doctor.elsewhere >= update:
+        idle = self.idle(model, update)
+        held = {name for name, p in model.named_parameters() if id(p) in self.owned}  # what no optimizer has may be moved otherwise, as an average
+        names = [name for name in none if self.silent[name] == self.looks and name.rpartition(".")[0] not in idle and (name in held or not held)]
+        if self.looks >= 2 and len(none) == total and self.doctor.elsewhere >= update:
             yield Finding("weights-do-not-move", "certain", "Another model than the one that the Doctor was given is run: the one that the optimizer holds never changes.",
                           f"{self.doctor.elsewhere} passes of another model, none of this {type(model).__name__}, and it has no gradient",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.8), ("the Doctor was given another model than the one that is trained", 0.2)],
                           "make the optimizer, and the Doctor, after the model has its final form", update)  # fmt: skip
+        elif self.looks >= 2 and len(none) == total and self.came:
+            yield Finding("weights-do-not-move", "certain", "The gradients are taken away before the optimizer uses them: no weight changes.", f"after backward there were gradients; at the step none of {total} tensors has one",
+                          [("zero_grad() stands between backward() and step()", 0.95)], "optimizer.zero_grad(), then loss.backward(), then optimizer.step()", update)  # fmt: skip
         elif self.looks >= 2 and names and total:
             lora = any("lora_" in name for name in names)
-            yield Finding("no-gradient", "certain", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
+            yield Finding("no-gradient", "certain" if update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
                           "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
         if self.nothing >= 3 and self.looks >= 3:
@@ -144,6 +168,13 @@ class Weights:
             yield Finding("reward-without-spread" if rewards else "no-gradient", "warning", "Every gradient is exactly 0: these updates teach nothing.", f"at {self.nothing} looks in a row, up to update {update}",
                           [("no answer is better than another: every group has one reward", 0.6), ("the loss does not depend on the weights, or is multiplied by 0", 0.4)],
                           "look at the rewards of one group; a loss of 0 alone is normal there", update)  # fmt: skip
+
+    def idle(self, model, update):
+        """Return the names of modules that did not run, and may still: a head whose task has not come yet. None where the inside of a model is out of sight (compiled)."""
+        found = {name for name, module in model.named_modules() if name and id(module) not in self.ran} if self.ran else set()
+        lists = {name: [id(layer) in self.ran for layer in module] for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+        layers = {f"{name}." for name, ran in lists.items() if sum(ran) > 1}  # several of one list run: layers, or experts, and no heads
+        return {name for name in found if update < (30 if any(name.startswith(layer) for layer in layers) else 100)}
 
     # --- after it: weights ---
 
@@ -162,7 +193,12 @@ class Weights:
                 moved += not torch.equal(now, old)
                 if p.ndim == 2 and "embed" not in names.get(id(p), "embed") and p.grad is not None:
                     ratios.append(((now - old).norm() / (old.norm() + 1e-12)).item())
-        rate = max(doctor.now.rates, default=0)
+        rate, self.waiting = max(doctor.now.rates, default=0), 0
+        if update >= 20 and self.moving and rate > 0:
+            self.low = self.low + 1 if 0 < small_share(optimizer, self.before) < 0.05 else 0
+            if self.low == 2:
+                yield Finding("weights-do-not-move", "warning", "Of the 16-bit weights hardly any changes: most steps are too small to be held beside them.", f"less than 5 % of the values changed at update {update}, rate {rate:.3g}",
+                              [("the weights themselves are in 16 bits; a step below about 1/500 of a weight is lost", 0.9)], "keep the weights in 32 bits and let autocast do the rest", update)  # fmt: skip
         self.still = self.still + 1 if not moved and self.moving and rate > 0 else 0
         if self.still >= 3:
             kinds = {p.dtype for group in optimizer.param_groups for p in group["params"]}
@@ -205,6 +241,12 @@ class Weights:
         """Return True if more than one optimizer steps."""
         self.counts[id(optimizer)] = True
         return len(self.counts) > 1
+
+
+def small_share(optimizer, before):
+    """Return which part of the sampled 16-bit values has changed in a step; 1 where there are none."""
+    pairs = [(before[id(p)], sample(p)) for group in optimizer.param_groups for p in group["params"] if p.dtype in (torch.bfloat16, torch.float16) and p.grad is not None and id(p) in before]
+    return sum(int((old != now).sum()) for old, now in pairs) / sum(now.numel() for _, now in pairs) if pairs else 1
 
 
 def sample(p):
