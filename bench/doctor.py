@@ -7,6 +7,7 @@
     python bench/doctor.py --walk              the same patches in a learner's project: which step of the walk says what; 60 minutes
     python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
     python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
+    python bench/doctor.py --reader            what a second reader wrote against the doctor (bench/reader2), healthy and broken; 20 minutes
     python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
 
 After each run the files it left are looked at as well (`handrail doctor`): the column "shelf".
@@ -221,6 +222,27 @@ def healthy(only):
     print(f"{len(runs)} runs, {alarms} with an alarm")
 
 
+def reader(only):
+    """Run the scripts of bench/reader2: the healthy ones should be quiet, of the others the first line names the fault."""
+    counts = dict.fromkeys(("healthy", "alarms", "broken", "named", "first"), 0)
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([sys.executable, HERE / "reader2" / "mkdata.py"], cwd=place, check=True, capture_output=True)
+        for script in sorted((HERE / "reader2").glob("[bh][0-9]*.py")):
+            if only and script.stem not in only:
+                continue
+            fault = script.name[0] == "b" and re.match(r"# fault (\d+)", script.read_text())
+            name = NAMES[int(fault[1])] if fault else None
+            code, seen, updates, left, printed = watch([sys.executable, str(script)], cwd=place, capture=True, env={"OMP_NUM_THREADS": "1"})
+            seen = in_order(seen)
+            counts["broken" if fault else "healthy"] += 1
+            counts["alarms"] += not fault and bool(seen)
+            right = {name, "rate-too-low"} if name == "rate-too-high" else {name}  # fault 19 is both
+            counts["named"] += any(f.name in right for f in seen)
+            counts["first"] += bool(seen) and seen[0].name in right
+            print(f"{script.stem}: {name or 'healthy'}: {said(seen)}" + (f" (exit {code}) {printed[-300:]}" if code and not seen else "") + "".join(f"; {reason}" for reason in left), flush=True)
+    print("{healthy} healthy, {alarms} with an alarm; {broken} broken, {named} named, {first} first of all".format(**counts))
+
+
 COST = '''
 import resource, statistics, sys, time, torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -262,21 +284,12 @@ def cost(rounds=3):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", default=[])
-    for name in ("line", "lessons", "walk", "healthy", "peers", "cost"):
+    ways = {"line": lambda only: exam(only, found_by_line), "lessons": lessons, "walk": in_the_walk, "healthy": healthy, "reader": reader, "peers": peers, "cost": lambda _: cost()}
+    for name in ways:
         parser.add_argument(f"--{name}", action="store_true")
     args = parser.parse_args()
-    if args.cost:
-        cost()
-    elif args.line:
-        exam(args.only, found_by_line)
-    elif args.walk:
-        in_the_walk(args.only)
-    elif args.peers:
-        peers(args.only)
-    elif args.healthy:
-        healthy(args.only)
-    else:
-        lessons(args.only) if args.lessons else exam(args.only, found_in)
+    way = next((way for name, way in ways.items() if getattr(args, name)), lambda only: exam(only, found_in))
+    way(args.only)
 
 
 if __name__ == "__main__":

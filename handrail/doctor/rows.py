@@ -64,6 +64,7 @@ def apart(rows, positions):
     if rows.targets is not None and rows.targets.size(1) == rows.ids.size(1):
         found.targets, found.trained = spread(rows.targets, -1), spread(rows.trained, False)
         found.trained[:, 0] = False  # it belongs to the document before
+        found.ahead, found.certainty = offset(found.ids.where(found.real, -1), found.targets)
     return found
 
 
@@ -110,7 +111,7 @@ def offset(ids, targets):
         width = min(targets.size(1), ids.size(1) - d)
         here = targets[:, max(0, -d) : width]
         there = ids[:, max(0, -d) + d : width + d]
-        counted = here >= 0
+        counted = (here >= 0) & (there >= 0)
         if counted.sum() < 8:
             return None, 0.0
         shares[d] = (here == there)[counted].float().mean().item()
