@@ -101,6 +101,13 @@ print("BITS", [p.double().sum().item().hex() for p in model.parameters()], torch
 """
 
 
+def test_the_doctor_comes_in_whatever_is_imported_first(tmp_path):
+    """Most scripts begin with transformers or datasets, which only ask whether torch is there: the doctor must not take that for its coming (it did, and saw nothing)."""
+    (tmp_path / "train.py").write_text("from datasets import Dataset\n" + PLAIN)
+    code, found, updates, _, printed = watch([sys.executable, str(tmp_path / "train.py")], cwd=tmp_path, capture=True)
+    assert updates == 14, printed[-2000:]
+
+
 def test_watching_changes_no_bit(tmp_path):
     """With dropout and random batches: the same weights and the same random numbers with the doctor beside it and without."""
     (tmp_path / "plain.py").write_text(PLAIN)
@@ -314,6 +321,54 @@ def test_rows_that_are_cut_between_two_turns_and_rows_in_order_of_length(listeni
         optimizer.step()
         optimizer.zero_grad()
         doctor.step(loss=loss)
+    assert {finding.name for finding in doctor.findings} == named, doctor.report()
+
+
+class Reader(torch.nn.Module):
+    """A small transformer over letters; it may read both ways, and may want the places first, then the rows."""
+
+    def __init__(self, causal=True, first=False):
+        super().__init__()
+        layer = torch.nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=not first)
+        self.embed, self.inside, self.head = torch.nn.Embedding(64, 32), torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), torch.nn.Linear(32, 64)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(32, 64) for _ in range(2))
+        self.causal, self.first = causal, first
+
+    def forward(self, x, task=None):
+        length = x.size(0 if self.first else 1)
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(length) if self.causal else None
+        hidden = self.inside(self.embed(x), mask=mask)
+        return (self.head if task is None else self.heads[task])(hidden)
+
+
+@pytest.mark.parametrize("how, named", [
+    ("next token", set()), ("next token, places first", set()), ("places first, no mask", {"no-causal-mask"}), ("typos mended", set()), ("an autoencoder", set()),
+    ("targets not shifted", {"labels-not-shifted"}), ("a task after the other", set()), ("gradients dropped before the step", {"weights-do-not-move"}),
+])  # fmt: skip
+def test_other_tasks_are_no_mistakes(listening, how, named):
+    """Somebody mends typos, learns one task after another, reads (T, B): no alarm; the mistakes that look like these are still named (a reader found the doctor wrong on each)."""
+    torch.manual_seed(0)
+    first, causal = "first" in how, how not in ("places first, no mask", "typos mended", "an autoencoder")
+    model = Reader(causal, first)
+    tasks = "task" in how
+    optimizer = torch.optim.AdamW([p for name, p in model.named_parameters() if name.startswith("head.") != tasks or not name.startswith("head")], 1e-3)
+    doctor = listening(model, optimizer=optimizer)
+    for i in range(14):
+        rows = torch.randint(1, 64, (8, 25))
+        x, y = rows[:, :-1], rows[:, 1:]
+        if how in ("typos mended", "an autoencoder", "targets not shifted"):
+            y = x
+        if how == "typos mended":
+            x = torch.where(torch.rand(x.shape) < 0.06, torch.randint(1, 64, x.shape), x)
+        if first:
+            x, y = x.t().contiguous(), y.t().contiguous()
+        logits = model(x, task=i // 7 if tasks else None)
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()).backward()
+        if "dropped" in how:
+            for p in model.parameters():
+                p.grad = None
+        optimizer.step()
+        optimizer.zero_grad()
     assert {finding.name for finding in doctor.findings} == named, doctor.report()
 
 

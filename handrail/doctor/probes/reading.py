@@ -1,5 +1,7 @@
 """Probe E: change the future, or a neighbouring document, and nothing earlier may move."""
 
+from contextlib import suppress
+
 import torch
 
 from handrail.doctor.findings import Finding
@@ -124,11 +126,15 @@ def logits_of(seen, ids, number=0, turned=False):
     drop = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
     inputs = {name: cut(value, seen.ids, number, turned) for name, value in seen.inputs.items() if name not in drop}
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
+    plain = {key: value for key, value in inputs.items() if key in ("attention_mask", "position_ids")}  # TRL's forward wants labels, or no extras
+    output = None
     with untouched(model):
-        try:
-            output = model(**inputs | {name: ids.T if turned else ids})
-        except (TypeError, ValueError, RuntimeError):  # a state for a whole batch came along, for example
-            return None
+        for given in (inputs, plain):
+            with suppress(TypeError, ValueError, RuntimeError):  # a state for a whole batch came along, for example
+                output = model(**given | {name: ids.T if turned else ids})
+                break
+    if output is None:
+        return None
     values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else [output]
     values = [v.transpose(0, 1) if turned else v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3]
     found = [v for v in values if v.shape[:2] == ids.shape]

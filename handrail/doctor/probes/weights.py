@@ -49,7 +49,7 @@ class Weights:
             self.parts = []
         self.parts.append(loss)
         if fresh:  # of every optimizer seen: which of them steps next is not known yet
-            self.left = {number for number, some in self.held.items() if any(p.grad is not None and p.grad.count_nonzero() for p in some)}
+            self.left = {number for number, some in self.held.items() if any(alive(p) for p in some)}
 
     def gradients_came(self):
         if self.doctor.updates < 4 and self.doctor.trained is not None:
@@ -75,7 +75,7 @@ class Weights:
             return
         self.before = {id(p): sample(p) for group in optimizer.param_groups for p in group["params"]}
         self.owned |= {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self.moving = any(p.grad is not None and bool(p.grad.count_nonzero()) for group in optimizer.param_groups for p in group["params"])
+        self.moving = any(alive(p) for group in optimizer.param_groups for p in group["params"])
         yield from self.gradients(doctor.trained, update)
 
     def generated(self, model, inputs, mask, found):
@@ -141,7 +141,7 @@ class Weights:
                 now = sample(p)
                 if not torch.equal(self.asleep.setdefault(name, now), now):  # moved otherwise, as an average of others is
                     self.silent[name] = -1000
-            elif not p.grad.count_nonzero():
+            elif not alive(p):
                 zero.append(name)
         self.looks += 1
         for name in none:
@@ -241,6 +241,11 @@ class Weights:
         """Return True if more than one optimizer steps."""
         self.counts[id(optimizer)] = True
         return len(self.counts) > 1
+
+
+def alive(p):
+    """Return True if a tensor has a gradient that is not 0 everywhere."""
+    return p.grad is not None and bool((p.grad._values() if p.grad.is_sparse else p.grad).count_nonzero())
 
 
 def small_share(optimizer, before):
