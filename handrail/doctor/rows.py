@@ -28,7 +28,13 @@ class Rows:
 
 
 def rows_of(seen):
-    """Return the Rows of a Pass, or None if it reads no tokens."""
+    """Return the Rows of a Pass, or None if it reads no tokens. Several probes ask: they are made once, and anew when a loss was heard."""
+    if seen.rows is None or seen.rows[0] != len(seen.losses):
+        seen.rows = (len(seen.losses), made(seen))
+    return seen.rows[1]
+
+
+def made(seen):
     ids = seen.ids
     if ids is None:
         return None

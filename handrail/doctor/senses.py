@@ -42,6 +42,7 @@ class Pass:
     strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
     ran: set = field(default_factory=set)  # the ids of all that ran inside; both in the first updates only
     autocast: object = None  # the 16-bit type that autocast uses, if any
+    rows: tuple = None  # kept by rows_of
 
     @property
     def ids(self):
