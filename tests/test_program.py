@@ -174,7 +174,7 @@ def test_the_program_is_small_and_stands_alone():
     later, sizes = {"messages.py", "packing.py", "finetune.py", "answers.py", "dpo.py", "grpo.py", "sync.py"}, {}
     for file in PROGRAM.glob("*.py"):
         tree = ast.parse(file.read_text())
-        assert len(file.read_text().splitlines()) <= {"sync.py": 140}.get(file.name, 110), file.name
+        assert len(file.read_text().splitlines()) <= {"sync.py": 150}.get(file.name, 110), file.name
         assert ast.get_docstring(tree) and "The trap:" in ast.get_docstring(tree), f"{file.name} opens without its lesson"
         roots = {(node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
         assert not any("handrail" in root for root in roots)
