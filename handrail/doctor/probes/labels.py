@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import takewhile
 
 from handrail.doctor.findings import Finding
 from handrail.doctor.probes.reading import future
@@ -205,11 +206,12 @@ class Labels:
 
 
 def filling(rows):
-    """Return the id that fills rows up, as a set, where no tokenizer tells: many rows end in a run of it, and it stands nowhere else."""
-    runs = [(row[-1], next((i for i, token in enumerate(reversed(row)) if token != row[-1]), len(row)), row.count(row[-1])) for row in rows.ids.tolist()]
-    token, often = Counter(last for last, run, count in runs if run >= 3 and run == count).most_common(1)[0] if any(run >= 3 and run == count for _, run, count in runs) else (None, 0)
-    here = [run for last, run, _ in runs if last == token]
-    return {token} if often >= 0.25 * len(runs) and often == len(here) and len(set(here)) > 1 and not rows.documents else set()
+    """Return the id that fills rows up, as a set, where no tokenizer tells: a quarter of the rows end in runs of it, of several lengths, and it stands nowhere else."""
+    lists = rows.ids.tolist()
+    token = Counter(row[-1] for row in lists).most_common(1)[0][0]
+    runs = [len(list(takewhile(lambda other: other == token, reversed(row)))) for row in lists]
+    elsewhere = any(row.count(token) > run for row, run in zip(lists, runs))
+    return {token} if sum(run >= 3 for run in runs) >= 0.25 * len(runs) and len(set(runs)) > 1 and not elsewhere and not rows.documents else set()
 
 
 def table_of(model):

@@ -24,7 +24,7 @@ class Weights:
         self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
-        self.asleep = {}  # what tensors without a gradient held when they were first looked at
+        self.asleep, self.carried = {}, set()  # what tensors without a gradient held at first; those that moved without one, as averages of others do
         self.came = False  # were gradients there after the last backward?
         self.low, self.waiting = 0, 0  # looks at which hardly a 16-bit value moved; passes since the last step
         self.ran = set()  # the modules that ran, and got gradients, in the first updates
@@ -139,8 +139,8 @@ class Weights:
             if p.grad is None:
                 none.append(name)
                 now = sample(p)
-                if not torch.equal(self.asleep.setdefault(name, now), now):  # moved otherwise, as an average of others is
-                    self.silent[name] = -1000
+                if not torch.equal(self.asleep.setdefault(name, now), now):
+                    self.carried.add(name)
             elif not alive(p):
                 zero.append(name)
         self.looks += 1
@@ -149,7 +149,7 @@ class Weights:
         self.nothing = self.nothing + 1 if total and len(zero) + len(none) == total and zero else 0
         idle = self.idle(model, update)
         held = {name for name, p in model.named_parameters() if id(p) in self.owned}  # what no optimizer has may be moved otherwise, as an average
-        names = [name for name in none if self.silent[name] == self.looks and name.rpartition(".")[0] not in idle and (name in held or not held)]
+        names = [name for name in none if self.silent[name] == self.looks and name not in self.carried and name.rpartition(".")[0] not in idle and (name in held or not held)]
         if self.looks >= 2 and len(none) == total and self.doctor.elsewhere >= update:
             yield Finding("weights-do-not-move", "certain", "Another model than the one that the Doctor was given is run: the one that the optimizer holds never changes.",
                           f"{self.doctor.elsewhere} passes of another model, none of this {type(model).__name__}, and it has no gradient",
