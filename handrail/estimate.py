@@ -6,6 +6,7 @@ operation allocates, when that is freed, and how many operations of arithmetic i
 books, which is how it is checked.
 """
 
+import gc
 import time
 import weakref
 from collections import Counter
@@ -182,12 +183,28 @@ class Update:
         return sum(flops for flops, _ in self.operations)
 
 
+def once_each(batches):
+    """Return (batches, how many each stands for): between the first and the last, one of each shape. The others cost the same."""
+    kept, times = {}, Counter()
+    for i, batch in enumerate(batches):
+        shape = i if i in (0, len(batches) - 1) else tuple(tensor.shape for tensor in tensors(batch))
+        kept.setdefault(shape, batch)
+        times[shape] += 1
+    return list(kept.values()), [times[shape] for shape in kept]
+
+
 def keep_books(accelerator, train, make, batches, loss, ledger):
     """Return the Update that the learner's train.py makes with a (model, optimizer) of make().
 
     The first update makes the optimizer's averages, the second has them beside everything else.
     """
-    began = time.perf_counter()
+    began, starts = time.perf_counter(), []
+    few, times = once_each(batches)
+
+    def marked(model, batch):
+        starts.append(len(ledger.operations))
+        return loss(model, batch)
+
     with ledger:
         model, optimizer = make()
         model.train()
@@ -198,12 +215,20 @@ def keep_books(accelerator, train, make, batches, loss, ledger):
         optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "stepping", True))
         optimizer.register_step_post_hook(lambda *_: setattr(ledger, "stepping", False))
         model, optimizer = accelerator.prepare(model, optimizer)
-        for share in (batches[:1], batches):
+        for share in (few[:1], few, batches):
             ledger.operations.clear()
-            train.update(accelerator, model, share, loss, optimizer, 1.0)
+            starts.clear()
+            gc.collect()  # what only a circle of references holds would go at some time or other
+            train.update(accelerator, model, share, marked, optimizer, 1.0)
             ledger.call(tensors(list(optimizer.state.values())), "optimizer")
+            if share is few and len(starts) == len(few):  # else an update of the learner's own, which does not take them one by one: all of them
+                break
+        else:
+            starts, times = [0], [1]
+    edges = [0, *starts[1:], len(ledger.operations)]
+    operations = [each for start, end, n in zip(edges, edges[1:], times) for each in ledger.operations[start:end] * n]
     peak, kinds = ledger.peak()
     plain = accelerator.unwrap_model(model)
     count = [sum(p.numel() for p in plain.parameters() if p.requires_grad or all_) for all_ in (True, False)]
     read = sum(batch["inputs"].numel() for batch in batches)
-    return Update(peak, kinds, ledger.peak(SHARED)[0], ledger.peak([kind for kind in KINDS if kind != "update"])[0], list(ledger.operations), read, *count, time.perf_counter() - began)
+    return Update(peak, kinds, ledger.peak(SHARED)[0], ledger.peak([kind for kind in KINDS if kind != "update"])[0], operations, read, *count, time.perf_counter() - began)

@@ -17,6 +17,7 @@ from filelock import FileLock
 HOUSE = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 SMALL = ["--updates", "80", "--batch", "8"]
+SLOW = ("test_doctor", "test_program", "test_walk", "test_rent", "test_renting", "test_processes", "test_answers", "test_estimate")
 left_out = []
 
 
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(config, items):
     here = {"gpu": torch.accelerator.is_available(), "long": bool(os.environ.get("LONG"))}
     left_out.extend(item for item in items if any(item.get_closest_marker(mark) and not there for mark, there in here.items()))
     items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))  # long ones last would leave one worker alone
+    for name, place in (("alone", 70), ("answering", 50), ("walked", 0)):  # nor shall one wait for what the other makes
+        first = next((item for item in items if name in item.fixturenames), None)
+        if first:
+            items.remove(first)
+            items.insert(place, first)
 
 
 def pytest_sessionfinish(session):
@@ -100,13 +107,17 @@ def walked(tmp_path_factory):
     return once(tmp_path_factory, "walk", lambda folder: handrail(folder, "--cpu", "--yes", *SMALL))
 
 
+def without_its_run(walked, folder):
+    """Copy the walked project without what its run left, set to a dozen updates; return the copy."""
+    shutil.copytree(walked, folder, symlinks=True)
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(folder / "out" / name)
+    os.remove(folder / "out" / "metrics.jsonl")
+    decide(folder, updates=12, every=4, context=64, batch=4, compile=False)
+    return folder
+
+
 @pytest.fixture
 def project(walked, tmp_path):
-    """A copy of the walked project, without what its run left, set to a run of a dozen updates."""
-    copy = tmp_path / "project"
-    shutil.copytree(walked[0], copy, symlinks=True)
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(copy / "out" / name)
-    os.remove(copy / "out" / "metrics.jsonl")
-    decide(copy, updates=12, every=4, context=64, batch=4, compile=False)
-    return copy
+    """A copy of the walked project, before a run of a dozen updates."""
+    return without_its_run(walked[0], tmp_path / "project")

@@ -1,5 +1,6 @@
 """Know before you spend: what is counted on fake tensors is what a real update takes, to the byte."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -53,8 +54,9 @@ def really(project, script, chosen, checkpointing, precision):
     level = most = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])  # on a CPU, what was loaded are views of a whole file
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         model, optimizer = accelerator.prepare(model, optimizer)
-        program.train.update(accelerator, model, batches[:1], loss, optimizer, 1.0)
-        program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
+        for share in (batches[:1], batches):
+            gc.collect()
+            program.train.update(accelerator, model, share, loss, optimizer, 1.0)
     with FlopCounterMode(display=False) as flops:  # afterwards: it keeps activations alive
         program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
     for event in sorted((e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
@@ -85,6 +87,7 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
     [
         (NEW, False, "fp32"),
         (NEW | {"rows_at_once": 3}, False, "bf16"),
+        (NEW | {"rows_at_once": 1}, False, "fp32"),  # eight batches of one shape: three are run, and stand for all
         (NEW, True, "bf16"),
         (NEW | {"size": "5m", "context": 256, "batch": 2}, False, "bf16"),
     ],

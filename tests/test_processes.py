@@ -15,7 +15,7 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import BIN, decide, metrics, script
+from conftest import BIN, decide, metrics, once, script, without_its_run
 from transformers import AutoModelForCausalLM
 
 
@@ -76,35 +76,38 @@ def forget_the_end(project):
     shutil.rmtree(sorted((project / "out" / "checkpoints").iterdir())[-1])
 
 
-@pytest.fixture
-def alone(project):
+@pytest.fixture(scope="session")
+def alone(walked, tmp_path_factory):
     """A project with AdamW, run on one process for ten updates."""
-    file = project / "optimizer.py"
-    adamw = "def make_optimizer(model, lr):\n    return torch.optim.AdamW(model.parameters(), lr)\n\n\ndef muon_optimizer(model, lr):"
-    file.write_text(file.read_text().replace("def make_optimizer(model, lr):", adamw))
-    decide(project, lr=1e-3, updates=10, batch=8, rows_at_once=3)
-    shutil.copytree(project, project.parent / "fresh")
-    assert script(project, "pretrain.py").returncode == 0
-    return project
+    def make(folder):
+        adamw = "def make_optimizer(model, lr):\n    return torch.optim.AdamW(model.parameters(), lr)\n\n\ndef muon_optimizer(model, lr):"
+        file = without_its_run(walked[0], folder) / "optimizer.py"
+        file.write_text(file.read_text().replace("def make_optimizer(model, lr):", adamw))
+        decide(folder, lr=1e-3, updates=10, batch=8, rows_at_once=3)
+        shutil.copytree(folder, folder.parent / "fresh")
+        return script(folder, "pretrain.py")
+
+    return once(tmp_path_factory, "alone", make)[0]
 
 
-def fresh(alone, name):
-    return shutil.copytree(alone.parent / "fresh", alone.parent / name)
+@pytest.fixture
+def fresh(alone, tmp_path):
+    """Return a function that gives another copy of that project as it was before its run."""
+    return lambda name: shutil.copytree(alone.parent / "fresh", tmp_path / name)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(alone):
+def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
     """Fewer or more GPUs after a stop: the run goes on from its checkpoint, never from 0, and learns the same."""
-    project = fresh(alone, "other")
-    on(2, project)
-    for processes in (1, 2):
+    project = shutil.copytree(alone, tmp_path / "other")
+    for processes in (2, 1):
         forget_the_end(project)
         assert "going on after update 8" in on(processes, project)
         losses_agree(alone, project)
 
 
-def test_a_stop_on_one_process_stops_and_saves_all(alone):
+def test_a_stop_on_one_process_stops_and_saves_all(alone, fresh):
     """A rented machine that gets its notice tells one process only: all stop after the same update, and go on from it."""
-    project = fresh(alone, "noticed")
+    project = fresh("noticed")
     process = launch(project, "--standalone", "--nproc_per_node", 2)
     while not list(project.glob("out/checkpoints/00000004")):
         assert process.poll() is None, (project / "log.txt").read_text()
@@ -118,30 +121,24 @@ def test_a_stop_on_one_process_stops_and_saves_all(alone):
     losses_agree(alone, project)
 
 
-def test_two_machines_without_a_shared_disk_never_part_ways(alone):
+def test_two_machines_without_a_shared_disk_never_part_ways(alone, fresh, tmp_path):
     """A machine that finds no checkpoint must not begin at 0 beside one that goes on: both stop and say what to copy; then they go on together."""
-    pair = [fresh(alone, "first"), fresh(alone, "second")]
-    nodes = on_two_machines(pair)
-    while not list(pair[0].glob("out/checkpoints/00000008")):
-        assert nodes[0].poll() is None, (pair[0] / "log.txt").read_text()
-        time.sleep(0.01)
-    for process in [p for node in nodes for p in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]]:
-        process.kill()
-    before = [ended(node, project) for node, project in zip(nodes, pair)] and [line["step"] for line in metrics(pair[0])]
+    pair = [shutil.copytree(alone, tmp_path / "first"), fresh("second")]
+    before = [line["step"] for line in metrics(pair[0])]
     for code, said in [ended(node, project) for node, project in zip(on_two_machines(pair), pair)]:
         assert code and "is on all machines: share that folder" in said and "loss" not in said, said
     assert [line["step"] for line in metrics(pair[0])] == before
 
     shutil.copytree(pair[0] / "out" / "checkpoints", pair[1] / "out" / "checkpoints", dirs_exist_ok=True)
-    (pair[1] / "out" / "checkpoints" / "00000008" / "optimizer.bin").write_bytes(b"half")  # the copy was cut off
+    (pair[1] / "out" / "checkpoints" / "00000010" / "optimizer.bin").write_bytes(b"half")  # the copy was cut off
     for code, said in [ended(node, project) for node, project in zip(on_two_machines(pair), pair)]:
-        assert code == 0 and "00000008 cannot be used" in said and "going on after update 4" in said, said
+        assert code == 0 and "00000010 cannot be used" in said and "going on after update 8" in said, said
     losses_agree(alone, pair[0])
 
 
-def test_fsdp_learns_what_one_process_does(alone):
+def test_fsdp_learns_what_one_process_does(alone, fresh):
     """A model in pieces over the processes is the same training; it goes on with another number of them, and is saved whole."""
-    project = fresh(alone, "pieces")
+    project = fresh("pieces")
     on(2, project, name=__file__)
     assert list(project.glob("out/checkpoints/*/pytorch_model_fsdp_0/__1_0.distcp"))  # it was no DDP
     losses_agree(alone, project)

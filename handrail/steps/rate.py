@@ -15,7 +15,7 @@ slow. A large one lands where the slope was never measured. Between them is a va
 wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
 rates that make nearly the best one's progress, the smallest is taken."""
 
-UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
+UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them, which take no more updates than the run
 
 
 def grid(values):
@@ -25,7 +25,7 @@ def grid(values):
 
 def expect(project):
     rates = grid(project.load().values)
-    return [f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
+    return [f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow or the run is short) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
             "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge."]  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def runs(project):
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
-    updates = int(min(UPDATES, max(LEAST, PATIENCE / seconds / len(grid(values)))))
+    updates = int(min(UPDATES, max(LEAST, min(PATIENCE / seconds, values.updates) / len(grid(values)))))
     accelerator = program.settings.start(values)
     batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
     model = accelerator.prepare(program.model.build(values, load_tokenizer(project)))

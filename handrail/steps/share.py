@@ -59,7 +59,7 @@ def fresh_python(folder, requirements):
     """Make a virtual environment in `folder` with exactly what requirements.txt asks for; return its python."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = Path(folder) / "bin" / "python"
-    done = subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], capture_output=True, text=True)
+    done = subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", "-r", requirements], capture_output=True, text=True)
     if done.returncode:
         raise Stop(f"`pip install -r requirements.txt` failed in a fresh environment:\n{done.stderr[-800:]}\nIs there a network, and room on the disk?")
     return python
