@@ -7,7 +7,7 @@
     python bench/doctor.py --walk              the same patches in a learner's project: which step of the walk says what; 60 minutes
     python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
     python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
-    python bench/doctor.py --reader            what a second reader wrote against the doctor (bench/reader2), healthy and broken; 20 minutes
+    python bench/doctor.py --reader            what two readers wrote against the doctor (bench/reader2, bench/reader3), healthy and broken; 45 minutes
     python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
 
 After each run the files it left are looked at as well (`handrail doctor`): the column "shelf".
@@ -222,25 +222,40 @@ def healthy(only):
     print(f"{len(runs)} runs, {alarms} with an alarm")
 
 
+def written_against(place):
+    """Yield (script, what should be named; "" for a healthy one, None where nothing could be) of what readers wrote against the doctor."""
+    subprocess.run([sys.executable, HERE / "reader2" / "mkdata.py"], cwd=place, check=True, capture_output=True)
+    for script in sorted((HERE / "reader2").glob("[bh][0-9]*.py")):
+        fault = script.name[0] == "b" and re.match(r"# fault (\d+)", script.read_text())
+        yield script, NAMES[int(fault[1])] if fault else ""
+    third, expected = HERE / "reader3", tomllib.loads((HERE / "reader3" / "expected.toml").read_text())
+    subprocess.run([sys.executable, third / "gen.py", place], check=True)
+    shutil.copy(third / "corpus.py", place)
+    Path(place, "work").mkdir()
+    subprocess.run([sys.executable, third / "make_base.py"], cwd=place, check=True, capture_output=True)
+    for script in sorted(Path(place).glob("[bh]_*.py")):
+        yield script, expected.get(script.stem, "" if script.name[0] == "h" else None)
+
+
 def reader(only):
-    """Run the scripts of bench/reader2: the healthy ones should be quiet, of the others the first line names the fault."""
-    counts = dict.fromkeys(("healthy", "alarms", "broken", "named", "first"), 0)
+    """Run the scripts that readers wrote: the healthy ones should be quiet, what is broken in the others named."""
+    counts = dict.fromkeys(("healthy", "alarms", "certain", "broken", "named", "first"), 0)
     with tempfile.TemporaryDirectory() as place:
-        subprocess.run([sys.executable, HERE / "reader2" / "mkdata.py"], cwd=place, check=True, capture_output=True)
-        for script in sorted((HERE / "reader2").glob("[bh][0-9]*.py")):
+        for script, name in written_against(place):
             if only and script.stem not in only:
                 continue
-            fault = script.name[0] == "b" and re.match(r"# fault (\d+)", script.read_text())
-            name = NAMES[int(fault[1])] if fault else None
-            code, seen, updates, left, printed = watch([sys.executable, str(script)], cwd=place, capture=True, env={"OMP_NUM_THREADS": "1"})
+            command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2"] if "_ddp" in script.stem else [sys.executable]
+            code, seen, updates, left, printed = watch([*map(str, command), str(script)], cwd=place, capture=True, env={"OMP_NUM_THREADS": "1"})
             seen = in_order(seen)
-            counts["broken" if fault else "healthy"] += 1
-            counts["alarms"] += not fault and bool(seen)
+            counts["healthy" if name == "" else "broken"] += 1
+            counts["alarms"] += name == "" and bool(seen)
+            counts["certain"] += name == "" and any(f.level == "certain" for f in seen)
             right = {name, "rate-too-low"} if name == "rate-too-high" else {name}  # fault 19 is both
-            counts["named"] += any(f.name in right for f in seen)
-            counts["first"] += bool(seen) and seen[0].name in right
-            print(f"{script.stem}: {name or 'healthy'}: {said(seen)}" + (f" (exit {code}) {printed[-300:]}" if code and not seen else "") + "".join(f"; {reason}" for reason in left), flush=True)
-    print("{healthy} healthy, {alarms} with an alarm; {broken} broken, {named} named, {first} first of all".format(**counts))
+            counts["named"] += name != "" and any(f.name in right for f in seen)
+            counts["first"] += name != "" and bool(seen) and seen[0].name in right
+            what = "healthy" if name == "" else name or "broken, and not to be seen from here"
+            print(f"{script.stem}: {what}: {said(seen)}" + (f" (exit {code}) {printed[-300:]}" if code and not seen else "") + "".join(f"; {reason}" for reason in left), flush=True)
+    print("{healthy} healthy, {alarms} with an alarm, {certain} with a certain one; {broken} broken, {named} named, {first} first of all".format(**counts))
 
 
 COST = '''

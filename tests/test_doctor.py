@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from handrail import Doctor
 from handrail.doctor import lesson, shelf
@@ -85,6 +86,7 @@ def test_conversations_of_several_turns_are_no_packed_documents():
 
 PLAIN = """
 import torch
+from accelerate.state import AcceleratorState
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, attention_dropout=0.1))
@@ -234,6 +236,7 @@ def test_ctrl_c_lets_the_program_save(tmp_path):
 ONE_LINE = """
 import sys; sys.path[:0] = [{exam!r}]
 import torch
+from accelerate.state import AcceleratorState
 from common import make_tokenizer, stories, tiny_model
 from handrail import Doctor
 tokenizer = make_tokenizer()
@@ -369,6 +372,93 @@ def test_other_tasks_are_no_mistakes(listening, how, named):
         optimizer.step()
         optimizer.zero_grad()
     assert {finding.name for finding in doctor.findings} == named, doctor.report()
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_decoder_that_reads_its_answer_is_named(listening, read):
+    """An encoder-decoder whose decoder_input_ids are its labels reaches a loss of 0 on train and val, and can do nothing."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, decoder_start_token_id=0, eos_token_id=1, pad_token_id=0))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    doctor = listening(model, optimizer=optimizer)
+    for _ in range(4):
+        ids, labels = torch.randint(2, 64, (4, 20)), torch.cat([torch.randint(2, 64, (4, 9)), torch.ones(4, 1, dtype=torch.long)], 1)
+        model(input_ids=ids, labels=labels, **({"decoder_input_ids": labels} if read else {})).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert {finding.name for finding in doctor.findings} == ({"labels-not-shifted"} if read else set()), doctor.report()
+
+
+GIVEN = {
+    "scores": set(), "chances": {"softmax-twice"}, "sigmoid, then its loss": {"softmax-twice"}, "scores, to nll_loss": {"log-softmax-missing"}, "logarithms, to nll_loss": set(),
+    "one class after the other": {"sorted-by-class"}, "answers of other rows": {"nothing-learned"}, "clipped to nothing": {"rate-too-low"},
+    "clipped, then unscaled": {"clipped-while-scaled"}, "unscaled, then clipped": set(), "a rate of its own": set(), "an answer that is the question": {"loss-never-changes"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", GIVEN)
+def test_what_the_loss_is_given_and_whether_it_teaches(listening, how):
+    """A loss takes what it is not meant for without a word, and a run may learn nothing at all: each is named, and the right way is not (a third reader found most of these unnamed)."""
+    from transformers.optimization import Adafactor
+
+    torch.manual_seed(0)
+    F, few = torch.nn.functional, how == "sigmoid, then its loss"
+    model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1 if few else 4))
+    optimizer = Adafactor(model.parameters()) if how == "a rate of its own" else torch.optim.SGD(model.parameters(), 0.03) if "clipped" in how else torch.optim.AdamW(model.parameters(), 3e-3)
+    scaler, doctor = torch.amp.GradScaler("cpu", init_scale=1024.0), listening(model, optimizer=optimizer)
+    for i in range(80):
+        labels = torch.full((16,), i // 10 % 4) if how == "one class after the other" else torch.randint(0, 4, (16,))
+        rows = torch.randn(16, 8) + 2 * F.one_hot(labels, 8)
+        labels = torch.randint(0, 4, (16,)) if how == "answers of other rows" else labels
+        scores = model(rows)
+        loss = {
+            "chances": lambda: F.cross_entropy(scores.softmax(1), labels),
+            "sigmoid, then its loss": lambda: F.binary_cross_entropy_with_logits(scores.squeeze(1).sigmoid(), (labels > 1).float()),
+            "scores, to nll_loss": lambda: F.nll_loss(scores, labels),
+            "logarithms, to nll_loss": lambda: F.nll_loss(scores.log_softmax(1), labels),
+            "an answer that is the question": lambda: -F.logsigmoid(scores - model(rows).detach()).mean(),
+        }.get(how, lambda: F.cross_entropy(scores, labels))()
+        if "unscaled" in how:
+            scaler.scale(loss).backward()
+            order = [lambda: torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0), lambda: scaler.unscale_(optimizer)]
+            [step() for step in (order if how.startswith("clipped") else order[::-1])]
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            loss.backward()
+            if how == "clipped to nothing":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-5)
+            optimizer.step()
+        optimizer.zero_grad()
+    doctor.close()
+    assert {finding.name for finding in doctor.findings} == GIVEN[how] and not doctor.left_out, doctor.report()
+    assert ("are clipped to a" in doctor.report()) == (how == "clipped to nothing")
+
+
+def test_a_model_that_calculates_in_16_bits_is_saved_as_it_is(listening, tmp_path):
+    """Trainer and TRL leave autocast on after training: loaded again the model gives other last digits, and is the same model."""
+    from accelerate import Accelerator
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2))
+    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), 1e-2))
+    doctor = listening()
+    for _ in range(4):
+        rows = torch.randint(0, 100, (4, 32))
+        accelerator.backward(model(input_ids=rows, labels=rows).loss)
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "as it is")
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "in 16 bits")
+    doctor.close()
+    AcceleratorState._reset_state(True)
+    assert not {finding.name for finding in doctor.findings} & {"reload-differs"}, doctor.report()
+    assert not doctor.left_out, doctor.left_out
 
 
 # --- files alone ---

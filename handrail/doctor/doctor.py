@@ -105,23 +105,27 @@ class Doctor:
     def hear(self, event, *args):
         """Keep the books, then let every probe that listens to this event look."""
         with torch.no_grad():
-            own = getattr(self, "note_" + event, None)
-            if own and own(*args) is False:
+            note = getattr(self, "note_" + event, None)
+            if note and self.safely(self, note, args) is False:
                 return
             for probe in list(self.probes):
                 look = getattr(probe, event, None)
-                if look is None:
-                    continue
-                try:
-                    for finding in look(*args) or ():
-                        self.found(finding)
-                except Exception as error:  # a doctor must never stop a training
-                    self.probes.remove(probe)
-                    self.left_out.append(f"{type(probe).__name__}: switched off after update {self.updates}, it failed: {error!r}"[:300])
-                    if os.environ.get("HANDRAIL_DEBUG"):
-                        raise
+                if look is not None:
+                    self.safely(probe, lambda *args: [self.found(finding) for finding in look(*args) or ()], args)
             if event == "after_step":
                 self.now = Update(self.updates + 1)
+
+    def safely(self, who, look, args):
+        """Return look(*args). A doctor must never stop a training: what fails is reported once, a probe is switched off."""
+        try:
+            return look(*args)
+        except Exception as error:
+            if who in self.probes:
+                self.probes.remove(who)
+            said = f"{type(who).__name__}: {'switched off' if who is not self else 'left something out'} after update {self.updates}, it failed: {error!r}"[:300]
+            self.left_out += [said] * (who is not self or not any(line.startswith("Doctor: ") for line in self.left_out))
+            if os.environ.get("HANDRAIL_DEBUG"):
+                raise
 
     def found(self, finding):
         """Keep a finding, once; a certain one replaces a warning of its name. What another one explains is not said."""
@@ -130,10 +134,10 @@ class Doctor:
             return
         if any(finding.name in findings.FOLLOWS.get(known.name, ()) for known in self.findings):
             return
-        self.findings = [known for known in self.findings if known.name not in findings.FOLLOWS.get(finding.name, ())]
-        self.findings = [known for known in self.findings if known is not old] + [finding]
+        explained = [known.name for known in self.findings if known.name in findings.FOLLOWS.get(finding.name, ())]
+        self.findings = [known for known in self.findings if known is not old and known.name not in explained] + [finding]
         if self.tell:
-            self.tell(finding)
+            self.tell(finding, explained)
 
     def note_passed(self, seen: Pass):
         if self.model is not None and not shares(self.model, bare(seen.module)):
@@ -163,7 +167,7 @@ class Doctor:
     def note_before_step(self, optimizer):
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
             return False
-        self.now.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.now.rates = [float(group.get("lr") or 0) for group in optimizer.param_groups]
         if self.now.passes and bare(self.now.passes[-1].module) is not self.trained and self.model is None:
             held = {id(p) for group in optimizer.param_groups for p in group["params"]}
             models = {bare(seen.module) for seen in self.now.passes}
@@ -197,11 +201,13 @@ class Doctor:
         found |= {vocabulary.get(mark) for mark in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")}
         return found - {None}
 
+    def was_loaded(self):
+        return self.loaded or bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
+
     def knew(self):
         """Return True if the model knew something before: it was loaded, or its first loss is far below that of chance."""
         first, classes = next(((p.losses[0], p.classes) for p in self.probes if getattr(p, "losses", None)), (None, 0))
-        loaded = self.loaded or bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
-        return loaded or first is not None and classes > 1 and first < 0.85 * math.log(classes)
+        return self.was_loaded() or first is not None and classes > 1 and first < 0.85 * math.log(classes)
 
     def decode(self, ids):
         """Return tokens as text, or as numbers where no tokenizer is known."""

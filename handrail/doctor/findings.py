@@ -5,20 +5,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
-    "nothing-trained": {"non-finite", "no-gradient", "answer-truncated", "eos-masked", "rate-too-low"},
+    "nothing-trained": {"nothing-learned", "non-finite", "no-gradient", "answer-truncated", "eos-masked", "rate-too-low"},
     "labels-shifted-twice": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
     "labels-not-shifted": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
     "padding-in-loss": {"eos-masked", "prompt-trained", "one-document-dominates"},
-    "non-finite": {"rate-too-high", "weights-do-not-move"},
+    "non-finite": {"nothing-learned", "rate-too-high", "weights-do-not-move"},
     "fp16-without-scaler": {"non-finite", "weights-do-not-move"},
-    "gradients-not-zeroed": {"rate-too-high"},
-    "weights-do-not-move": {"rate-too-low", "no-gradient", "gradients-not-zeroed"},
-    "scheduler-miscounted": {"rate-too-low", "weights-do-not-move"},
-    "no-gradient": {"weights-do-not-move"},
+    "gradients-not-zeroed": {"rate-too-high", "nothing-learned"},
+    "weights-do-not-move": {"loss-never-changes", "nothing-learned", "rate-too-low", "no-gradient", "gradients-not-zeroed"},
+    "scheduler-miscounted": {"nothing-learned", "rate-too-low", "weights-do-not-move"},
+    "no-gradient": {"weights-do-not-move", "nothing-learned", "loss-never-changes"},
+    "rate-too-high": {"nothing-learned"},
+    "rate-too-low": {"nothing-learned"},
     "answer-truncated": {"eos-missing", "nothing-trained"},
     "time-left-misjudged": {"out-of-memory-late"},
     "prompt-trained": {"one-document-dominates"},
     "one-document-dominates": {"too-many-epochs", "copied-output"},
+    "sorted-by-class": {"rate-too-high", "val-rises"},
+    "clipped-while-scaled": {"rate-too-high", "rate-too-low"},
+    "softmax-twice": {"nothing-learned", "rate-too-low"},
+    "log-softmax-missing": {"rate-too-high", "nothing-learned"},
     "reward-without-spread": {"no-gradient", "rate-too-low"},
 }
 LEVELS = ("certain", "warning")

@@ -112,6 +112,8 @@ class Senses:
         self.undo += [handle.remove for handle in handles]
         self.wrap(F, "cross_entropy", self.cross_entropy)
         self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
+        self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
+        self.wrap(F, "ctc_loss", self.other_loss)
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
@@ -119,6 +121,8 @@ class Senses:
         self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
         self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
         self.wrap(torch.amp.GradScaler, "scale", self.scaled)
+        self.wrap(torch.amp.GradScaler, "unscale_", self.unscaled)
+        self.wrap(torch.nn.utils, "clip_grad_norm_", self.clipped)
         self.finder = WhenImported(
             {
                 "transformers.tokenization_utils_base": self.listen_to_tokenizers,
@@ -198,7 +202,17 @@ class Senses:
             classes = input.size(1) if input.ndim > 1 else input.size(0)
             seen.losses.append(Loss(target.detach(), ignore, reduction, bound.get("label_smoothing", 0.0), classes, value.detach()))
             self.tell("lost", seen)
+            self.fed(original, input)
         return value
+
+    def fed(self, original, input):
+        """What a loss function is given, in the first updates."""
+        if self.doctor.updates < 4 and input.requires_grad:
+            self.tell("fed", original.__name__, input.detach())
+
+    def other_loss(self, original, input, *args, **kwargs):
+        self.fed(original, input)
+        return original(input, *args, **kwargs)
 
     def scripted(self, original, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the functions as they were."""
@@ -246,6 +260,16 @@ class Senses:
     def scaled(self, original, scaler, *args, **kwargs):
         self.tell("scaled", scaler.is_enabled())
         return original(scaler, *args, **kwargs)
+
+    def unscaled(self, original, scaler, *args, **kwargs):
+        self.tell("unscaled")
+        return original(scaler, *args, **kwargs)
+
+    def clipped(self, original, parameters, max_norm, *args, **kwargs):
+        norm = original(parameters, max_norm, *args, **kwargs)
+        if self.doctor.updates < 40 and type(norm) is torch.Tensor:  # to read it back makes a GPU wait
+            self.tell("clipped", norm, max_norm)
+        return norm
 
     # --- what surrounds it ---
 

@@ -23,8 +23,8 @@ def attach():
 
     doctor, folder = Doctor(), Path(os.environ["HANDRAIL_WATCH"])
     owner = os.getpid()  # workers of a data loader are copies of the process: they say nothing
-    doctor.tell = lambda found: os.getpid() == owner and doctor.rank == 0 and print(
-        f"handrail: {found.name} ({found.level}, update {found.update}): {found.message}", file=sys.stderr, flush=True)  # fmt: skip
+    doctor.tell = lambda found, explained: os.getpid() == owner and doctor.rank == 0 and print(
+        f"handrail: {found.name} ({found.level}, update {found.update}): {found.message}" + f" It explains {', '.join(explained)}." * bool(explained), file=sys.stderr, flush=True)  # fmt: skip
 
     def write():
         if os.getpid() != owner:
@@ -105,13 +105,13 @@ def main(command):
     """Run `handrail watch COMMAND`; return the command's own exit code, or 1 where it was 0 and something certain was found."""
     from handrail.project import Stop
 
-    if not command:
-        raise Stop("Which command? handrail watch python train.py")
+    if not command or command[0] in ("-h", "--help"):
+        raise Stop("Which command? As you would start it without handrail: handrail watch python train.py")
     if shutil.which(command[0]) is None:
         raise Stop(f"There is no command {command[0]!r}. As you would start it without handrail: handrail watch python train.py")
     code, found, updates, left, _ = watch(command)
     if not updates and not found:
-        print("\nThe doctor saw no update of an optimizer of torch's in this command.", file=sys.stderr)
+        print("\nThe doctor saw no update in this command: no optimizer of torch's steps in it, or none in sight (inside backward, for example).", file=sys.stderr)
         return code
     print("\n" + report(found, updates, left), file=sys.stderr)
     return code or int(any(finding.level == "certain" for finding in found))

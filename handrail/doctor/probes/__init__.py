@@ -3,6 +3,7 @@
 A probe is a class with methods named like the events of senses.py; each may yield Findings.
 """
 
+from handrail.doctor.probes.guessing import Guessing
 from handrail.doctor.probes.labels import Labels
 from handrail.doctor.probes.leaving import Leaving
 from handrail.doctor.probes.live import Live
@@ -10,4 +11,4 @@ from handrail.doctor.probes.order import Order
 from handrail.doctor.probes.reading import Reading
 from handrail.doctor.probes.weights import Weights
 
-PROBES = [Labels, Reading, Weights, Order, Live, Leaving]
+PROBES = [Labels, Reading, Weights, Order, Live, Guessing, Leaving]

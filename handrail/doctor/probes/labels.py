@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from itertools import takewhile
 
+import torch
+
 from handrail.doctor.findings import Finding
 from handrail.doctor.probes.reading import future
 from handrail.doctor.rows import OTHER, answers_of, rows_of
@@ -62,13 +64,21 @@ class Labels:
             if rows is None:
                 continue
             self.seen += 1
-            if not answers:
+            if answers:
+                yield from self.answer_read(answers, seen.inputs.get("decoder_input_ids"))
+            else:
                 yield from self.shifted(rows, seen)
                 yield from self.frozen_words(rows)
             if rows.trained is not None and rows.ahead != OTHER:
                 self.add(rows)
         if self.rows:
             yield from self.judge()
+
+    def answer_read(self, answers, read):
+        """An encoder-decoder makes what its decoder reads from the labels, one place later; here somebody gave it himself."""
+        if isinstance(read, torch.Tensor) and read.shape == answers.ids.shape and answers.real.sum() >= 8 and bool((read.cpu() == answers.ids)[answers.real].all()):
+            yield Finding("labels-not-shifted", "certain", "The decoder reads the very tokens that it has to write: it learns to repeat them.", "decoder_input_ids equal labels, place by place",
+                          [("decoder_input_ids are the labels, not shifted by one", 0.95)], "give labels only: the model shifts them for its decoder (or call model.prepare_decoder_input_ids_from_labels)", self.doctor.updates)  # fmt: skip
 
     def shifted(self, rows, seen):
         update = self.doctor.updates

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from handrail.doctor.findings import Finding
+from handrail.doctor.rows import rows_of
 
 HEAD = 10  # updates at the beginning that a run is compared with
 
@@ -17,6 +18,7 @@ class Live:
     def __init__(self, doctor):
         self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
         self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+        self.like = True  # of the last update in which a loss was heard: see mean_like
         self.written = 0  # texts that the model generated
         self.kept, self.learns = 0, False  # passes that recorded gradients in eval mode; was there one in training mode?
 
@@ -55,7 +57,8 @@ class Live:
             return
         best = min(self.vals, key=lambda val: val[1])
         rising = all(a[1] < b[1] for a, b in zip(self.vals[-3:], self.vals[-2:]))
-        if rising and self.vals[-1][1] > 1.03 * best[1] and self.vals[-1][2] < best[2]:
+        long_ago = self.vals[::-1].index(best) >= 0.25 * len(self.vals)
+        if rising and long_ago and self.vals[-1][1] > 1.03 * best[1] and self.vals[-1][2] < 0.95 * best[2]:
             yield Finding("val-rises", "warning", "The loss on val rises while the loss on train falls: the model learns its texts by heart.",
                           f"val {best[1]:.3f} at update {best[0]}, {value:.3f} now; train {best[2]:.3f} then, {self.vals[-1][2]:.3f} now",
                           [("too many passes over too little text", 0.8), ("the rate is too high for so little text", 0.2)], f"keep the model of update {best[0]}; fewer updates, or more text", self.doctor.updates)  # fmt: skip
@@ -82,6 +85,11 @@ class Live:
         if update in (5, 10) and self.classes:
             yield from self.start(update)
         yield from self.rate(update)
+        first, last = (self.losses[0], self.losses[-20:]) if self.losses else (0, [])
+        if update == 20 and len(last) == 20 and abs(first) > 1e-6 and max(last) - min(last) < 1e-6 * abs(first):
+            yield Finding("loss-never-changes", "warning", "The loss is the same number in every update, while the weights move.", f"{first:.6g} in each of 20 updates",
+                          [("two things that should differ are one: a reference that is the model itself, a target made from the answer", 0.7), ("what is returned as the loss is a constant", 0.3)],
+                          "print both parts of the loss; a reference is a copy (copy.deepcopy) that is not trained", update)  # fmt: skip
 
     def start(self, update):
         """The first loss beside that of a model that knows nothing, ln V."""
@@ -92,14 +100,25 @@ class Live:
                           f"loss {first:.2f} at update 1", [("model and tokenizer do not belong together", 0.4), ("the labels are not what the model predicts", 0.3), ("the initial weights are too large", 0.3)],
                           "decode one row and its targets; look at the scale of the initial weights", update)  # fmt: skip
 
+        elif self.mean_like() and self.doctor.was_loaded() and self.classes > 8192 and first > 0.95 * ignorant and self.smooth == 0 and self.whole():
+            yield Finding("starts-at-chance", "warning", "A model that was loaded begins no better than one that knows nothing.", f"loss {first:.2f} at update 1; a guess has {ignorant:.2f} = ln {self.classes:,}",
+                          [("model and tokenizer do not belong together", 0.5), ("its weights were made anew after they were loaded, or never read", 0.3), ("what was saved had learned nothing", 0.2)],
+                          "before training, let the loaded model go on from a sentence, and read it", update)  # fmt: skip
+
+    def whole(self):
+        """Return True if whole texts are learned, and not answers of a form that may be new to the model."""
+        rows = rows_of(self.doctor.now.passes[-1]) if self.doctor.now.passes else None
+        return rows is not None and rows.trained is not None and bool(rows.trained[:, 1:].sum() > 0.8 * rows.real[:, 1:].sum())
+
     def mean_like(self):
         """Return True if what backward gets in an update sums up to a mean over tokens, so that it can be compared with ln V."""
         heard = [loss for seen in self.doctor.now.passes for loss in seen.losses if not loss.targets.is_floating_point()]
         if not heard:
-            return True
+            return self.like
         means = [float(loss.value) if loss.reduction == "mean" else float(loss.value.sum()) / max(1, int((loss.targets != loss.ignore).sum())) for loss in heard]
         mean = sum(means) / len(means)
-        return 0.4 * mean <= self.losses[-1] <= 2.5 * mean if self.losses else True
+        self.like = 0.4 * mean <= self.losses[-1] <= 2.5 * mean if self.losses else True
+        return self.like
 
     def rate(self, update):
         """What the rate does to the loss, and to the weights."""
@@ -122,12 +141,15 @@ class Live:
             self.marks += [update, update]
         late = update > 40  # by then the data may have changed as well: other texts, a later stage
         if len(self.marks) >= 2 and not late or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
-            if pretrained and not lora and not late:
+            unsure = late or not self.classes  # a loss of another kind may grow with what it is given, as with longer rows
+            if sizes and step < 1e-4 or not self.classes and step < 0.1 and now < 20 * abs(start):  # nothing is thrown far
+                pass
+            elif pretrained and not lora and not late:
                 yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
                               [("a rate of LoRA, about ten times too high, for all the weights of a pretrained model", 0.6), ("the rate is too high", 0.4)], "1e-5 to 5e-5 for all weights of a pretrained model", update)  # fmt: skip
             else:
-                yield Finding("rate-too-high", "warning" if late else "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
-                              [("the learning rate is too high", 0.5), ("the data has become harder, as in a curriculum", 0.5)] if late else [("the learning rate is too high", 0.85), ("no warm-up", 0.15)],
+                yield Finding("rate-too-high", "warning" if unsure else "certain", "The loss rises: each update throws the weights too far.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}; an update moves a matrix by {step:.1%} of its size",
+                              [("the learning rate is too high", 0.5), ("the data has become harder or longer, as in a curriculum", 0.5)] if unsure else [("the learning rate is too high", 0.85), ("no warm-up", 0.15)],
                               "a tenth of the rate; then sweep", update)  # fmt: skip
         head, tail = sum(self.losses[:5]) / 5, sum(self.losses[-HEAD:]) / HEAD
         fall = head - tail
@@ -140,8 +162,12 @@ class Live:
                           [("a rate for all weights; LoRA needs about ten times as much", 0.85)], "1e-4 to 5e-4 for LoRA", update)  # fmt: skip
         elif update in (30, 40) and fall < 0.02 * head:
             if late and max(late) < 5e-4 and not doctor.knew() and 0 < self.rates[-1] <= self.rates[-6]:
+                tight = next((p.tight() for p in doctor.probes if hasattr(p, "tight")), 0)
+                causes = [("the learning rate is far too low", 0.85), ("a very long warm-up", 0.15)]
+                if tight > 30:
+                    causes = [(f"gradients are clipped to a {tight:,.0f}th of their length", 0.7), ("the learning rate is far too low", 0.3)]
                 yield Finding("rate-too-low", "warning", "The weights hardly move, and the loss does not fall.", f"an update moves a matrix by {max(late):.1e} of its size, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
-                              [("the learning rate is far too low", 0.85), ("a very long warm-up", 0.15)], "ten times the rate; then sweep", update)  # fmt: skip
+                              causes, "ten times the limit of clipping" if tight > 30 else "ten times the rate; then sweep", update)  # fmt: skip
 
     def lora(self):
         return self.doctor.trained is not None and any("lora_" in name for name, p in self.doctor.trained.named_parameters() if p.requires_grad)

@@ -24,7 +24,7 @@ class Order:
     """Counts schedulers, rows and the pieces of text in them."""
 
     def __init__(self, doctor):
-        self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
+        self.doctor, self.calls, self.rates, self.made, self.steppers = doctor, [], [], 0, set()
         self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
         self.planned = self.model = None
         self.read_closely = self.looked = 0  # rows whose learned pieces, and whose pieces, were counted
@@ -44,6 +44,7 @@ class Order:
         doctor, update = self.doctor, self.doctor.updates
         self.calls.append(max(doctor.now.scheduled.values(), default=0))
         self.rates.append(max(doctor.now.rates, default=0.0))
+        self.steppers.add(id(optimizer))
         yield from self.schedule(update)
         if update > 400 and update % 10:
             return
@@ -158,7 +159,10 @@ class Order:
             yield Finding("scheduler-miscounted", "warning", "A schedule was made for the learning rate, and it was never moved.", f"{self.kind}: 0 calls of step() in {len(self.rates)} updates, the rate stayed {self.rates[-1]:.3g}",
                           [("scheduler.step() is missing", 0.9)], "scheduler.step() after each optimizer.step()", self.doctor.updates)  # fmt: skip
         late = self.rates[-len(self.rates) // 2 :]
-        if len(self.rates) >= 40 and late == sorted(late) and late[len(late) // 5] < late[-1]:
+        if len(self.steppers) == 1 and len(self.rates) >= 40 and 0 < max(late) < 1e-2 * max(self.rates):
+            yield Finding("scheduler-miscounted", "warning", "For half of the run the learning rate was next to nothing.", f"{max(self.rates):.3g} at its highest, {max(late):.3g} and less in the last {len(late)} of {len(self.rates)} updates",
+                          [("the schedule falls too early or too often: counted wrongly, or on the wrong signal, as ReduceLROnPlateau with mode='max' on a loss", 0.9)], "plot the rate of every update before you start", self.doctor.updates)  # fmt: skip
+        if len(self.steppers) == 1 and len(self.rates) >= 40 and late == sorted(late) and late[len(late) // 5] < late[-1]:
             yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose in the last {len(late)} of {len(self.rates)} updates, from {late[0]:.3g} to {late[-1]:.3g}, and never fell",
                           [("the schedule was made for more steps than it gets: counted in rows, or moved once an epoch", 0.7), ("the run was stopped early", 0.3)], "num_training_steps has to be the number of optimizer steps", self.doctor.updates)  # fmt: skip
 
@@ -178,7 +182,7 @@ class Order:
             if not seen.losses and "labels" not in seen.inputs:
                 continue
             rows, others, shares = texts_of(seen), exactly(seen), self.shares.setdefault(id(seen.module), [])
-            lists = rows.lists() if rows is not None else []
+            lists = [row for row in rows.lists() if told(row)] if rows is not None else []
             if others and current.isdisjoint(others):
                 shares.append([EXACT * (key in self.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
@@ -196,6 +200,7 @@ class Order:
             yield from self.judged(shares)
 
     def judged(self, shares):
+        first = self.sequence[:128]
         each = [sum(share > familiar(part) for share in part) / len(part) for part in shares]
         half = len(shares) // 2
         parts = [sum(part, []) for part in ((shares[:half], shares[half:]) if half > 1 else ([one] for one in shares))]
@@ -207,16 +212,17 @@ class Order:
         if self.train_then_val(shares) or self.train_then_val(shares[::-1]):
             return
         if sum(known) >= 2 and sum(known) > 0.01 * rows and min(known) > 0:
-            yield self.overlap(sum(known), rows, apart=len(each) > 3 and all(share > 0.95 or share == 0 for share in each))
+            alike = len(set(first)) < 0.99 * len(first)  # rows that come again within one pass: they may meet in val as well
+            yield self.overlap(sum(known), rows, apart=len(each) > 3 and all(share > 0.95 or share == 0 for share in each), alike=alike)
 
-    def overlap(self, known, rows, apart=False):
-        """Return the finding; apart: the rows that are known fill passes of their own."""
+    def overlap(self, known, rows, apart=False, alike=False):
+        """Return the finding; apart: the rows that are known fill passes of their own; alike: the rows of train repeat each other."""
         if apart:
             return Finding("train-val-overlap", "warning", "Part of what is evaluated was trained on.", f"{known} of {rows} rows of an evaluation, in passes of their own", [("val holds a part of train: look at the slices", 0.6), ("train and val are measured one after the other, meant so", 0.4)],
                            "split by document, and count the rows that are in both", self.doctor.updates)  # fmt: skip
         causes = [("texts stand in both parts: copies, or a split after cutting", 0.7), ("the same part is used for both", 0.3)]
-        return Finding("train-val-overlap", "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
-                       causes if known < 0.95 * rows else causes[::-1], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip
+        return Finding("train-val-overlap", "warning" if alike else "certain", "What is evaluated was trained on: the loss on val says nothing about new texts.", f"{known} of {rows} rows of an evaluation, exactly or nearly",
+                       causes if known < 0.95 * rows else [(causes[1][0], 0.7), (causes[0][0], 0.3)], "split by document, and remove copies before splitting", self.doctor.updates)  # fmt: skip
 
     def train_then_val(self, shares):
         """Return True if an evaluation begins with all that is trained on, and ends with passes of which no row was."""
@@ -232,15 +238,26 @@ class Order:
             return
         if update == 8:
             self.meet.mkdir(exist_ok=True)
-            (self.meet / f"rows-{self.doctor.rank}").write_text(json.dumps(sorted(self.rows)))
+            (self.meet / f"rows-{self.doctor.rank}").write_text(json.dumps([sorted(self.rows), some_weights(self.doctor.trained)]))
         if update > 8 and self.doctor.rank == 0 and not self.shared:
             files = [file for file in self.meet.glob("rows-*") if file.name != "rows-0"]
-            others = [set(json.loads(file.read_text())) for file in files if file.stat().st_size]
+            others = [json.loads(file.read_text()) for file in files if file.stat().st_size]
             self.shared = others if len(others) == world - 1 else []
-            same = [len(other & set(self.rows)) / max(1, len(other)) for other in self.shared]
+            mine = json.loads((self.meet / "rows-0").read_text())[1]
+            apart = [weights for _, weights in self.shared if len(weights) == len(mine) and weights != mine]
+            if apart:
+                yield Finding("ranks-train-apart", "warning", "The processes train models of their own: their weights are no longer the same.", f"after update 8, of {len(mine)} weights that were compared {sum(a != b for a, b in zip(apart[0], mine))} differ between two processes",
+                              [("the model is called around DistributedDataParallel (model.module(...)), or was never wrapped in it", 0.8), ("each is meant to have its own: layers of a pipeline, a search for settings", 0.2)], "call the model that accelerator.prepare or DistributedDataParallel gave back", update)  # fmt: skip
+            same = [len(set(rows) & set(self.rows)) / max(1, len(rows)) for rows, _ in self.shared]
             if any(share > 0.9 for share in same):
                 yield Finding("ranks-share-data", "certain", "Every process reads the same rows: the others' work is wasted.", f"{max(same):.0%} of the rows of another process are also those of process 0",
                               [("the data is not divided: no DistributedSampler, or all processes have one seed and no rank", 0.95)], "accelerator.prepare(dataloader), DistributedSampler, or datasets' split_dataset_by_node", update)  # fmt: skip
+
+
+def some_weights(model):
+    """Return a few values of a model's first trained tensor; none where processes hold different parts of it."""
+    whole = [p for name, p in model.named_parameters() if p.requires_grad and type(p) is torch.nn.Parameter and "_flat_param" not in name] if model is not None else []
+    return whole[0].detach().flatten()[:32].tolist() if whole else []
 
 
 def texts_of(seen):
@@ -259,6 +276,12 @@ def exactly(seen):
     more = [value for name, value in seen.inputs.items() if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and len(value) == len(rows.ids)]
     sums = zip(*([round(total, 4) for total in value.flatten(1).float().sum(1).tolist()] for value in more)) if more else [()] * len(rows.ids)
     return [hash((*row, beside)) for row, beside in zip(rows.lists(), sums) if len(set(row)) > WINDOW // 2]
+
+
+def told(row):
+    """Return True for a row that says something: a line drawn with ==== stands in every text."""
+    pieces = list(zip(row, row[1:], row[2:], row[3:]))
+    return len(set(pieces)) > len(pieces) / 3
 
 
 def familiar(shares):

@@ -29,6 +29,7 @@ class Weights:
         self.low, self.waiting = 0, 0  # looks at which hardly a 16-bit value moved; passes since the last step
         self.ran = set()  # the modules that ran, and got gradients, in the first updates
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
+        self.empty = set()  # the tensors that began as zeros: every step of theirs is large beside them
 
     def passed(self, seen):
         """Note what runs. A program may pass over a loss that is no number, and then over all that follow."""
@@ -92,7 +93,7 @@ class Weights:
             grads = [name for name, p in doctor.trained.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             held = f"weights of {where[0]} and {len(where) - 1} more hold such values" if where else f"no weight does yet; the gradients of {len(grads)} tensors do" if grads else "no weight and no gradient does: it is in the loss itself"
             causes = [("the learning rate is too high", 0.6), ("a division by zero or a logarithm of zero in the loss or the data", 0.4)]
-            yield Finding("non-finite", "certain", "The loss is no longer a number (NaN or infinite), and will not be one again.", held, causes if where else causes[::-1],
+            yield Finding("non-finite", "certain", "The loss is no longer a number (NaN or infinite), and will not be one again.", held, causes if where else [(causes[1][0], 0.6), (causes[0][0], 0.4)],
                           "stop here, go back to the last checkpoint; torch.autograd.set_detect_anomaly(True) names the operation", doctor.now.number)  # fmt: skip
 
     def half(self):
@@ -150,17 +151,17 @@ class Weights:
         idle = self.idle(model, update)
         held = {name for name, p in model.named_parameters() if id(p) in self.owned}  # what no optimizer has may be moved otherwise, as an average
         names = [name for name in none if self.silent[name] == self.looks and name not in self.carried and name.rpartition(".")[0] not in idle and (name in held or not held)]
-        if self.looks >= 2 and len(none) == total and self.doctor.elsewhere >= update:
+        if self.looks >= 2 and len(none) == total > 0 and self.doctor.elsewhere >= update:
             yield Finding("weights-do-not-move", "certain", "Another model than the one that the Doctor was given is run: the one that the optimizer holds never changes.",
                           f"{self.doctor.elsewhere} passes of another model, none of this {type(model).__name__}, and it has no gradient",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.8), ("the Doctor was given another model than the one that is trained", 0.2)],
                           "make the optimizer, and the Doctor, after the model has its final form", update)  # fmt: skip
-        elif self.looks >= 2 and len(none) == total and self.came:
+        elif self.looks >= 2 and len(none) == total > 0 and self.came:
             yield Finding("weights-do-not-move", "certain", "The gradients are taken away before the optimizer uses them: no weight changes.", f"after backward there were gradients; at the step none of {total} tensors has one",
                           [("zero_grad() stands between backward() and step()", 0.95)], "optimizer.zero_grad(), then loss.backward(), then optimizer.step()", update)  # fmt: skip
         elif self.looks >= 2 and names and total:
             lora = any("lora_" in name for name in names)
-            yield Finding("no-gradient", "certain" if update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
+            yield Finding("no-gradient", "certain" if update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get{'s' * (len(names) == 1)} a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
                           "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
         if self.nothing >= 3 and self.looks >= 3:
@@ -191,7 +192,9 @@ class Weights:
                 if old is None or old.shape != now.shape:
                     continue
                 moved += not torch.equal(now, old)
-                if p.ndim == 2 and "embed" not in names.get(id(p), "embed") and p.grad is not None:
+                if update <= 4 and not old.any():
+                    self.empty.add(id(p))
+                if p.ndim == 2 and "embed" not in names.get(id(p), "embed") and p.grad is not None and id(p) not in self.empty:
                     ratios.append(((now - old).norm() / (old.norm() + 1e-12)).item())
         rate, self.waiting = max(doctor.now.rates, default=0), 0
         if update >= 20 and self.moving and rate > 0:
@@ -233,8 +236,8 @@ class Weights:
                           [("they are kept in a plain Python list or dict", 0.95)], "torch.nn.ModuleList or ModuleDict", update)  # fmt: skip
         elif update == 3:
             missing = [name for name, p in mine.items() if p.requires_grad and p.grad is not None and id(p) not in self.owned]
-            if missing and len(self.doctor.now.passes) == 1 and not self.many(optimizer):
-                yield Finding("no-gradient", "warning", f"{len(missing)} tensors get gradients, but no optimizer has them: they never change.", ", ".join(missing[:6]),
+            if missing and len({id(bare(seen.module)) for seen in self.doctor.now.passes}) == 1 and not self.many(optimizer):
+                yield Finding("no-gradient", "warning", "Some tensors get gradients, but no optimizer has them: they never change.", ", ".join(missing[:6]),
                               [("they were left out when the optimizer was made", 0.9)], "optimizer = AdamW(model.parameters(), ...)", update)  # fmt: skip
 
     def many(self, optimizer):

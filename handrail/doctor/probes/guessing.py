@@ -1,0 +1,103 @@
+"""Probe I: what the loss is given, and whether anything is learned at all: as true of classes as of tokens."""
+
+import math
+from collections import Counter
+
+import torch
+
+from handrail.doctor.findings import Finding
+
+BLOCK = 6  # updates of one class in a row
+WRONG = {  # what a loss function is not to be given: (B, C, ...), for ctc_loss (T, B, C)
+    "cross_entropy": lambda x: x.ndim > 1 and x.size(1) > 1 and (x >= 0).all() and ((x.sum(1) - 1).abs() < 1e-2).all(),
+    "binary_cross_entropy_with_logits": lambda x: x.numel() >= 8 and ((x >= 0) & (x <= 1)).all(),
+    "nll_loss": lambda x: x.ndim > 1 and x.logsumexp(1).abs().median() > 0.1,
+    "ctc_loss": lambda x: x.logsumexp(-1).abs().median() > 0.1,
+}
+
+
+class Guessing:
+    """Looks at what goes into cross_entropy, at the classes from update to update, and at the loss beside that of guessing."""
+
+    def __init__(self, doctor):
+        self.doctor, self.looked, self.wrong, self.blocks, self.updates, self.ends = doctor, Counter(), Counter(), [], 0, []
+        self.under_scale, self.still_scaled, self.ratios, self.values = False, 0, [], []
+        self.steppers = set()  # the optimizers that step
+
+    def fed(self, kind, values):
+        """Scores, chances, logarithms of chances: each loss function wants one of them, and takes the others without a word."""
+        few = values[:64] if kind == "ctc_loss" or values.ndim < 3 else values[:64, :, :8]  # logits can be many
+        self.looked[kind] += 1
+        self.wrong[kind] += few.numel() > 0 and bool(WRONG[kind](few.float()))
+        if self.looked[kind] != 4 or self.wrong[kind] != 4:
+            return
+        if kind in ("nll_loss", "ctc_loss"):
+            yield Finding("log-softmax-missing", "certain", f"{kind} is given scores; it wants logarithms of chances, and can be driven below 0 without anything being learned.",
+                          "in 4 of 4 losses the chances of a row, exp(values), do not sum to 1", [("log_softmax is missing before it", 0.95)], "F.log_softmax(scores, dim) first; cross_entropy takes both steps at once", self.doctor.updates)  # fmt: skip
+        else:
+            what = "softmax" if kind == "cross_entropy" else "sigmoid"
+            seen = "every row of the values sums to 1, none is below 0" if kind == "cross_entropy" else "every value lies between 0 and 1"
+            yield Finding("softmax-twice", "certain", f"The loss is given chances, not scores: {kind} takes the {what} itself, so it is taken twice, and the loss can never come near 0.",
+                          f"in 4 of 4 losses {seen}", [(f"the model ends in a {what}", 0.95)], f"return the scores (logits); take the {what} only to read the chances", self.doctor.updates)  # fmt: skip
+
+    # --- gradients: scaled, clipped ---
+
+    def scaled(self, enabled):
+        self.under_scale = enabled
+
+    def unscaled(self):
+        self.under_scale = False
+
+    def clipped(self, norm, most):
+        norm, most = float(norm), float(most)
+        self.still_scaled += self.under_scale and most < math.inf
+        self.ratios.append(norm / max(most, 1e-30))
+        if self.still_scaled == 3:
+            yield Finding("clipped-while-scaled", "certain", "Gradients are clipped while they are still multiplied by the scaler's factor: what is left of them is almost nothing.",
+                          f"clip_grad_norm_ came 3 times between scaler.scale(...) and scaler.unscale_, the last norm was {norm:.3g}, the limit {most:.3g}", [("scaler.unscale_(optimizer) is missing, or comes too late", 0.95)],
+                          "scaler.unscale_(optimizer), then clip_grad_norm_, then scaler.step(optimizer)", self.doctor.updates)  # fmt: skip
+
+    def tight(self):
+        """Return how many times longer than the limit of clipping a gradient usually is."""
+        return sorted(self.ratios)[len(self.ratios) // 2] if self.ratios else 0
+
+    # --- classes, and the loss ---
+
+    def after_step(self, optimizer):
+        heard = [loss for seen in self.doctor.now.passes for loss in seen.losses if not loss.targets.is_floating_point() and loss.value.ndim == 0]
+        self.updates += 1
+        self.steppers.add(id(optimizer))
+        if not heard:
+            return
+        self.values = [*self.values[-19:], *((loss.value, loss.classes) for loss in heard)][-20:]
+        targets = heard[0].targets
+        self.ends.append(torch.stack(targets.aminmax()) if len(heard) == 1 and targets.ndim == 1 and len(targets) >= 8 else torch.tensor([0, 1], device=targets.device))
+        if len(self.ends) == 10:  # to read them back makes a GPU wait
+            seen, self.ends = torch.stack(self.ends).tolist(), []
+            yield from self.sorted_by_class([low if low == high else None for low, high in seen])
+
+    def sorted_by_class(self, classes):
+        """The class that an update saw alone, or None, for update after update."""
+        for one in classes:
+            if self.blocks and self.blocks[-1][0] == one:
+                self.blocks[-1][1] += 1
+            else:
+                self.blocks = [*self.blocks[-999:], [one, 1]]
+        long = [one for one, length in self.blocks if one is not None and length >= BLOCK]
+        if len(set(long)) >= 2 and sum(length for one, length in self.blocks if one is not None) > 0.6 * sum(length for _, length in self.blocks):
+            yield Finding("sorted-by-class", "warning", "The classes come one after the other: each update pulls all answers towards the one class that it sees.", f"batches of class {long[0]} alone, then of class {long[-1]} alone, {BLOCK} updates and more in a row each",
+                          [("the data is sorted by class and not shuffled", 0.9), ("classes are taught one by one on purpose", 0.1)], "DataLoader(..., shuffle=True), or shuffle the rows before splitting them", self.doctor.updates)  # fmt: skip
+
+    def ended(self):
+        """Nothing learned: at the end the loss is still that of guessing. Of two models that play against each other it may well be."""
+        values = self.values
+        if self.updates < 60 or len(values) < 20 or len({classes for _, classes in values}) > 1 or len(self.steppers) > 1:
+            return
+        guess, last = math.log(values[-1][1]) if values[-1][1] > 1 else 0, float(torch.stack([value for value, _ in values]).mean())
+        if guess and 0.995 * guess < last < 1.05 * guess:
+            tight = self.tight()
+            causes = [("the answers do not belong to the inputs: one of the two was shuffled, sorted or shifted alone", 0.5), ("the learning rate, or what clipping leaves of the gradients, is far too small", 0.3), ("the task cannot be learned from these inputs", 0.2)]
+            if tight > 30:
+                causes = [(f"gradients are clipped to a {tight:,.0f}th of their length", 0.6), *((cause, share * 0.4) for cause, share in causes[::2])]
+            yield Finding("nothing-learned", "warning", "At the end the model does no better than guessing.", f"the loss is {last:.3f} after {self.updates:,} updates, ln {values[-1][1]:,} = {guess:.3f} is that of a guess",
+                          causes, "print ten inputs with their answers, from the very batch that the model gets; then overfit one batch", self.doctor.updates)  # fmt: skip
