@@ -94,7 +94,8 @@ class Guessing:
         if self.updates < 60 or len(values) < 20 or len({classes for _, classes in values}) > 1 or len(self.steppers) > 1:
             return
         guess, last = math.log(values[-1][1]) if values[-1][1] > 1 else 0, float(torch.stack([value for value, _ in values]).mean())
-        if guess and 0.995 * guess < last < 1.05 * guess:
+        lowest = min((loss for probe in self.doctor.probes for loss in getattr(probe, "losses", [])), default=guess)  # below it: something was learned, and another task came
+        if guess and 0.995 * guess < last < 1.05 * guess and lowest > 0.8 * guess:
             tight = self.tight()
             causes = [("the answers do not belong to the inputs: one of the two was shuffled, sorted or shifted alone", 0.5), ("the learning rate, or what clipping leaves of the gradients, is far too small", 0.3), ("the task cannot be learned from these inputs", 0.2)]
             if tight > 30:
