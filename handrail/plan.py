@@ -62,16 +62,18 @@ def parameters(shape, vocabulary):
 
 def opened(kind, base, **how):
     """Return what an Auto class of Transformers makes of a pretrained model, without running anybody's program; raise Stop if it cannot."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return kind.from_pretrained(base, trust_remote_code=False, **how)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         if "trust_remote_code" in str(error):
             raise Stop(
                 f"The model {base} comes with a Python program of its own, and opening it would run that program here, with all your rights. "
                 "handrail runs nobody else's program. Choose a model that Transformers itself knows (--from)."
             ) from error
         if Path(base).is_dir():
-            raise Stop(f"The model in {base} could not be opened: {str(error).splitlines()[0][:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?") from error
+            raise Stop(f"The model in {base} could not be opened: {' '.join(str(error).split())[:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?") from error
         raise Stop(
             f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
             f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"

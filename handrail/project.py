@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,11 @@ class Project:
     def __init__(self, folder, cpu=False):
         self.folder, self.cpu = Path(folder).resolve(), cpu
         self.out = self.folder / "out"
+
+    @property
+    def typed(self):
+        """Return the folder as a shell wants it typed."""
+        return shlex.quote(str(self.folder))
 
     # --- settings: one line and its why a decision ---
 

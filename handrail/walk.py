@@ -175,7 +175,7 @@ def take(project, screen, name, place):
     """Take one step: why, expect, the new file, run, measured, what it tells; return its Outcome."""
     module = step(name)
     if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
-        raise Stop(f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.folder}")
+        raise Stop(f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.typed}")
     screen.title(module.TITLE, place)
     screen.say("Why", why(project, name))
     hand_over(project, screen, files(project, name))
@@ -264,7 +264,7 @@ def finish(project, screen):
         f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
     ])  # fmt: skip
     screen.say("Go on", [
-        f"cd {project.folder} && source {Path(sys.prefix) / 'bin' / 'activate'}   (then `python` is the right one)",
+        f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   (then `python` is the right one)",
         f"python chat.py{' --cpu' if project.cpu else ''}   talk to it",
         "handrail align   from answering to answering well" if answers else "handrail finetune   teach it to answer questions",
         "handrail share   take it home: check it without handrail, write its card",

@@ -293,7 +293,8 @@ def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
     process = synced(machines[0], tmp_path / "not-mounted")
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 2 and "Nothing was started" in said and "Traceback" not in said, said
-    assert not (machines[0] / "out" / "metrics.jsonl").exists()
+    said, _ = synced(machines[0], "").communicate(timeout=30)  # an empty $TARGET is no target, least of all the root of this disk
+    assert "sync.py TARGET" in said and not (machines[0] / "out" / "metrics.jsonl").exists(), said
 
 
 def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
@@ -313,14 +314,18 @@ def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     assert process.returncode == 0 and "going on after update" in said and "the model are safe" in said, said
 
 
-def test_a_target_that_fails_stops_no_training(machines, tmp_path):
-    """A target that goes away in the middle is named loudly and tried again at the next save; the run ends well."""
+@pytest.mark.parametrize("back", [True, False])
+def test_a_target_that_fails_stops_no_training(machines, tmp_path, back):
+    """A target that goes away in the middle is named loudly and tried again at the next save; the run ends well, and the exit code says whether its model is safe."""
     target, away = tmp_path / "target", tmp_path / "away"
-    target.mkdir()
+    (target / "pretrain").mkdir(parents=True)
+    (target / "pretrain" / "thesis.tex").write_text("of its owner")
     process = synced(machines[0], target)
     until(lambda: list(target.glob("pretrain-whole/0*")))
     target.rename(away)
     until(lambda: max(saved(machines[0])) >= 24)
-    away.rename(target)
+    if back:
+        away.rename(target)
     said, _ = process.communicate(timeout=180)
-    assert process.returncode == 0 and "NOT SAFE" in said and "the model are safe" in said.split("NOT SAFE")[-1], said
+    assert process.returncode == int(not back) and "NOT SAFE" in said and ("the model are safe" in said.split("NOT SAFE")[-1]) == back, said
+    assert ((target if back else away) / "pretrain" / "thesis.tex").exists()

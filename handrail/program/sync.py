@@ -82,7 +82,8 @@ def link(file, to):
 
 def stage(folder, step, model):
     """Bring RUN up to date: checkpoint `step` and the one sent before it, what was logged, at the end the model."""
-    (RUN / "log").mkdir(parents=True, exist_ok=True)
+    for part in ("log", "checkpoints"):
+        (RUN / part).mkdir(parents=True, exist_ok=True)
     for file in filter(Path.exists, (folder / "metrics.jsonl", OUT / "log.txt")):
         shutil.copy2(file, RUN / "log")
     if step and step not in numbers(NOTES):
@@ -96,24 +97,26 @@ def stage(folder, step, model):
 
 
 def push(target, folder, model=False):
-    """Send what is new, then its note, then remove what is old. A failure is said and stops nothing."""
+    """Send what is new, then its note, then remove what is old; return (its number, is it safe). A failure is said and stops nothing."""
     step = newest(folder / "checkpoints")
     try:
         stage(folder, step, model)
-        for more in ([], ["--delete"]):
-            copy(RUN, target, *more)
-            copy(NOTES, f"{target}-whole", *more)
+        copy(RUN, target)
+        copy(NOTES, f"{target}-whole")
+        copy(RUN / "checkpoints", f"{target}/checkpoints", "--delete")  # nothing else that may lie there is touched
+        copy(NOTES, f"{target}-whole", "--delete")
         print(f"sync: checkpoint {step}{' and the model are' if model else ' is'} safe at {target}", flush=True)
+        return step, True
     except OSError as error:
         print(f"sync: NOT SAFE: {target} did not take checkpoint {step}: {error}. The run goes on. The next save tries again; "
               "when it is over, the same command does.", file=sys.stderr, flush=True)  # fmt: skip
-    return step
+        return step, False
 
 
 def main():
     target, *command = sys.argv[1:] or [""]
     name = next((Path(word).stem for word in command if word.endswith(".py")), None)  # `-m torch.distributed.run` may stand first
-    if not name:
+    if not name or not target:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     OUT.mkdir(exist_ok=True)
@@ -139,10 +142,10 @@ def main():
         signal.signal(kind, lambda number, _: script.send_signal(number))  # it saves, then ends
     while script.poll() is None:
         if newest(folder / "checkpoints") != sent:
-            sent = push(there, folder)
+            sent, _ = push(there, folder)
         time.sleep(0.2)
-    push(there, folder, model=script.returncode == 0 and (folder / "model").exists())
-    sys.exit(script.returncode if script.returncode >= 0 else 128 - script.returncode)
+    _, safe = push(there, folder, model=script.returncode == 0 and (folder / "model").exists())
+    sys.exit(128 - script.returncode if script.returncode < 0 else script.returncode or int(not safe))
 
 
 if __name__ == "__main__":

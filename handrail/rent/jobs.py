@@ -24,6 +24,7 @@ from handrail.rent.luggage import bring, chosen, opened, pack, slug
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
 INSIDE = "cp -r /project /run-here && cd /run-here && pip install -q -r requirements.txt && python sync.py /kept {script}.py"
+MAYBE = "IT MAY RUN, AND COST. Look: hf jobs ls. End it: hf jobs cancel ID"
 OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 
 
@@ -132,20 +133,25 @@ def look(project, note, stop):
     status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
     if status not in OVER:
         print(f"The job {note['job']} is {status.lower()}. It costs ${note['price']:.2f} an hour, and ends by itself after {note['hours']:g} h.\n"
-              f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.folder} --stop")  # fmt: skip
+              f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
         return 0
     print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
     log = project.out / "job.txt"
     log.write_text(hf("jobs", "logs", note["job"], check=False))
     kept, name = project.out / "kept", note["script"]
     hf("buckets", "sync", f"hf://buckets/{note['bucket']}", kept)
+    came = (kept / name / "model").exists()
     home(project, kept / name, name)
     shutil.rmtree(kept, ignore_errors=True)
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
         print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
         return 1
-    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The walk goes on with it: handrail {project.folder}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    if not came:
+        print(f"It says that it ended well, and no model lies in the bucket {note['bucket']}. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]) +
+              f"\n\nWhat it kept is here; started again, it goes on from its last checkpoint: handrail rent jobs {project.typed}")  # fmt: skip
+        return 1
+    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
     return 0
 
 
@@ -186,10 +192,15 @@ def main(words):
     if bucket.startswith("YOU/"):
         raise Stop("Nobody is logged in here. First: hf auth login")
     hf("buckets", "create", bucket, "--exist-ok")
-    said = hf(*run[:2], "-d", *run[2:])
+    try:
+        said = hf(*run[:2], "-d", *run[2:])
+    except KeyboardInterrupt as error:
+        raise Stop(f"Stopped while the job was being started. {MAYBE}") from error
+    except Stop as error:
+        raise Stop(f"{error}\n{MAYBE}") from error
     if not (found := re.findall(r"[0-9a-f]{24}", said)):
-        raise Stop(f"`hf jobs run` named no job: {said[-300:]}\nIT MAY RUN, AND COST. Look: hf jobs ls. End it: hf jobs cancel ID")
+        raise Stop(f"`hf jobs run` named no job: {said[-300:]}\n{MAYBE}")
     job = found[0]
     note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
-    print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.folder}")
+    print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}")
     return 0

@@ -25,7 +25,7 @@ def chosen(project, script=None):
     if name not in MADE:
         raise Stop(f"--script {name}: it is pretrain or finetune")
     if not (project.folder / f"{name}.py").exists():
-        raise Stop(f"{project.folder} has no {name}.py yet. Take the steps before it here first, they are small: handrail {project.folder} --until rehearse")
+        raise Stop(f"{project.folder} has no {name}.py yet. Take the steps before it here first, they are small: handrail {project.typed} --until rehearse")
     return name
 
 
@@ -48,7 +48,7 @@ def travels(project, name):
                    f"cp -r {start} {project.folder}/base, and write base in its place in settings.toml.")  # fmt: skip
     need = MADE[name] if name == "pretrain" else ["chats"]
     if missing := [part for part in need if not (project.out / part).exists()]:
-        raise Stop(f"{project.out / missing[0]} is not there yet. First, here: handrail {project.folder} --until rehearse")
+        raise Stop(f"{project.out / missing[0]} is not there yet. First, here: handrail {project.typed} --until rehearse")
     code = sorted(file.name for pattern in CODE for file in project.folder.glob(pattern))
     made = [f"out/{part}" for part in MADE[name] if (project.out / part).exists()]
     return list(dict.fromkeys([*code, *made, *([str(start.relative_to(project.folder))] if start else [])]))

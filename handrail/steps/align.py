@@ -64,7 +64,7 @@ def write_pairs(project):
             rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
         sides = split(rows)
     else:
-        raise Stop(f"Which pairs? handrail align {project.folder} --objective dpo --answers pairs.jsonl\nOne a line: " + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
+        raise Stop(f"Which pairs? handrail align {project.typed} --objective dpo --answers pairs.jsonl\nOne a line: " + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in zip(("train", "val"), sides):
         write_chats(rows, folder / f"{name}.jsonl")

@@ -46,7 +46,7 @@ def answers(project, screen):
         check("end mark of its template", program.messages.end_of_turn(tokenizer)[1], end, program.messages.end_of_turn(tokenizer)[1] == end, "It would not know where to stop."),
     ]  # fmt: skip
     talk(project, screen)
-    return Outcome(checks, f"It is a standard model with a chat template. Later: cd {project.folder}, then python chat.py", [reply])
+    return Outcome(checks, f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py", [reply])
 
 
 def talk(project, screen):
@@ -76,5 +76,5 @@ def continues(project, screen):
               "It would not know where to stop."),
     ]  # fmt: skip
     talk(project, screen)
-    tells = f"What you have is a standard model. Later: cd {project.folder}, then python chat.py" + (" --cpu" if project.cpu else "")
+    tells = f"What you have is a standard model. Later: cd {project.typed}, then python chat.py" + (" --cpu" if project.cpu else "")
     return Outcome(checks, tells, texts)

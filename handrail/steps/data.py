@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -191,7 +192,19 @@ def safe_count(project, program):
         source = project.settings["data"]
         if sources.locate(project, source) is None:
             raise Stop(sources.hub_fault(source, error)) from error
-        raise Stop(f"{source} could not be read to its end: {type(error).__name__}: {str(error)[:400]}") from error
+        raise Stop(f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
+                   "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them.") from error  # fmt: skip
+
+
+def where_it_broke(program):
+    """Return the first file of the source that cannot be read to its end, else the source."""
+    values = program.values
+    for file in program.data.files(program.settings.ROOT / values.data, values.kinds):
+        try:
+            all(True for _ in program.data.rows(file, values.kinds))
+        except Exception:
+            return file.resolve()
+    return values.data
 
 
 def near_duplicates(texts):
@@ -247,6 +260,7 @@ def show(screen, found):
 
 def judge_amount(found):
     quantiles = np.percentile(found.lengths, [10, 50, 90, 100]).astype(int)
+    largest = quantiles[3] / max(1, sum(found.lengths))
     seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
     return [
         check("documents", "20 or more", f"{found.number:,}, {size(found.bytes)}{seen}", found.number >= 20, otherwise="warn",
@@ -256,6 +270,9 @@ def judge_amount(found):
               quantiles[1] > 20, otherwise="warn",
               meaning="Most documents are only a few words. A model learns from how a text goes on, and these hardly do.",
               advice="look at the three samples: is it the right column? (--column NAME)"),
+        *[check("longest document", "below half of the text", f"{largest:.0%}", False, otherwise="warn",
+                meaning="Most of the text is one document: it stands in train, or in val, as a whole.",
+                advice="blank lines in it: a long text is cut at these")] * bool(largest > 0.5),
     ]  # fmt: skip
 
 
@@ -308,7 +325,7 @@ def judge_split(found):
 def judge_enough(project, tokens):
     """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
     needed, said = tokens_needed(project), f"about {float(f'{tokens:.2g}'):,.0f}"
-    command = f"handrail {project.folder} --data {project.settings['data']} --from {SMALL}"
+    command = f"handrail {project.typed} --data {shlex.quote(project.settings['data'])} --from {SMALL}"
     outlook = "gibberish that looks like your words" if tokens < 500_000 else "right words and short phrases, but little sense"
     return check("enough text", f"{needed:,} tokens", said, tokens >= needed, otherwise="warn",
                  meaning=f"A model that starts from nothing has only this text to learn language from. From {said} tokens it will "
@@ -366,6 +383,8 @@ def run(project, screen):
         screen.print(f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ...")
     found = safe_count(project, program)
     refuse_too_little(found)
+    if not seen.tables and found.whole and found.number > seen.files:
+        screen.print(f"  Long texts are cut at blank lines, into {found.number:,} documents in all (`pieces` in data.py).")
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
     rows = judge_rows(seen, found, column) if seen.tables else []

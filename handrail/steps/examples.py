@@ -79,7 +79,7 @@ def sides(project):
     if not project.settings.get("world"):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
-            f"  handrail finetune {project.folder} --answers qa.jsonl\nThe simplest form, one a line: "
+            f"  handrail finetune {project.typed} --answers qa.jsonl\nThe simplest form, one a line: "
             '{"question": "Hello", "answer": "Hi!"}'
         )
     return village_chats(STORIES, 5, questions=4), village_chats(400, 6, questions=1), None

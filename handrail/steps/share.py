@@ -161,7 +161,7 @@ def run(project, screen):
     readme.write_text(readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip() + f"\n\n{HEAD}\n\n{results(project)}\n", encoding="utf-8")
     project.commit(["README.md"], "README: what was chosen and measured")
     screen.say(f"Its card is {model}/README.md. Read it, and add a licence line. Then, if you like", [
-        f"cd {project.folder}",
+        f"cd {project.typed}",
         f"pip install 'transformers[serving]' && transformers serve {model}     a server on this machine",
         f"hf auth login && hf upload {project.folder.name} {model}               on the hub, for all to see",
         f"hf upload --private {project.folder.name} {model}     on the hub, for you alone",
