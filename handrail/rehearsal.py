@@ -15,7 +15,7 @@ from rich.table import Table
 
 from handrail import budget
 from handrail.budget import DRIVER, GAPS, gb
-from handrail.plan import sizes
+from handrail.plan import opened, sizes
 from handrail.project import PROGRAM, Project, Stop
 from handrail.screen import Screen
 from handrail.steps import OPEN
@@ -80,8 +80,12 @@ def say_less(screen, project, script, values, how, update, sure):
         frozen = lora.parameters - lora.trained
         lines.append(f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less")
     slim = min([update, *(slim for _, slim in ways)], key=lambda slim: slim.passing)
-    number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if budget.fits(budget.shard(slim, n), 80) == "yes"), None)
-    lines.append(f"with all of that, {number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(slim, number))} on each; the command is in the project's README" if number else "a smaller model")
+    for place, what, need in ((0, "nothing, on", update), (len(lines) + 1, "with all of that, on", slim)):
+        number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if budget.fits(budget.shard(need, n), 80) == "yes"), None)
+        if number:
+            lines.insert(place, f"{what} {number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(need, number))} on each; the command is in the project's README")
+    if not number:
+        lines.append("a smaller model")
     screen.say(f"It fits none of them{sure}. What to change, by what it costs, each with those above it", lines)
 
 
@@ -171,6 +175,20 @@ def idea(words, folder):
     return project, script, values
 
 
+def check_numbers(values, script, gpus):
+    """Raise Stop for what no run could be."""
+    if script == "pretrain" and values.batch % gpus:
+        raise Stop(f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. Take a multiple of {gpus}.")
+    if values.batch * values.context > 2**31:
+        raise Stop(f"--batch {values.batch:,} with --context {values.context:,}: an update of more than two billion tokens is more than anybody has made.")
+    if base := values.model if script == "finetune" else values.base:
+        from transformers import AutoConfig
+
+        most = getattr(opened(AutoConfig, base).get_text_config(), "max_position_embeddings", None)
+        if most and values.context > most:
+            raise Stop(f"--context {values.context:,}: {base} was made to read {most:,} tokens at once.")
+
+
 def main(arguments):
     """Run `handrail rehearse`; return the exit code: 0, or 1 where no GPU that is known is large enough."""
     words = parser().parse_args(arguments)
@@ -182,6 +200,7 @@ def main(arguments):
         project, script, values = idea(words, folder)
         if not values.base and script == "pretrain" and values.size not in sizes(project):
             raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
+        check_numbers(values, script, words.gpus)
         how = {"checkpointing": words.checkpointing, "processes": words.gpus, "precision": words.precision}
         live = {}
         if words.hf:

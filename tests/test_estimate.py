@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3MoeConfig
 
-from handrail import budget
-from handrail.project import PROGRAM, Project
+from handrail import budget, rehearsal
+from handrail.project import PROGRAM, Project, Stop
 
 
 @pytest.fixture
@@ -166,6 +166,17 @@ def test_what_is_typed_wrong(tmp_path):
         done = handrail("rehearse", *words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr and done.stderr.strip()
+
+
+@pytest.mark.parametrize("config, words, said", [
+    ({"model_type": "llama", "hidden_size": "big"}, [], "could not be opened"), ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, [], "no causal language model"),
+    ({"model_type": "gpt2"}, ["--context", "4096"], "made to read 1,024 tokens"), (None, ["--batch", "3", "--gpus", "8"], "cannot be divided"), (None, ["--batch", str(10**12)], "two billion"),
+])  # fmt: skip
+def test_what_no_run_could_be_is_refused(tmp_path, config, words, said):
+    """A table of GPUs for a run that would die in its first second would cost money."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Stop, match=said):
+        rehearsal.main([*(["--from", str(tmp_path), "--method", "lora"] if config else ["--size", "5m"]), *words])
 
 
 def test_the_learners_own_files_are_rehearsed(project):
