@@ -79,6 +79,16 @@ def names_of(kind):
         return []
 
 
+def made_by(node):
+    """Return the name of the operation that made a tensor, apart from those that only give it another form."""
+    for _ in range(6):
+        name = type(node).__name__
+        if not name.startswith(("View", "Unsafe", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "T", "ToCopy", "Clone", "Alias")) or not node.next_functions:
+            break
+        node = node.next_functions[0][0]
+    return type(node).__name__
+
+
 class Senses:
     """Listens on behalf of a doctor from attach() until detach()."""
 
@@ -208,7 +218,7 @@ class Senses:
     def fed(self, original, input):
         """What a loss function is given, in the first updates."""
         if self.doctor.updates < 4 and input.requires_grad:
-            self.tell("fed", original.__name__, input.detach())
+            self.tell("fed", original.__name__, input.detach(), made_by(input.grad_fn))
 
     def other_loss(self, original, input, *args, **kwargs):
         self.fed(original, input)

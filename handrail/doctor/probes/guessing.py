@@ -10,7 +10,6 @@ from handrail.doctor.findings import Finding
 BLOCK = 6  # updates of one class in a row
 WRONG = {  # what a loss function is not to be given: (B, C, ...), for ctc_loss (T, B, C)
     "cross_entropy": lambda x: x.ndim > 1 and x.size(1) > 1 and (x >= 0).all() and ((x.sum(1) - 1).abs() < 1e-2).all(),
-    "binary_cross_entropy_with_logits": lambda x: x.numel() >= 8 and ((x >= 0) & (x <= 1)).all(),
     "nll_loss": lambda x: x.ndim > 1 and x.logsumexp(1).abs().median() > 0.1,
     "ctc_loss": lambda x: x.logsumexp(-1).abs().median() > 0.1,
 }
@@ -24,11 +23,12 @@ class Guessing:
         self.under_scale, self.still_scaled, self.ratios, self.values = False, 0, [], []
         self.steppers = set()  # the optimizers that step
 
-    def fed(self, kind, values):
+    def fed(self, kind, values, maker):
         """Scores, chances, logarithms of chances: each loss function wants one of them, and takes the others without a word."""
         few = values[:64] if kind == "ctc_loss" or values.ndim < 3 else values[:64, :, :8]  # logits can be many
         self.looked[kind] += 1
-        self.wrong[kind] += few.numel() > 0 and bool(WRONG[kind](few.float()))
+        sigmoid = kind == "binary_cross_entropy_with_logits"  # scores may all happen to lie between 0 and 1
+        self.wrong[kind] += maker.startswith("Sigmoid") if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
         if self.looked[kind] != 4 or self.wrong[kind] != 4:
             return
         if kind in ("nll_loss", "ctc_loss"):
@@ -36,7 +36,7 @@ class Guessing:
                           "in 4 of 4 losses the chances of a row, exp(values), do not sum to 1", [("log_softmax is missing before it", 0.95)], "F.log_softmax(scores, dim) first; cross_entropy takes both steps at once", self.doctor.updates)  # fmt: skip
         else:
             what = "softmax" if kind == "cross_entropy" else "sigmoid"
-            seen = "every row of the values sums to 1, none is below 0" if kind == "cross_entropy" else "every value lies between 0 and 1"
+            seen = "every row of the values sums to 1, none is below 0" if kind == "cross_entropy" else "they came out of a sigmoid"
             yield Finding("softmax-twice", "certain", f"The loss is given chances, not scores: {kind} takes the {what} itself, so it is taken twice, and the loss can never come near 0.",
                           f"in 4 of 4 losses {seen}", [(f"the model ends in a {what}", 0.95)], f"return the scores (logits); take the {what} only to read the chances", self.doctor.updates)  # fmt: skip
 

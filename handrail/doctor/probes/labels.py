@@ -102,7 +102,7 @@ class Labels:
 
     def frozen_words(self, rows):
         """Tokens that were added to the vocabulary, stand in the rows, and cannot learn."""
-        if any(p.requires_grad and ("embed" in name or "wte" in name or "token_adapter" in name) for name, p in self.doctor.trained.named_parameters()):
+        if self.doctor.trained is None or any(p.requires_grad and ("embed" in name or "wte" in name or "token_adapter" in name) for name, p in self.doctor.trained.named_parameters()):
             return
         new = [i for i in rows.ids.unique().tolist() if i >= self.words] if self.words else self.alike(rows)
         if new:

@@ -18,6 +18,7 @@ class Live:
     def __init__(self, doctor):
         self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
         self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+        self.heard = []  # the first value of a cross-entropy: what backward gets may be more than it
         self.like = True  # of the last update in which a loss was heard: see mean_like
         self.written = 0  # texts that the model generated
         self.kept, self.learns = 0, False  # passes that recorded gradients in eval mode; was there one in training mode?
@@ -29,6 +30,8 @@ class Live:
             self.round.append((loss.value if loss.reduction == "mean" else loss.value / count.clamp(min=1), count))
         elif seen.grad:
             self.classes, self.smooth = seen.losses[-1].classes, seen.losses[-1].smoothing
+            if not self.heard and seen.losses[-1].value.ndim == 0 and seen.losses[-1].reduction == "mean":
+                self.heard = [float(seen.losses[-1].value)]
 
     def backward(self, *_):
         self.kept = 0
@@ -82,7 +85,7 @@ class Live:
             return
         self.losses += [float(loss) for loss in self.unread if loss is not None]
         self.unread = []
-        if update in (5, 10) and self.classes:
+        if update in (5, 10) and self.classes and self.losses:
             yield from self.start(update)
         yield from self.rate(update)
         first, last = (self.losses[0], self.losses[-20:]) if self.losses else (0, [])
@@ -93,7 +96,7 @@ class Live:
 
     def start(self, update):
         """The first loss beside that of a model that knows nothing, ln V."""
-        ignorant, first = math.log(self.classes), self.losses[0]
+        ignorant, first = math.log(self.classes), min([self.losses[0], *self.heard[:1]])
         per = first / max(1, len(self.doctor.now.losses)) if self.doctor.now.losses else first
         if self.mean_like() and first > 2.0 * ignorant and per > 2.0 * ignorant and self.smooth == 0:
             yield Finding("start-above-chance", "warning", f"The first loss, {first:.2f}, is far above {ignorant:.2f} = ln {self.classes:,}, what a model that knows nothing has.",

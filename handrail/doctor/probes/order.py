@@ -1,6 +1,7 @@
 """Probe F: the schedule of the rate, and the order of the rows: arithmetic that nobody does by hand."""
 
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -17,6 +18,7 @@ from handrail.doctor.senses import bare, grouped
 WINDOW = 16  # tokens in a row that count as the same text
 TEXT = 8  # tokens in a row from which on it is taken for a text: columns of a table may be numbers too
 EXACT = 2  # a row that was trained on as it is
+FIRST = 2000  # rows of which is known whether they came again
 EPOCHS = 20  # as many passes over the same rows are hardly ever meant
 
 
@@ -31,6 +33,7 @@ class Order:
         self.other = set()  # rows of other tasks
         self.suspect, self.honest = None, False  # an evaluation on trained rows alone; was there one on others?
         self.largest, self.jump = 0, None  # tokens in a batch; one far larger than all before
+        self.again = []  # of the first rows: had each come before?
         self.sequence, self.resumed = [], None  # rows in the order in which they came; where a checkpoint was read
         own = Path(tempfile.gettempdir(), f"handrail-rows-{os.getppid()}-{os.environ.get('MASTER_PORT', 0)}")
         self.meet = Path(os.environ.get("HANDRAIL_WATCH", own))  # where the processes of one machine find each other's rows
@@ -44,6 +47,8 @@ class Order:
         doctor, update = self.doctor, self.doctor.updates
         self.calls.append(max(doctor.now.scheduled.values(), default=0))
         self.rates.append(max(doctor.now.rates, default=0.0))
+        if self.steppers and id(optimizer) not in self.steppers:  # another training begins: what was read before it prepared it, as a reference does
+            self.doctor.now.evals, self.shares = [], {}
         self.steppers.add(id(optimizer))
         yield from self.schedule(update)
         if update > 400 and update % 10:
@@ -53,6 +58,8 @@ class Order:
         batches = [rows for rows in map(texts_of, doctor.now.passes) if rows is not None]
         others = {key for seen in doctor.now.passes for key in exactly(seen)}
         self.examine({tuple(row) for rows in batches for row in rows.lists()} | others)
+        for key in others:
+            self.again += [key in self.other] * (len(self.again) < FIRST)
         if len(self.other) < 100_000:
             self.other |= others
         yield from self.examined()
@@ -95,6 +102,7 @@ class Order:
             key = hash(tuple(row))
             if len(self.sequence) < 100_000:
                 self.sequence.append(key)
+            self.again += [key in self.rows] * (len(self.again) < FIRST)
             self.rows[key] += 1
             self.total += 1
             self.lengths.append((update, len(row)))
@@ -200,7 +208,6 @@ class Order:
             yield from self.judged(shares)
 
     def judged(self, shares):
-        first = self.sequence[:128]
         each = [sum(share > familiar(part) for share in part) / len(part) for part in shares]
         half = len(shares) // 2
         parts = [sum(part, []) for part in ((shares[:half], shares[half:]) if half > 1 else ([one] for one in shares))]
@@ -212,8 +219,14 @@ class Order:
         if self.train_then_val(shares) or self.train_then_val(shares[::-1]):
             return
         if sum(known) >= 2 and sum(known) > 0.01 * rows and min(known) > 0:
-            alike = len(set(first)) < 0.99 * len(first)  # rows that come again within one pass: they may meet in val as well
+            alike = sum(known) < 0.05 * rows or sum(known) < 1.5 * self.by_nature() * rows
             yield self.overlap(sum(known), rows, apart=len(each) > 3 and all(share > 0.95 or share == 0 for share in each), alike=alike)
+
+    def by_nature(self):
+        """Return which part of new rows would have been trained on, because there are not many that are possible: as many as the rows of one pass repeat."""
+        end = next((i for i in range(32, len(self.again)) if sum(self.again[i - 32 : i]) > 16), len(self.again) + 32) - 32  # there the second pass begins
+        repeats = sum(self.again[:end])
+        return 1 - math.exp(-2 * repeats * max(len(self.rows), len(self.other)) / end**2) if repeats > 1 else 0
 
     def overlap(self, known, rows, apart=False, alike=False):
         """Return the finding; apart: the rows that are known fill passes of their own; alike: the rows of train repeat each other."""
@@ -262,10 +275,15 @@ def some_weights(model):
 
 def texts_of(seen):
     """Return the Rows of a pass that learns, or is asked, the next token of a text; None of one with another task."""
-    rows = rows_of(seen) if seen.ids is not None and seen.ids.size(1) >= TEXT else None
+    rows = rows_of(seen) if seen.ids is not None and seen.ids.size(1) >= TEXT and not beside(seen) else None
     told = rows is not None and rows.ahead in (0, 1, 2)
     writes = rows is not None and rows.ahead is None and hasattr(bare(seen.module), "generate")  # its loss is its own, or out of sight
     return rows if told or writes else None
+
+
+def beside(seen):
+    """Return what is read beside the tokens of each row: a picture, a sound."""
+    return [value for name, value in seen.inputs.items() if "mask" not in name and isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and len(value) == len(seen.ids)]
 
 
 def exactly(seen):
@@ -273,7 +291,7 @@ def exactly(seen):
     rows = rows_of(seen) if seen.ids is not None and seen.ids.size(1) >= WINDOW and texts_of(seen) is None else None
     if rows is None or rows.turned:
         return []
-    more = [value for name, value in seen.inputs.items() if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and len(value) == len(rows.ids)]
+    more = beside(seen)
     sums = zip(*([round(total, 4) for total in value.flatten(1).float().sum(1).tolist()] for value in more)) if more else [()] * len(rows.ids)
     return [hash((*row, beside)) for row, beside in zip(rows.lists(), sums) if len(set(row)) > WINDOW // 2]
 

@@ -9,33 +9,34 @@ from handrail.doctor.rows import rows_of
 from handrail.doctor.senses import bare
 from handrail.doctor.untouched import untouched
 
-AT = 2  # the update after which it looks: the model runs by then, and nothing is lost yet
+AT = (2, 20)  # the updates after which it looks: the model runs by then, and nothing is lost yet; a last layer of zeros hides all at first
 
 
 class Reading:
     """Runs the model twice on one row that it was trained on, without a trace."""
 
     def __init__(self, doctor):
-        self.doctor, self.done, self.full, self.widths = doctor, False, True, set()
+        self.doctor, self.looks, self.full, self.widths = doctor, 0, True, set()
 
     def passed(self, seen):
         """Were all rows so far full, and of one length, as packed ones are?"""
-        rows = rows_of(seen) if seen.grad and self.full and not self.done else None
+        rows = rows_of(seen) if seen.grad and self.full and not self.looks else None
         if rows is not None:
             self.widths.add(rows.ids.size(1))
             self.full = len(self.widths) == 1 and bool(rows.real.all())
 
     def after_step(self, optimizer):
         doctor = self.doctor
-        if self.done or doctor.updates < AT:
+        if self.looks == len(AT) or doctor.updates < AT[self.looks] or not doctor.now.passes:  # none: of two optimizers, the other's step
             return
-        self.done = True
+        self.looks += 1
         for seen in doctor.now.passes[:1]:
             rows = rows_of(seen)
             if rows is None or rows.ahead not in (1, 2):
                 return
             if "Sharded" in type(seen.module).__name__ or any("FSDP" in type(m).__name__ for m in seen.module.modules()):
                 doctor.left_out.append("causality: the weights are spread over processes")
+                self.looks = len(AT)
                 return
             yield from self.causal(seen, rows)
             if not rows.turned:
@@ -43,7 +44,7 @@ class Reading:
 
     def causal(self, seen, rows):
         moved, cut = future(seen, rows)
-        if moved is None:
+        if moved is None and self.looks == 1:
             self.doctor.left_out.append("causality: the model gave no logits for a row by itself")
         elif moved:
             yield Finding("no-causal-mask", "certain", "The model reads the future: what it says about a token changes when later tokens do.",
@@ -78,6 +79,8 @@ class Reading:
 
 def future(seen, rows):
     """Return (by how much the logits move that stand before a change and are trained, 0 if hardly, None if that cannot be seen; the place of the change)."""
+    if rows.trained is None:
+        return None, 0
     number = 0 if rows.documents else int(rows.trained.sum(1).argmax())
     learned, end = rows.trained[number].nonzero()[:, 0], int(rows.real[number].nonzero().max()) + 1
     if len(learned) < 4 or two_texts(seen, rows):

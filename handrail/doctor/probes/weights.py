@@ -159,9 +159,9 @@ class Weights:
         elif self.looks >= 2 and len(none) == total > 0 and self.came:
             yield Finding("weights-do-not-move", "certain", "The gradients are taken away before the optimizer uses them: no weight changes.", f"after backward there were gradients; at the step none of {total} tensors has one",
                           [("zero_grad() stands between backward() and step()", 0.95)], "optimizer.zero_grad(), then loss.backward(), then optimizer.step()", update)  # fmt: skip
-        elif self.looks >= 2 and names and total:
+        elif self.looks >= 2 and names and total and (update >= 30 or several(names)):
             lora = any("lora_" in name for name in names)
-            yield Finding("no-gradient", "certain" if update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get{'s' * (len(names) == 1)} a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
+            yield Finding("no-gradient", "certain" if several(names) and update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get{'s' * (len(names) == 1)} a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
                           "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
         if self.nothing >= 3 and self.looks >= 3:
@@ -175,7 +175,9 @@ class Weights:
         found = {name for name, module in model.named_modules() if name and id(module) not in self.ran} if self.ran else set()
         lists = {name: [id(layer) in self.ran for layer in module] for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
         layers = {f"{name}." for name, ran in lists.items() if sum(ran) > 1}  # several of one list run: layers, or experts, and no heads
-        return {name for name in found if update < (30 if any(name.startswith(layer) for layer in layers) else 100)}
+        spare = [name for name, module in model.named_modules() if hasattr(module, "_init_weights")]  # Transformers' models have parts that many tasks leave unused
+        unused = {name for name in found if "lora_" not in name and any(name.startswith(f"{own}." if own else "") for own in spare)}
+        return unused | {name for name in found if update < (30 if any(name.startswith(layer) for layer in layers) else 100)}
 
     # --- after it: weights ---
 
@@ -244,6 +246,11 @@ class Weights:
         """Return True if more than one optimizer steps."""
         self.counts[id(optimizer)] = True
         return len(self.counts) > 1
+
+
+def several(names):
+    """Return True for tensors of more than one module: one alone may be a head whose loss comes later."""
+    return len({name.rpartition(".")[0] for name in names}) > 1
 
 
 def alive(p):
