@@ -91,6 +91,7 @@ def say_less(screen, project, script, values, how, update, sure):
 
 def show(screen, project, script, values, how, price, live):
     """Rehearse, and print memory, GPUs, time and cost; return whether it fits a GPU that is known."""
+    screen.print("  running the update, on tensors that have a shape and no numbers ...\n")
     update, processes = budget.rehearse(project, script, values, **how), how["processes"]
     each = f"{update.tokens:,} tokens" + f" on each of {processes} GPUs" * (processes > 1)
     trained = "" if update.trained == update.parameters else f", {update.trained:,} of them trained"
