@@ -437,6 +437,33 @@ def test_what_the_loss_is_given_and_whether_it_teaches(listening, how):
     assert ("are clipped to a" in doctor.report()) == (how == "clipped to nothing")
 
 
+def test_what_is_called_by_keyword_is_heard(listening, tmp_path):
+    """Everything that the doctor wraps takes its arguments by the names that it has in PyTorch and Transformers: a wrapper with names of its own would end the program."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    F, model = torch.nn.functional, LlamaForCausalLM(LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2))
+    optimizer = torch.optim.AdamW(params=model.parameters(), lr=1e-3)
+    scheduler, scaler, doctor = torch.optim.lr_scheduler.StepLR(optimizer=optimizer, step_size=9), torch.amp.GradScaler("cpu"), listening()
+    scores, rows = torch.randn(4, 5, requires_grad=True), torch.randint(3, 20, (2, 8))
+    F.cross_entropy(input=scores, target=torch.zeros(4, dtype=torch.long)).backward(gradient=torch.ones(()), retain_graph=False)
+    F.nll_loss(input=scores.log_softmax(1), target=torch.zeros(4, dtype=torch.long))
+    F.binary_cross_entropy_with_logits(input=scores, target=torch.ones(4, 5))
+    F.ctc_loss(log_probs=torch.randn(9, 2, 5).log_softmax(-1), targets=torch.ones(2, 3, dtype=torch.long), input_lengths=torch.tensor([9, 9]), target_lengths=torch.tensor([3, 3]))
+    torch.autograd.grad(outputs=scores.sum(), inputs=scores)
+    scaler.scale(outputs=model(input_ids=rows, labels=rows).loss).backward(inputs=list(model.parameters()))
+    scaler.unscale_(optimizer=optimizer)
+    torch.nn.utils.clip_grad_norm_(parameters=model.parameters(), max_norm=1.0)
+    optimizer.step(closure=None)
+    scheduler.step(epoch=None)
+    torch.save(obj=optimizer.state_dict(), f=tmp_path / "state.pt")
+    optimizer.load_state_dict(state_dict=torch.load(f=tmp_path / "state.pt"))
+    model.generate(inputs=rows, max_new_tokens=2)
+    model.resize_token_embeddings(new_num_tokens=24)
+    model.save_pretrained(save_directory=tmp_path / "model")
+    doctor.close()
+    assert doctor.updates == 1 and not doctor.left_out, doctor.left_out
+
+
 def test_a_model_that_calculates_in_16_bits_is_saved_as_it_is(listening, tmp_path):
     """Trainer and TRL leave autocast on after training: loaded again the model gives other last digits, and is the same model."""
     from accelerate import Accelerator

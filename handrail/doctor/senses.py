@@ -123,7 +123,7 @@ class Senses:
         self.wrap(F, "cross_entropy", self.cross_entropy)
         self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
         self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
-        self.wrap(F, "ctc_loss", self.other_loss)
+        self.wrap(F, "ctc_loss", self.ctc_loss)
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
@@ -224,6 +224,9 @@ class Senses:
         self.fed(original, input)
         return original(input, *args, **kwargs)
 
+    def ctc_loss(self, original, log_probs, *args, **kwargs):
+        return self.other_loss(original, log_probs, *args, **kwargs)
+
     def scripted(self, original, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the functions as they were."""
         heard, F.cross_entropy = F.cross_entropy, inspect.unwrap(F.cross_entropy)
@@ -283,15 +286,17 @@ class Senses:
 
     # --- what surrounds it ---
 
-    def load(self, original, file, *args, **kwargs):
-        found = original(file, *args, **kwargs)
-        self.tell("loaded", str(file), found)
+    # what may be given by keyword has the name that it has there
+
+    def load(self, original, f, *args, **kwargs):
+        found = original(f, *args, **kwargs)
+        self.tell("loaded", str(f), found)
         return found
 
-    def load_optimizer(self, original, optimizer, state, *args, **kwargs):
-        if state.get("state"):  # Accelerate also calls it with nothing in it, to place the tensors
+    def load_optimizer(self, original, optimizer, state_dict, *args, **kwargs):
+        if state_dict.get("state"):  # Accelerate also calls it with nothing in it, to place the tensors
             self.tell("loaded_optimizer")
-        return original(optimizer, state, *args, **kwargs)
+        return original(optimizer, state_dict, *args, **kwargs)
 
     def made_tokenizer(self, original, tokenizer, *args, **kwargs):
         original(tokenizer, *args, **kwargs)
@@ -312,10 +317,10 @@ class Senses:
         self.tell("generated", model, inputs, kwargs.get("attention_mask"), found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None))
         return found
 
-    def save_model(self, original, model, folder, *args, **kwargs):
+    def save_model(self, original, model, save_directory, *args, **kwargs):
         state = dict(kwargs.get("state_dict") or {})  # saving empties it
-        found = original(model, folder, *args, **kwargs)
-        self.tell("saved", model, str(folder), state)
+        found = original(model, save_directory, *args, **kwargs)
+        self.tell("saved", model, str(save_directory), state)
         return found
 
     def resize(self, original, model, *args, **kwargs):

@@ -41,7 +41,7 @@ class Live:
     def passed(self, seen):
         """The first training pass after an evaluation closes it. One in eval mode that records gradients keeps what nobody will use."""
         self.learns |= seen.grad and seen.training
-        self.kept += seen.grad and not seen.training and self.learns
+        self.kept += seen.grad and not seen.training and self.learns and any(p.requires_grad for p in seen.module.parameters())
         if self.kept == 4:
             yield Finding("out-of-memory-late", "warning", "An evaluation keeps all that a backward pass would need, and nobody calls backward: it takes far more memory than it should.",
                           "4 passes in eval mode recorded gradients, with no backward between them", [("torch.no_grad() is missing", 0.9)], "@torch.no_grad() over the evaluation", self.doctor.updates)  # fmt: skip
@@ -144,7 +144,7 @@ class Live:
             self.marks += [update, update]
         late = update > 40  # by then the data may have changed as well: other texts, a later stage
         if len(self.marks) >= 2 and not late or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
-            unsure = late or not self.classes  # a loss of another kind may grow with what it is given, as with longer rows
+            unsure = late or not self.classes and now < 20 * abs(start)  # a loss of another kind may grow with what it is given, as with longer rows
             if sizes and step < 1e-4 or not self.classes and step < 0.1 and now < 20 * abs(start):  # nothing is thrown far
                 pass
             elif pretrained and not lora and not late:
