@@ -457,6 +457,7 @@ def test_what_is_called_by_keyword_is_heard(listening, tmp_path):
     scheduler.step(epoch=None)
     torch.save(obj=optimizer.state_dict(), f=tmp_path / "state.pt")
     optimizer.load_state_dict(state_dict=torch.load(f=tmp_path / "state.pt"))
+    torch.optim.Optimizer.load_state_dict(self=optimizer, state_dict=optimizer.state_dict())  # not heard, and not in the way
     model.generate(inputs=rows, max_new_tokens=2)
     model.resize_token_embeddings(new_num_tokens=24)
     model.save_pretrained(save_directory=tmp_path / "model")

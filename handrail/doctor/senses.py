@@ -79,6 +79,15 @@ def names_of(kind):
         return []
 
 
+def fits(signature, *args, **kwargs):
+    """Return True if a function of this signature can be called so."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 def made_by(node):
     """Return the name of the operation that made a tensor, apart from those that only give it another form."""
     for _ in range(6):
@@ -100,11 +109,11 @@ class Senses:
 
     def wrap(self, owner, name, around):
         """Replace owner.name by around(original, *args, **kwargs) until detach()."""
-        original = getattr(owner, name)
+        original, signature = getattr(owner, name), inspect.signature(around)
 
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() or kwargs and not fits(signature, original, *args, **kwargs):
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
