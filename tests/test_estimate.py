@@ -152,7 +152,7 @@ def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
 
 def test_too_large_for_every_gpu(tmp_path):
     """A run that fits nowhere must not look possible: exit 1, and what to change with what it would save."""
-    sizes = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 12, "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256}
+    sizes = {"hidden_size": 8192, "intermediate_size": 114688, "num_hidden_layers": 3, "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256}
     done = handrail("rehearse", "--from", config_only(tmp_path / "huge", **sizes), "--batch", 1, "--context", 512, "--method", "full")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "fits none" in done.stdout and "--method lora" in done.stdout and "FSDP" in done.stdout

@@ -84,9 +84,9 @@ def choose(project, name, flavor, timeout):
 
 
 def hours(text):
-    """Return hours, in whole minutes, of "90m", "2h", "1d" or "1.5" (hours); five minutes at least, which setting up takes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd]?)", text)
-    minutes = math.ceil(float(found[1]) * {"m": 1, "h": 60, "": 60, "d": 1440}[found[2]]) if found else 0
+    """Return hours, in whole minutes, of "90m", "2h" or "1d"; five minutes at least, which setting up takes. A number alone could be either."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    minutes = math.ceil(float(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]]) if found else 0
     if minutes < 5:
         raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m")
     return minutes / 60
