@@ -49,7 +49,7 @@ def show_memory(screen, update):
     for head, side in (("", "left"), ("", "right"), ("", "left")):
         table.add_column(head, justify=side)
     for kind, meaning in KINDS.items():
-        table.add_row(kind, gb(update.kinds[kind]), meaning)
+        table.add_row(kind, gb(update.kinds[kind]) if update.kinds[kind] else "none then", meaning)
     table.add_row("at the peak", gb(update.peak), "all of these together; they are not all at their highest at once", style="bold")
     screen.console.print(table)
     screen.print(f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.\n")
