@@ -223,7 +223,7 @@ def healthy(only):
 
 
 def written_against(place):
-    """Yield (script, what should be named; "" for a healthy one, None where nothing could be) of what readers wrote against the doctor."""
+    """Yield (script, what should be named; "" for a healthy one, None where it is not named so far) of what readers wrote against the doctor."""
     subprocess.run([sys.executable, HERE / "reader2" / "mkdata.py"], cwd=place, check=True, capture_output=True)
     for script in sorted((HERE / "reader2").glob("[bh][0-9]*.py")):
         fault = script.name[0] == "b" and re.match(r"# fault (\d+)", script.read_text())
@@ -253,7 +253,7 @@ def reader(only):
             right = {name, "rate-too-low"} if name == "rate-too-high" else {name}  # fault 19 is both
             counts["named"] += name != "" and any(f.name in right for f in seen)
             counts["first"] += name != "" and bool(seen) and seen[0].name in right
-            what = "healthy" if name == "" else name or "broken, and not to be seen from here"
+            what = "healthy" if name == "" else name or "broken, not named so far"
             print(f"{script.stem}: {what}: {said(seen)}" + (f" (exit {code}) {printed[-300:]}" if code and not seen else "") + "".join(f"; {reason}" for reason in left), flush=True)
     print("{healthy} healthy, {alarms} with an alarm, {certain} with a certain one; {broken} broken, {named} named, {first} first of all".format(**counts))
 

@@ -70,6 +70,12 @@ def show_offers(screen, found, processes):
     screen.print("  Prices: " + ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1)) + "\n")
 
 
+def shared(update):
+    """Return how many GPUs that share the weights hold an update, in words; "" where no number known does."""
+    number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if budget.fits(budget.shard(update, n), 80) == "yes"), None)
+    return f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(update, number))} on each; the command is in the project's README" if number else ""
+
+
 def say_less(screen, project, script, values, how, update, sure):
     """Say what to change, where an update fits no GPU for sure."""
     ways = [(what, budget.rehearse(project, script, new, **other)) for what, new, other in budget.cheaper(project, script, values, how)]
@@ -80,12 +86,8 @@ def say_less(screen, project, script, values, how, update, sure):
         frozen = lora.parameters - lora.trained
         lines.append(f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less")
     slim = min([update, *(slim for _, slim in ways)], key=lambda slim: slim.passing)
-    for place, what, need in ((0, "nothing, on", update), (len(lines) + 1, "with all of that, on", slim)):
-        number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if budget.fits(budget.shard(need, n), 80) == "yes"), None)
-        if number:
-            lines.insert(place, f"{what} {number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(need, number))} on each; the command is in the project's README")
-    if not number:
-        lines.append("a smaller model")
+    as_it_is, at_least = shared(update), shared(slim)
+    lines = [f"nothing, on {as_it_is}"] * bool(as_it_is) + lines + [f"with all of that, on {at_least}" if at_least else "a smaller model"]
     screen.say(f"It fits none of them{sure}. What to change, by what it costs, each with those above it", lines)
 
 
@@ -185,9 +187,10 @@ def check_numbers(values, script, gpus):
     if base := values.model if script == "finetune" else values.base:
         from transformers import AutoConfig
 
-        most = getattr(opened(AutoConfig, base).get_text_config(), "max_position_embeddings", None)
-        if most and values.context > most:
-            raise Stop(f"--context {values.context:,}: {base} was made to read {most:,} tokens at once.")
+        config = opened(AutoConfig, base).get_text_config()
+        most = getattr(config, "max_position_embeddings", None)
+        if most and values.context > most and not getattr(config, "rope_parameters", None):  # a table of places; others can be read on
+            raise Stop(f"--context {values.context:,}: {base} has places for {most:,} tokens at once.")
 
 
 def main(arguments):

@@ -307,7 +307,7 @@ def test_chat_answers_and_is_what_generate_gives(answering):
     assert done.returncode == 0 and "out/finetune/model" in done.stdout and "<|im_" not in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", [pytest.param("finetune", marks=pytest.mark.long), pytest.param("dpo", marks=pytest.mark.long), pytest.param("grpo", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["finetune", pytest.param("dpo", marks=pytest.mark.long), pytest.param("grpo", marks=pytest.mark.long)])
 def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, tmp_path, name):
     """The same loop, so the same promise: killed without warning and started again, each objective ends with the same bits."""
     whole = shutil.copytree(answering[0], tmp_path / "whole", symlinks=True)

@@ -69,7 +69,7 @@ def test_an_unknown_fault_gets_a_suggestion():
 # --- watching ---
 
 
-@pytest.mark.parametrize("script, name", [("20_accumulation_of_means", "accumulation-mean-of-means"), ("01_pad_is_eos", "eos-masked")])
+@pytest.mark.parametrize("script, name", [("28_no_causal_mask", "no-causal-mask"), ("20_accumulation_of_means", "accumulation-mean-of-means"), ("01_pad_is_eos", "eos-masked")])
 def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
     """The same script with and without one mistake, nothing in it changed for us: named before update 50, silence otherwise."""
     found = seen_in(EXAM / f"{script}.py", broken=True)
@@ -85,7 +85,6 @@ def test_conversations_of_several_turns_are_no_packed_documents():
 
 PLAIN = """
 import torch
-from accelerate.state import AcceleratorState
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, attention_dropout=0.1))
@@ -235,7 +234,6 @@ def test_ctrl_c_lets_the_program_save(tmp_path):
 ONE_LINE = """
 import sys; sys.path[:0] = [{exam!r}]
 import torch
-from accelerate.state import AcceleratorState
 from common import make_tokenizer, stories, tiny_model
 from handrail import Doctor
 tokenizer = make_tokenizer()

@@ -46,6 +46,7 @@ class Doctor:
         self.now, self.trained = Update(1), self.model
         self.reported, self.elsewhere, self.owner = [], 0, os.getpid()  # findings told; passes of other models since one of ours
         self.loaded = False  # were weights of the model read from a file?
+        self.steppers = {}  # id(optimizer) -> the update in which it first stepped
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
         threading._register_atexit(self.leave)  # atexit itself comes when threads can no longer be started, to load a model with
@@ -122,8 +123,9 @@ class Doctor:
         except Exception as error:
             if who in self.probes:
                 self.probes.remove(who)
-            said = f"{type(who).__name__}: {'switched off' if who is not self else 'left something out'} after update {self.updates}, it failed: {error!r}"[:300]
-            self.left_out += [said] * (who is not self or not any(line.startswith("Doctor: ") for line in self.left_out))
+            name, what = type(who).__name__, "left something out" if who is self else "switched off"
+            if not any(line.startswith(f"{name}: ") for line in self.left_out):
+                self.left_out.append(f"{name}: {what} after update {self.updates}, it failed: {error!r}"[:300])
             if os.environ.get("HANDRAIL_DEBUG"):
                 raise
 
@@ -178,6 +180,7 @@ class Doctor:
         if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
             return False
         self.updates = self.now.number
+        self.steppers.setdefault(id(optimizer), self.updates)
 
     # --- what the probes ask ---
 

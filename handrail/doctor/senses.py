@@ -88,14 +88,14 @@ def fits(signature, *args, **kwargs):
     return True
 
 
+FORMS = {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "T", "ToCopy", "Clone", "Alias"}
+
+
 def made_by(node):
     """Return the name of the operation that made a tensor, apart from those that only give it another form."""
-    for _ in range(6):
-        name = type(node).__name__
-        if not name.startswith(("View", "Unsafe", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "T", "ToCopy", "Clone", "Alias")) or not node.next_functions:
-            break
+    while (name := type(node).__name__.partition("Backward")[0]) in FORMS:
         node = node.next_functions[0][0]
-    return type(node).__name__
+    return name
 
 
 class Senses:
@@ -132,7 +132,7 @@ class Senses:
         self.wrap(F, "cross_entropy", self.cross_entropy)
         self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
         self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
-        self.wrap(F, "ctc_loss", self.ctc_loss)
+        self.wrap(F, "ctc_loss", self.other_loss)
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
@@ -229,12 +229,9 @@ class Senses:
         if self.doctor.updates < 4 and input.requires_grad:
             self.tell("fed", original.__name__, input.detach(), made_by(input.grad_fn))
 
-    def other_loss(self, original, input, *args, **kwargs):
-        self.fed(original, input)
-        return original(input, *args, **kwargs)
-
-    def ctc_loss(self, original, log_probs, *args, **kwargs):
-        return self.other_loss(original, log_probs, *args, **kwargs)
+    def other_loss(self, original, *args, **kwargs):
+        self.fed(original, args[0] if args else kwargs.get("input", kwargs.get("log_probs")))
+        return original(*args, **kwargs)
 
     def scripted(self, original, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the functions as they were."""

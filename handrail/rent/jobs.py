@@ -197,7 +197,8 @@ def main(words):
     except KeyboardInterrupt as error:
         raise Stop(f"Stopped while the job was being started. {MAYBE}") from error
     except Stop as error:
-        raise Stop(f"{error}\n{MAYBE}") from error
+        refused = "hf auth login" in str(error) or "Add credit" in str(error)  # then there is no job; else only the answer may be missing
+        raise error if refused else Stop(f"{error}\n{MAYBE}")
     if not (found := re.findall(r"[0-9a-f]{24}", said)):
         raise Stop(f"`hf jobs run` named no job: {said[-300:]}\n{MAYBE}")
     job = found[0]

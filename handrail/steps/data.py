@@ -201,7 +201,8 @@ def where_it_broke(program):
     values = program.values
     for file in program.data.files(program.settings.ROOT / values.data, values.kinds):
         try:
-            all(True for _ in program.data.rows(file, values.kinds))
+            for _ in program.data.rows(file, values.kinds):
+                pass
         except Exception:
             return file.resolve()
     return values.data

@@ -15,7 +15,7 @@ slow. A large one lands where the slope was never measured. Between them is a va
 wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
 rates that make nearly the best one's progress, the smallest is taken."""
 
-UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them, which take no more updates than the run
+UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
 
 
 def grid(values):
@@ -34,6 +34,7 @@ def runs(project):
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
+    # all of them together take no more updates than the run itself, where that is short
     updates = int(min(UPDATES, max(LEAST, min(PATIENCE / seconds, values.updates) / len(grid(values)))))
     accelerator = program.settings.start(values)
     batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)

@@ -19,16 +19,15 @@ class Guessing:
     """Looks at what goes into cross_entropy, at the classes from update to update, and at the loss beside that of guessing."""
 
     def __init__(self, doctor):
-        self.doctor, self.looked, self.wrong, self.blocks, self.updates, self.ends = doctor, Counter(), Counter(), [], 0, []
+        self.doctor, self.looked, self.wrong, self.blocks, self.ends = doctor, Counter(), Counter(), [], []
         self.under_scale, self.still_scaled, self.ratios, self.values = False, 0, [], []
-        self.steppers = set()  # the optimizers that step
 
     def fed(self, kind, values, maker):
         """Scores, chances, logarithms of chances: each loss function wants one of them, and takes the others without a word."""
         few = values[:64] if kind == "ctc_loss" or values.ndim < 3 else values[:64, :, :8]  # logits can be many
         self.looked[kind] += 1
         sigmoid = kind == "binary_cross_entropy_with_logits"  # scores may all happen to lie between 0 and 1
-        self.wrong[kind] += maker.startswith("Sigmoid") if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
+        self.wrong[kind] += maker == "Sigmoid" if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
         if self.looked[kind] != 4 or self.wrong[kind] != 4:
             return
         if kind in ("nll_loss", "ctc_loss"):
@@ -65,8 +64,6 @@ class Guessing:
 
     def after_step(self, optimizer):
         heard = [loss for seen in self.doctor.now.passes for loss in seen.losses if not loss.targets.is_floating_point() and loss.value.ndim == 0]
-        self.updates += 1
-        self.steppers.add(id(optimizer))
         if not heard:
             return
         self.values = [*self.values[-19:], *((loss.value, loss.classes) for loss in heard)][-20:]
@@ -91,7 +88,7 @@ class Guessing:
     def ended(self):
         """Nothing learned: at the end the loss is still that of guessing. Of two models that play against each other it may well be."""
         values = self.values
-        if self.updates < 60 or len(values) < 20 or len({classes for _, classes in values}) > 1 or len(self.steppers) > 1:
+        if self.doctor.updates < 60 or len(values) < 20 or len({classes for _, classes in values}) > 1 or len(self.doctor.steppers) > 1:
             return
         guess, last = math.log(values[-1][1]) if values[-1][1] > 1 else 0, float(torch.stack([value for value, _ in values]).mean())
         lowest = min((loss for probe in self.doctor.probes for loss in getattr(probe, "losses", [])), default=guess)  # below it: something was learned, and another task came
@@ -100,5 +97,5 @@ class Guessing:
             causes = [("the answers do not belong to the inputs: one of the two was shuffled, sorted or shifted alone", 0.5), ("the learning rate, or what clipping leaves of the gradients, is far too small", 0.3), ("the task cannot be learned from these inputs", 0.2)]
             if tight > 30:
                 causes = [(f"gradients are clipped to a {tight:,.0f}th of their length", 0.6), *((cause, share * 0.4) for cause, share in causes[::2])]
-            yield Finding("nothing-learned", "warning", "At the end the model does no better than guessing.", f"the loss is {last:.3f} after {self.updates:,} updates, ln {values[-1][1]:,} = {guess:.3f} is that of a guess",
+            yield Finding("nothing-learned", "warning", "At the end the model does no better than guessing.", f"the loss is {last:.3f} after {self.doctor.updates:,} updates, ln {values[-1][1]:,} = {guess:.3f} is that of a guess",
                           causes, "print ten inputs with their answers, from the very batch that the model gets; then overfit one batch", self.doctor.updates)  # fmt: skip

@@ -143,11 +143,10 @@ class Live:
         if humps and max(humps) > 1.25 * start + 0.5:
             self.marks += [update, update]
         late = update > 40  # by then the data may have changed as well: other texts, a later stage
-        if len(self.marks) >= 2 and not late or (math.isfinite(now) and now > 3 * abs(start) + 0.5):
+        far = not (sizes and step < 1e-4) and (self.classes or step > 0.1 or now > 20 * abs(start))  # how far the weights are thrown
+        if far and (len(self.marks) >= 2 and not late or math.isfinite(now) and now > 3 * abs(start) + 0.5):
             unsure = late or not self.classes and now < 20 * abs(start)  # a loss of another kind may grow with what it is given, as with longer rows
-            if sizes and step < 1e-4 or not self.classes and step < 0.1 and now < 20 * abs(start):  # nothing is thrown far
-                pass
-            elif pretrained and not lora and not late:
+            if pretrained and not lora and not late:
                 yield Finding("rate-of-the-other-method", "warning", "The model knew more before: its loss has risen since training began.", f"loss {start:.3f} at update 1, {now:.3f} now; rate {max(self.rates):.3g}",
                               [("a rate of LoRA, about ten times too high, for all the weights of a pretrained model", 0.6), ("the rate is too high", 0.4)], "1e-5 to 5e-5 for all weights of a pretrained model", update)  # fmt: skip
             else:

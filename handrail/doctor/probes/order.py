@@ -26,7 +26,7 @@ class Order:
     """Counts schedulers, rows and the pieces of text in them."""
 
     def __init__(self, doctor):
-        self.doctor, self.calls, self.rates, self.made, self.steppers = doctor, [], [], 0, set()
+        self.doctor, self.calls, self.rates, self.made = doctor, [], [], 0
         self.rows, self.total, self.pieces, self.learned, self.lengths, self.shared = Counter(), 0, Counter(), Counter(), [], []
         self.planned = self.model = None
         self.read_closely = self.looked = 0  # rows whose learned pieces, and whose pieces, were counted
@@ -47,9 +47,8 @@ class Order:
         doctor, update = self.doctor, self.doctor.updates
         self.calls.append(max(doctor.now.scheduled.values(), default=0))
         self.rates.append(max(doctor.now.rates, default=0.0))
-        if self.steppers and id(optimizer) not in self.steppers:  # another training begins: what was read before it prepared it, as a reference does
-            self.doctor.now.evals, self.shares = [], {}
-        self.steppers.add(id(optimizer))
+        if doctor.steppers[id(optimizer)] == update and len(doctor.steppers) > 1:  # another training begins: what was read before it prepared it, as a reference does
+            doctor.now.evals, self.shares = [], {}
         yield from self.schedule(update)
         if update > 400 and update % 10:
             return
@@ -167,10 +166,10 @@ class Order:
             yield Finding("scheduler-miscounted", "warning", "A schedule was made for the learning rate, and it was never moved.", f"{self.kind}: 0 calls of step() in {len(self.rates)} updates, the rate stayed {self.rates[-1]:.3g}",
                           [("scheduler.step() is missing", 0.9)], "scheduler.step() after each optimizer.step()", self.doctor.updates)  # fmt: skip
         late = self.rates[-len(self.rates) // 2 :]
-        if len(self.steppers) == 1 and len(self.rates) >= 40 and 0 < max(late) < 1e-2 * max(self.rates):
+        if len(self.doctor.steppers) == 1 and len(self.rates) >= 40 and 0 < max(late) < 1e-2 * max(self.rates):
             yield Finding("scheduler-miscounted", "warning", "For half of the run the learning rate was next to nothing.", f"{max(self.rates):.3g} at its highest, {max(late):.3g} and less in the last {len(late)} of {len(self.rates)} updates",
                           [("the schedule falls too early or too often: counted wrongly, or on the wrong signal, as ReduceLROnPlateau with mode='max' on a loss", 0.9)], "plot the rate of every update before you start", self.doctor.updates)  # fmt: skip
-        if len(self.steppers) == 1 and len(self.rates) >= 40 and late == sorted(late) and late[len(late) // 5] < late[-1]:
+        if len(self.doctor.steppers) == 1 and len(self.rates) >= 40 and late == sorted(late) and late[len(late) // 5] < late[-1]:
             yield Finding("scheduler-miscounted", "warning", "The run ended while the learning rate was still warming up.", f"it rose in the last {len(late)} of {len(self.rates)} updates, from {late[0]:.3g} to {late[-1]:.3g}, and never fell",
                           [("the schedule was made for more steps than it gets: counted in rows, or moved once an epoch", 0.7), ("the run was stopped early", 0.3)], "num_training_steps has to be the number of optimizer steps", self.doctor.updates)  # fmt: skip
 
@@ -190,7 +189,7 @@ class Order:
             if not seen.losses and "labels" not in seen.inputs:
                 continue
             rows, others, shares = texts_of(seen), exactly(seen), self.shares.setdefault(id(seen.module), [])
-            lists = [row for row in rows.lists() if told(row)] if rows is not None else []
+            lists = [row for row in rows.lists() if says_something(row)] if rows is not None else []
             if others and current.isdisjoint(others):
                 shares.append([EXACT * (key in self.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
@@ -296,8 +295,8 @@ def exactly(seen):
     return [hash((*row, beside)) for row, beside in zip(rows.lists(), sums) if len(set(row)) > WINDOW // 2]
 
 
-def told(row):
-    """Return True for a row that says something: a line drawn with ==== stands in every text."""
+def says_something(row):
+    """Return False for a row of little but one thing again and again: a line drawn with ==== stands in every text."""
     pieces = list(zip(row, row[1:], row[2:], row[3:]))
     return len(set(pieces)) > len(pieces) / 3
 

@@ -20,7 +20,7 @@ class Weights:
     """Follows gradients and weights of every tensor that should be trained."""
 
     def __init__(self, doctor):
-        self.doctor, self.before, self.counts, self.silent, self.still, self.means, self.scaler = doctor, {}, {}, {}, 0, 0, False
+        self.doctor, self.before, self.silent, self.still, self.means, self.scaler = doctor, {}, {}, 0, 0, False
         self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
@@ -238,14 +238,9 @@ class Weights:
                           [("they are kept in a plain Python list or dict", 0.95)], "torch.nn.ModuleList or ModuleDict", update)  # fmt: skip
         elif update == 3:
             missing = [name for name, p in mine.items() if p.requires_grad and p.grad is not None and id(p) not in self.owned]
-            if missing and len({id(bare(seen.module)) for seen in self.doctor.now.passes}) == 1 and not self.many(optimizer):
+            if missing and len({id(bare(seen.module)) for seen in self.doctor.now.passes}) == 1 and len(self.doctor.steppers) == 1:
                 yield Finding("no-gradient", "warning", "Some tensors get gradients, but no optimizer has them: they never change.", ", ".join(missing[:6]),
                               [("they were left out when the optimizer was made", 0.9)], "optimizer = AdamW(model.parameters(), ...)", update)  # fmt: skip
-
-    def many(self, optimizer):
-        """Return True if more than one optimizer steps."""
-        self.counts[id(optimizer)] = True
-        return len(self.counts) > 1
 
 
 def several(names):
