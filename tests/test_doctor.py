@@ -434,6 +434,69 @@ def test_what_the_loss_is_given_and_whether_it_teaches(listening, how):
     assert ("are clipped to a" in doctor.report()) == (how == "clipped to nothing")
 
 
+MODES = {  # how a run is made -> what should be said of it
+    "right": set(),
+    "eval mode all along": {"trained-in-eval-mode"},
+    "eval mode from the first evaluation on": {"trained-in-eval-mode"},
+    "loss on val in training mode": {"evaluated-in-train-mode"},
+    "answers on val in training mode": {"evaluated-in-train-mode"},
+    "(B, 1) beside (B,)": {"loss-broadcast"},
+    "four batches, added up": {"accumulation-not-divided"},
+    "four batches, averaged": set(),
+    "old gradients kept as momentum": set(),
+    "a mask upside down": {"mask-inverted"},
+    "a mask": set(),
+}
+
+
+@pytest.mark.parametrize("how", MODES)
+def test_modes_masks_and_shapes(listening, how):
+    """Four readers found these unnamed: nothing crashes and the loss falls. The right way beside each is left alone."""
+    torch.manual_seed(0)
+    nn, F, mask, ways = torch.nn, torch.nn.functional, "mask" in how, 1 if how.startswith("(B") else 4
+
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(50, 16), nn.Linear(16, 4)
+            self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 1)
+
+        def forward(self, ids):
+            return self.head(self.layers(self.words(ids), src_key_padding_mask=ids != 0 if "upside" in how else ids == 0).mean(1))
+
+    model = Reads() if mask else nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, ways))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    doctor, parts = listening(model, optimizer=optimizer), 4 if how.startswith("four") else 1
+
+    def rows(n):
+        labels = torch.randint(0, 4, (n,))
+        ids = torch.randint(1, 50, (n, 20)).where(torch.arange(20) < torch.randint(8, 16, (n, 1)), 0)
+        return (ids if mask else torch.randn(n, 8) + 2 * F.one_hot(labels, 8)), labels
+
+    model.train(not how.endswith("all along"))
+    for i in range(50):
+        for p in model.parameters() if "momentum" in how else ():
+            p.grad = p.grad * 0.9 if p.grad is not None else None
+        for _ in range(parts):
+            read, labels = rows(16)
+            loss = ((model(read) - labels) ** 2).mean() if ways == 1 else F.cross_entropy(model(read), labels)
+            (loss / (parts if "averaged" in how else 1)).backward()
+        optimizer.step()
+        if "momentum" not in how:
+            optimizer.zero_grad()
+        if i % 20 == 19:
+            model.train("training mode" in how)
+            with torch.no_grad():
+                for _ in range(3):
+                    read, labels = rows(16)
+                    scores = model(read)
+                    if how.startswith("loss"):
+                        F.cross_entropy(scores, labels)
+            model.train("eval mode" not in how)
+    doctor.close()
+    assert {finding.name for finding in doctor.findings} == MODES[how] and not doctor.left_out, doctor.report()
+
+
 def test_what_is_called_by_keyword_is_heard(listening, tmp_path):
     """Everything that the doctor wraps takes its arguments by the names that it has in PyTorch and Transformers: a wrapper with names of its own would end the program."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -42,6 +42,7 @@ class Pass:
     strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
     ran: set = field(default_factory=set)  # the ids of all that ran inside; both in the first updates only
     autocast: object = None  # the 16-bit type that autocast uses, if any
+    hidden: object = None  # what attention was told to pass over (B, T), where torch's own module was told
     rows: tuple = None  # kept by rows_of
 
     @property
@@ -211,6 +212,8 @@ class Senses:
             self.current.inputs = dict(zip(names_of(type(bare(module))), args)) | kwargs
             self.last, self.current = self.current, None
             self.tell("passed", self.last)
+        elif self.current and kwargs.get("key_padding_mask") is not None:
+            self.current.hidden = kwargs["key_padding_mask"]
 
     def cross_entropy(self, original, input, target, *args, **kwargs):
         value = original(input, target, *args, **kwargs)
@@ -244,6 +247,8 @@ class Senses:
     # --- the update ---
 
     def backward(self, original, tensor, *args, **kwargs):
+        if self.doctor.updates < 4 and tensor.grad_fn:
+            self.tell("traced", tensor.grad_fn)
         self.tell("backward", tensor.detach(), self.fresh)
         self.fresh, self.quiet = False, self.quiet + 1  # recomputed activations are no forward passes
         try:

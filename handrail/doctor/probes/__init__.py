@@ -7,8 +7,9 @@ from handrail.doctor.probes.guessing import Guessing
 from handrail.doctor.probes.labels import Labels
 from handrail.doctor.probes.leaving import Leaving
 from handrail.doctor.probes.live import Live
+from handrail.doctor.probes.modes import Modes
 from handrail.doctor.probes.order import Order
 from handrail.doctor.probes.reading import Reading
 from handrail.doctor.probes.weights import Weights
 
-PROBES = [Labels, Reading, Weights, Order, Live, Guessing, Leaving]
+PROBES = [Labels, Reading, Weights, Order, Live, Guessing, Modes, Leaving]

@@ -8,6 +8,7 @@ import torch
 from handrail.doctor.findings import Finding
 
 BLOCK = 6  # updates of one class in a row
+LAYERS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Embedding", "NativeLayerNorm", "ScaledDotProduct", "AccumulateGrad")  # where a model ends, seen from the loss
 WRONG = {  # what a loss function is not to be given: (B, C, ...), for ctc_loss (T, B, C)
     "cross_entropy": lambda x: x.ndim > 1 and x.size(1) > 1 and (x >= 0).all() and ((x.sum(1) - 1).abs() < 1e-2).all(),
     "nll_loss": lambda x: x.ndim > 1 and x.logsumexp(1).abs().median() > 0.1,
@@ -20,7 +21,7 @@ class Guessing:
 
     def __init__(self, doctor):
         self.doctor, self.looked, self.wrong, self.blocks, self.ends = doctor, Counter(), Counter(), [], []
-        self.under_scale, self.still_scaled, self.ratios, self.values = False, 0, [], []
+        self.under_scale, self.still_scaled, self.ratios, self.values, self.paired = False, 0, [], [], 0
 
     def fed(self, kind, values, maker):
         """Scores, chances, logarithms of chances: each loss function wants one of them, and takes the others without a word."""
@@ -38,6 +39,15 @@ class Guessing:
             seen = "every row of the values sums to 1, none is below 0" if kind == "cross_entropy" else "they came out of a sigmoid"
             yield Finding("softmax-twice", "certain", f"The loss is given chances, not scores: {kind} takes the {what} itself, so it is taken twice, and the loss can never come near 0.",
                           f"in 4 of 4 losses {seen}", [(f"the model ends in a {what}", 0.95)], f"return the scores (logits); take the {what} only to read the chances", self.doctor.updates)  # fmt: skip
+
+    def traced(self, node):
+        """One number for each row and one answer for each row, of two shapes, make all pairs: every row is compared with every answer."""
+        rows = max(map(all_pairs, place_by_place(node)))
+        self.paired += rows > 0
+        if rows and self.paired == 3:
+            yield Finding("loss-broadcast", "warning", "The loss compares every row with the answer of every other row: what it learns is the mean of all answers.", f"({rows}, 1) and ({rows},) were put together to ({rows}, {rows}) on the way to the loss",
+                          [("the model's output has a last dimension of 1, and the answers have none (or the other way round)", 0.9), ("all pairs are meant, as for a distance between distributions", 0.1)],
+                          "output.squeeze(-1), or answers.unsqueeze(-1); print both shapes", self.doctor.updates)  # fmt: skip
 
     # --- gradients: scaled, clipped ---
 
@@ -99,3 +109,25 @@ class Guessing:
                 causes = [(f"gradients are clipped to a {tight:,.0f}th of their length", 0.6), *((cause, share * 0.4) for cause, share in causes[::2])]
             yield Finding("nothing-learned", "warning", "At the end the model does no better than guessing.", f"the loss is {last:.3f} after {self.doctor.updates:,} updates, ln {values[-1][1]:,} = {guess:.3f} is that of a guess",
                           causes, "print ten inputs with their answers, from the very batch that the model gets; then overfit one batch", self.doctor.updates)  # fmt: skip
+
+
+def place_by_place(node, most=40):
+    """Yield the steps between the loss and the model's last layer, the loss first."""
+    steps = [node]
+    for step in steps:
+        yield step
+        if len(steps) < most:
+            steps += [inner for inner, _ in step.next_functions if inner is not None and not type(inner).__name__.startswith(LAYERS)]
+
+
+def all_pairs(step):
+    """Return B if a step made (B, B) of (B, 1) and (B,), of which one learns and one is given; else 0."""
+    learns = [inner for inner, _ in step.next_functions if inner is not None]
+    name, shape = type(step).__name__, lambda node: tuple(node._input_metadata[0].shape)
+    if len(learns) != 1 or not name.startswith(("Sub", "Mul")) and "Loss" not in name:
+        return 0
+    given = getattr(step, "_saved_other", None)  # of a product only; (B, B) of its own accord is no mistake
+    wide = type(learns[0]).__name__.startswith("Expand")
+    made, of = shape(learns[0] if wide else step), shape(learns[0].next_functions[0][0] if wide else learns[0])
+    rows = made[0] if made else 0
+    return rows if rows > 1 and made == (rows, rows) and of in ((rows,), (rows, 1)) and (given is None or given.numel() == rows) else 0

@@ -64,6 +64,7 @@ class Labels:
             if rows is None:
                 continue
             self.seen += 1
+            yield from self.upside_down(seen)
             if answers:
                 yield from self.answer_read(answers, seen.inputs.get("decoder_input_ids"))
             else:
@@ -73,6 +74,18 @@ class Labels:
                 self.add(rows)
         if self.rows:
             yield from self.judge()
+
+    def upside_down(self, seen):
+        """A mask that keeps the padding and hides the text."""
+        ids, keep = seen.ids.cpu(), seen.inputs.get("attention_mask")
+        if seen.hidden is not None and seen.hidden.shape == ids.shape:
+            keep = ~seen.hidden if seen.hidden.dtype is torch.bool else seen.hidden == 0
+        if not isinstance(keep, torch.Tensor) or keep.shape != ids.shape or keep.dtype is not torch.bool and keep.is_floating_point():
+            return
+        kept, hidden = ids[keep.cpu().bool()], ids[~keep.cpu().bool()]
+        if len(kept) >= 4 and len(kept.unique()) == 1 and len(hidden.unique()) >= 8:
+            yield Finding("mask-inverted", "certain", "The mask is upside down: attention looks at the padding, and passes over the text.", f"all {len(kept)} places of a batch that it keeps hold one token, {self.doctor.decode(kept[:1])}; those that it hides hold {len(hidden.unique())} different ones",
+                          [("True means \"pass over this\" for torch's key_padding_mask, and \"read this\" for Transformers' attention_mask", 0.9)], "turn it round: mask = ids != pad for attention_mask, ids == pad for key_padding_mask", self.doctor.updates)  # fmt: skip
 
     def answer_read(self, answers, read):
         """An encoder-decoder makes what its decoder reads from the labels, one place later; here somebody gave it himself."""

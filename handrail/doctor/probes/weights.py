@@ -9,6 +9,7 @@ from handrail.doctor.findings import Finding
 from handrail.doctor.senses import bare
 
 SAMPLE = 2048  # values of a tensor that are compared
+EARLY = 24  # updates in which gradients that were not taken away are looked for
 
 
 def due(update):
@@ -20,7 +21,7 @@ class Weights:
     """Follows gradients and weights of every tensor that should be trained."""
 
     def __init__(self, doctor):
-        self.doctor, self.before, self.silent, self.still, self.means, self.scaler = doctor, {}, {}, 0, 0, False
+        self.doctor, self.before, self.silent, self.still, self.means, self.whole, self.scaler = doctor, {}, {}, 0, 0, 0, False
         self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
@@ -49,8 +50,8 @@ class Weights:
         if fresh:
             self.parts = []
         self.parts.append(loss)
-        if fresh:  # of every optimizer seen: which of them steps next is not known yet
-            self.left = {number for number, some in self.held.items() if any(alive(p) for p in some)}
+        if fresh and self.doctor.updates <= EARLY:  # of every optimizer seen: which of them steps next is not known yet
+            self.left = {number for number, some in self.held.items() if any(alive(p) and torch.equal(sample(p.grad), was) for p, was in some)}
 
     def gradients_came(self):
         if self.doctor.updates < 4 and self.doctor.trained is not None:
@@ -60,8 +61,10 @@ class Weights:
         """Gradients that were there before the first backward of an update, of what this optimizer moves."""
         number = id(optimizer)
         self.old[number] = self.old[number] + 1 if number in self.left else 0
-        self.held[number] = [p for group in optimizer.param_groups for p in group["params"]][:4]
-        if self.old[number] >= 3 and self.doctor.updates <= 24:
+        if self.doctor.updates <= EARLY:  # gradients that were made smaller in between, as a momentum, are kept on purpose
+            some = [p for group in optimizer.param_groups for p in group["params"]][:4]
+            self.held[number] = [(p, sample(p.grad)) for p in some if p.grad is not None and not p.grad.is_sparse]
+        if self.old[number] >= 3 and self.doctor.updates <= EARLY:
             yield Finding("gradients-not-zeroed", "certain", "Gradients are never taken away: every update adds those of all updates before.",
                           f"at the first backward of {self.old[number]} updates in a row the old gradients were still there", [("optimizer.zero_grad() is missing", 0.95)],
                           "optimizer.zero_grad() after optimizer.step()", self.doctor.updates)  # fmt: skip
@@ -71,7 +74,7 @@ class Weights:
         yield from self.stale(optimizer)
         yield from self.finite()
         yield from self.half()
-        yield from self.accumulated()
+        yield from self.accumulated(optimizer)
         if not due(update) or self.doctor.trained is None:
             return
         self.before = {id(p): sample(p) for group in optimizer.param_groups for p in group["params"]}
@@ -110,8 +113,8 @@ class Weights:
                           [("model.half() or dtype=torch.float16 where mixed precision was meant", 0.6 if torch.float16 in kinds else 0.1), ("GradScaler is missing", 0.4)],
                           "bf16 where the GPU has it; else torch.amp.GradScaler, or Accelerate with mixed_precision='fp16'", doctor.now.number)  # fmt: skip
 
-    def accumulated(self):
-        """Several batches an update: the mean of their means lets a token of a short one count more."""
+    def accumulated(self, optimizer):
+        """Several batches an update: the mean of their means lets a token of a short one count more; their sum is as many times too large."""
         doctor = self.doctor
         passes, losses = doctor.now.passes, doctor.now.losses
         if len(losses) < 2 or len(passes) != len(losses) or any(len(seen.losses) != 1 for seen in passes) or doctor.updates > 40:
@@ -120,11 +123,18 @@ class Weights:
         if any(loss.targets.is_floating_point() for loss in heard) or len({loss.classes for loss in heard}) > 1:  # several tasks
             return
         counts = [int((loss.targets != loss.ignore).sum()) for loss in heard]
-        if min(counts) == 0 or max(counts) < 1.5 * min(counts):
+        if min(counts) == 0:
             return
         sums = [float(part.value.sum()) * (count if part.reduction == "mean" else 1) for part, count in zip(heard, counts)]
         factors = [float(loss) / total * count if total else 0 for loss, total, count in zip(losses, sums, counts)]  # weight of a batch's mean
-        self.means = self.means + 1 if 0 < max(factors) < 1.02 * min(factors) else 0
+        alike = 0 < max(factors) < 1.02 * min(factors)
+        feels = "SGD" in type(optimizer).__name__ or any(getattr(probe, "tight", float)() > 1 for probe in doctor.probes)  # Adam does not feel the size of a gradient
+        self.whole = self.whole + 1 if alike and feels and len(counts) > 2 and abs(min(factors) - 1) < 0.01 else 0
+        if self.whole == 3:
+            yield Finding("accumulation-not-divided", "warning", f"The {len(counts)} batches of an update are added up, not averaged: the gradient is {len(counts)} times that of one batch.",
+                          f"each of {len(counts)} losses before a step goes backward with its whole weight; {'SGD takes a step as many times larger' if 'SGD' in type(optimizer).__name__ else 'clipping cuts off what is too long'}",
+                          [("the loss is not divided by the number of batches", 0.8), ("several tasks, meant to be added up", 0.2)], "(loss / batches_per_update).backward(), or accelerator.accumulate", doctor.now.number)  # fmt: skip
+        self.means = self.means + 1 if alike and max(counts) >= 1.5 * min(counts) else 0
         if self.means >= 2:
             yield Finding("accumulation-mean-of-means", "certain", "Gradient accumulation averages the means of unequal batches: tokens of short batches count more.",
                           f"the {len(counts)} batches of an update have {min(counts)} to {max(counts)} trained tokens, and each loss is weighed {factors[0]:.3g}",
