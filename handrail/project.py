@@ -206,6 +206,10 @@ class Project:
         """Return True if a file differs from what was last committed."""
         return bool(shutil.which("git") and (self.folder / ".git").exists() and self.git("status", "--porcelain", "--", file))
 
+    def mark(self):
+        """Return four letters of the project's first commit: the same wherever its history is, and no other project's; "" without git."""
+        return self.git("rev-list", "--max-parents=0", "HEAD")[:4] if shutil.which("git") and (self.folder / ".git").exists() else ""
+
     # --- running what is there ---
 
     def load(self, *names):

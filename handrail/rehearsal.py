@@ -198,6 +198,8 @@ def main(arguments):
     words = parser().parse_args(arguments)
     if words.gpus < 1 or (words.price is not None and not 0 < words.price < math.inf):
         raise Stop("--gpus and --price have to be numbers above 0")
+    if words.base is not None and not words.base.strip():
+        raise Stop(f"--from is empty. It names a model of the hub, as {OPEN}, or a folder with config.json.")
     if words.size and words.base:
         raise Stop("--size is of a new model, --from names one that is there: one of the two")
     with tempfile.TemporaryDirectory() as folder:

@@ -228,6 +228,18 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     assert other.returncode == 2 and "other lr" in other.stderr and f"mv {far.there.relative_to(far.home)}" in other.stderr, other.stderr
 
 
+def test_projects_of_one_name_do_not_meet_over_there(machines, tmp_path):
+    """Everybody's first project is called first-model: one must never follow another's job and take its model home. A copy elsewhere is the same project."""
+    from handrail.rent.ssh import read
+
+    for number, folder in enumerate(machines):
+        for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", f"project {number}"]):
+            subprocess.run(["git", "-c", "user.name=me", "-c", "user.email=me@here", *words], cwd=folder, check=True)
+    again = shutil.copytree(machines[0], tmp_path / "C" / "first-model")
+    mine, other, copied = (read(["me@machine", str(folder)]).far for folder in [*machines, again])
+    assert mine == copied != other and mine.startswith("handrail/first-model-"), (mine, other, copied)
+
+
 def test_a_full_disk_over_there_is_named(far, machines):
     """A disk that fills up over there loses nothing here, and is named, not shown as a traceback; one too small for the packages is refused at once."""
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=20", "tmpfs", far.home], capture_output=True).returncode:

@@ -135,6 +135,8 @@ def main():
         print(f"{target} cannot be used: {error}\nNothing was started: it would begin again what may lie there. Check network, login, "
               "mount. A new TARGET is made first: mkdir FOLDER there, or hf buckets create OWNER/NAME.", file=sys.stderr)  # fmt: skip
         sys.exit(2)
+    if os.path.isdir(target) and os.stat(target).st_dev == os.stat(OUT).st_dev:
+        print(f"sync: {target} is on the same disk as the run: that helps against a mistake, and not when the machine is gone.", file=sys.stderr, flush=True)
     script, sent = subprocess.Popen([sys.executable, *command], pass_fds=[lock.fileno()]), ""
     lock.truncate(0)
     print(script.pid, end="", file=lock, flush=True)

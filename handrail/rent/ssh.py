@@ -163,7 +163,7 @@ def read(words):
     job.typed, (job.host, job.port) = job.host, found.groups()
     job.project = opened(job.dir)
     job.folder = job.project.folder
-    job.far = f"handrail/{re.sub(r'[^A-Za-z0-9_.-]', '-', job.folder.name)}"  # seen from its home
+    job.far = "handrail/" + re.sub(r"[^A-Za-z0-9_.-]", "-", job.folder.name) + f"-{job.project.mark()}".rstrip("-")  # seen from its home
     return job
 
 
