@@ -87,7 +87,9 @@ def no_weights(kind):
     def build(name, dtype=None, **_):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         no_writer = Stop(f"{name} is a {config.model_type}, which is no causal language model: it does not write one token after another.")
-        if config.is_encoder_decoder or any(made.endswith(("ForMaskedLM", "ForPreTraining")) for made in config.architectures or []):
+        if config.is_encoder_decoder:
+            raise Stop(f"{name} is a {config.model_type}: an encoder reads, a decoder beside it writes. Handrail trains models of one part, that go on with a text (causal language models).")
+        if any(made.endswith(("ForMaskedLM", "ForPreTraining")) for made in config.architectures or []):
             raise no_writer
         try:
             return kind.from_config(config, dtype=dtype)

@@ -444,7 +444,7 @@ MODES = {  # how a run is made -> what should be said of it
     "four batches, added up": {"accumulation-not-divided"},
     "four batches, averaged": set(),
     "old gradients kept as momentum": set(),
-    "a mask upside down": {"mask-inverted"},
+    "a mask upside down": {"mask-misplaced"},
     "a mask": set(),
 }
 

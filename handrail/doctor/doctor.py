@@ -46,7 +46,8 @@ class Doctor:
         self.now, self.trained = Update(1), self.model
         self.reported, self.elsewhere, self.owner = [], 0, os.getpid()  # findings told; passes of other models since one of ours
         self.loaded = False  # were weights of the model read from a file?
-        self.steppers = {}  # id(optimizer) -> the update in which it first stepped
+        self.steppers, self.stepped = {}, {}  # id(optimizer) -> the update in which it first stepped, and last
+        self.read = []  # of the first passes, where several processes train: a number for what was read
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
         threading._register_atexit(self.leave)  # atexit itself comes when threads can no longer be started, to load a model with
@@ -146,6 +147,8 @@ class Doctor:
             self.elsewhere += seen.grad
             return False
         self.elsewhere = 0
+        if seen.grad and self.updates < 8 and grouped():
+            self.read.append(number_of(seen.inputs))
         seen.inputs = seen.inputs if seen.ids is not None else {}  # pictures are large, and nobody asks for them
         if seen.grad or seen.inputs:
             kept = self.now.passes if seen.grad else self.now.evals
@@ -181,8 +184,13 @@ class Doctor:
             return False
         self.updates = self.now.number
         self.steppers.setdefault(id(optimizer), self.updates)
+        self.stepped[id(optimizer)] = self.updates
 
     # --- what the probes ask ---
+
+    def alone(self, optimizer):
+        """Return True if no other optimizer has stepped since this one began."""
+        return all(last < self.steppers[id(optimizer)] for other, last in self.stepped.items() if other != id(optimizer))
 
     @property
     def rank(self):
@@ -222,3 +230,8 @@ def shares(model, other):
     """Return True if two modules hold a parameter in common."""
     mine = {id(p) for p in model.parameters()}
     return any(id(p) in mine for p in other.parameters())
+
+
+def number_of(inputs):
+    """Return a number for the tensors that a model was given; the same rows have the same."""
+    return round(sum(value.double().sum().item() for value in inputs.values() if isinstance(value, torch.Tensor) and not value.is_complex()), 3)

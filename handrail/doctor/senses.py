@@ -42,7 +42,7 @@ class Pass:
     strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
     ran: set = field(default_factory=set)  # the ids of all that ran inside; both in the first updates only
     autocast: object = None  # the 16-bit type that autocast uses, if any
-    hidden: object = None  # what attention was told to pass over (B, T), where torch's own module was told
+    hidden: object = None  # what attention was told to pass over (B, T), where a module inside the model was told
     rows: tuple = None  # kept by rows_of
 
     @property
@@ -69,6 +69,11 @@ def bare(module):
 def grouped():
     """Return True where several processes train one model."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def transformed():
+    """Return True inside torch.func's grad or vmap, where tensors stand for many and no number can be read."""
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 @functools.lru_cache
@@ -185,7 +190,7 @@ class Senses:
     # --- the forward pass ---
 
     def before_forward(self, module, args):
-        if torch.compiler.is_compiling() or self.quiet:
+        if torch.compiler.is_compiling() or self.quiet or transformed():
             return
         self.depth += 1
         if self.depth > 1:
@@ -203,7 +208,7 @@ class Senses:
             self.current.autocast = kind and torch.get_autocast_dtype(kind)
 
     def after_forward(self, module, args, kwargs, *output):
-        if torch.compiler.is_compiling() or self.quiet or not self.depth:
+        if torch.compiler.is_compiling() or self.quiet or not self.depth or transformed():
             return
         self.depth -= 1
         if not output:  # it raised: torch then hands over no kwargs
@@ -214,11 +219,13 @@ class Senses:
             self.tell("passed", self.last)
         elif self.current and kwargs.get("key_padding_mask") is not None:
             self.current.hidden = kwargs["key_padding_mask"]
+        elif self.current and getattr(kwargs.get("attention_mask"), "ndim", 0) == 2:
+            self.current.hidden = kwargs["attention_mask"] == 0
 
     def cross_entropy(self, original, input, target, *args, **kwargs):
         value = original(input, target, *args, **kwargs)
         seen = self.current or self.last
-        if seen and not self.quiet:
+        if seen and not self.quiet and not transformed():
             bound = dict(zip(("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing"), args)) | kwargs
             ignore, reduction = bound.get("ignore_index", -100), bound.get("reduction", "mean")
             classes = input.size(1) if input.ndim > 1 else input.size(0)

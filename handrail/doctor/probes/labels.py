@@ -64,7 +64,7 @@ class Labels:
             if rows is None:
                 continue
             self.seen += 1
-            yield from self.upside_down(seen)
+            yield from self.misplaced(seen)
             if answers:
                 yield from self.answer_read(answers, seen.inputs.get("decoder_input_ids"))
             else:
@@ -75,17 +75,25 @@ class Labels:
         if self.rows:
             yield from self.judge()
 
-    def upside_down(self, seen):
-        """A mask that keeps the padding and hides the text."""
+    def misplaced(self, seen):
+        """A mask that keeps the padding and hides text: upside down, or at the other end."""
         ids, keep = seen.ids.cpu(), seen.inputs.get("attention_mask")
         if seen.hidden is not None and seen.hidden.shape == ids.shape:
             keep = ~seen.hidden if seen.hidden.dtype is torch.bool else seen.hidden == 0
-        if not isinstance(keep, torch.Tensor) or keep.shape != ids.shape or keep.dtype is not torch.bool and keep.is_floating_point():
+        if not isinstance(keep, torch.Tensor) or keep.shape != ids.shape or keep.is_floating_point():
             return
-        kept, hidden = ids[keep.cpu().bool()], ids[~keep.cpu().bool()]
-        if len(kept) >= 4 and len(kept.unique()) == 1 and len(hidden.unique()) >= 8:
-            yield Finding("mask-inverted", "certain", "The mask is upside down: attention looks at the padding, and passes over the text.", f"all {len(kept)} places of a batch that it keeps hold one token, {self.doctor.decode(kept[:1])}; those that it hides hold {len(hidden.unique())} different ones",
-                          [("True means \"pass over this\" for torch's key_padding_mask, and \"read this\" for Transformers' attention_mask", 0.9)], "turn it round: mask = ids != pad for attention_mask, ids == pad for key_padding_mask", self.doctor.updates)  # fmt: skip
+        keep = keep.cpu().bool()
+        ends = torch.cat([ids[:, 0], ids[:, -1]])
+        pads = ids == ends.mode().values  # what most rows begin or end with
+        counts, hidden = pads.sum(1), ids[~keep & ~pads]
+        inside = pads & ~pads.cummin(1).values & ~pads.flip(1).cummin(1).values.flip(1)  # it also stands in the text
+        if inside.any() or counts.max() < 3 or len(counts.unique()) < 2 or not len(hidden) or (keep & pads).sum() < 0.5 * pads.sum():
+            return
+        if len(hidden.unique()) >= 5 and len(hidden) >= 0.3 * pads.sum():
+            yield Finding("mask-misplaced", "certain", "The mask keeps padding and hides text: attention looks at what only fills the rows, and passes over what they say.",
+                          f"of {int(pads.sum())} places with {self.doctor.decode(ends.mode().values.reshape(1))} at an end of the rows {int((keep & pads).sum())} are kept; of {int((~pads).sum())} other places {len(hidden)} are hidden",
+                          [("it is upside down: True means \"pass over this\" for torch's key_padding_mask, and \"read this\" for Transformers' attention_mask", 0.6), ("rows are padded at one end, and the mask was made for the other", 0.4)],
+                          "mask = ids != pad for attention_mask, ids == pad for key_padding_mask, from the very rows that are read", self.doctor.updates)  # fmt: skip
 
     def answer_read(self, answers, read):
         """An encoder-decoder makes what its decoder reads from the labels, one place later; here somebody gave it himself."""
@@ -161,7 +169,7 @@ class Labels:
             if own or partly:
                 rest = row[said[-1] + 1 : length] if said else []  # read after the last answer: a question without one; what is all alike only fills
                 beyond = len(rest) if len(set(rest)) > 3 and rest[-1] not in ends else 0
-                self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1]), beyond, row[first(keep)]))
+                self.kept.append((length, bool(said), any(token in ends for token in values), any(token in ends for token in values[-2:]), any(token in ends for token in row[: length + 1]), beyond, row[first(keep)], row[length - 1] in ends))
             if tokenizer is not None and self.rows <= 32 and said and len(said) >= 0.9 * (length - 1):
                 text = tokenizer.decode(row[:length])
                 c["prompted"] += bool(USER.search(text) and REPLY.search(text))
@@ -170,9 +178,9 @@ class Labels:
     def cut(self):
         """Rows that pile up at one greatest length were cut there; count them and the others apart."""
         self.longest = max((length for length, *_ in self.kept), default=0)
-        piled = [row for row in self.kept if row[0] == self.longest]
+        piled = [row for row in self.kept if row[0] == self.longest and not row[7]]  # one that ends with its end mark just fits
         full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) else []
-        rest = [row for row in self.kept if row[0] < self.longest or not full]
+        rest = [row for row in self.kept if row[0] < self.longest or row[7] or not full]
         usual = max((row[5] for row in rest), default=3)
         alike = rest or len({row[6] for row in full}) == 1  # windows of one long text begin anywhere, conversations at their beginning
         self.count |= {"full_empty": sum(not row[1] for row in full), "unended_full": sum(row[1] and not row[3] for row in full),

@@ -88,9 +88,9 @@ class Live:
         if update in (5, 10) and self.classes and self.losses:
             yield from self.start(update)
         yield from self.rate(update)
-        first, last = (self.losses[0], self.losses[-20:]) if self.losses else (0, [])
-        if update == 20 and len(last) == 20 and abs(first) > 1e-6 and max(last) - min(last) < 1e-6 * abs(first):
-            yield Finding("loss-never-changes", "warning", "The loss is the same number in every update, while the weights move.", f"{first:.6g} in each of 20 updates",
+        last = self.losses[-20:]
+        if update % 20 == 0 and len(last) == 20 and abs(last[0]) > 1e-6 and max(last) - min(last) < 1e-6 * abs(last[0]):
+            yield Finding("loss-never-changes", "warning", "The loss is the same number in every update, while the weights move.", f"{last[0]:.6g} in each of the last 20 updates",
                           [("two things that should differ are one: a reference that is the model itself, a target made from the answer", 0.7), ("what is returned as the loss is a constant", 0.3)],
                           "print both parts of the loss; a reference is a copy (copy.deepcopy) that is not trained", update)  # fmt: skip
 

@@ -213,12 +213,12 @@ class Order:
         rows, known = sum(map(len, parts)), [sum(share > familiar(part) for share in part) for part in parts]
         self.honest |= sum(known) < 0.5 * rows
         if sum(known) > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
-            self.suspect = self.suspect or self.overlap(sum(known), rows)
+            self.suspect = self.suspect or self.overlap(sum(known), rows, alike=rows < 8)
             return
         if self.train_then_val(shares) or self.train_then_val(shares[::-1]):
             return
-        if sum(known) >= 2 and sum(known) > 0.01 * rows and min(known) > 0:
-            alike = sum(known) < 0.05 * rows or sum(known) < 1.5 * self.by_nature() * rows
+        if sum(known) >= 3 and sum(known) > 0.01 * rows and min(known) > 0:
+            alike = sum(known) < max(8, 0.05 * rows) or sum(known) < 1.5 * self.by_nature() * rows
             yield self.overlap(sum(known), rows, apart=len(each) > 3 and all(share > 0.95 or share == 0 for share in each), alike=alike)
 
     def by_nature(self):
@@ -250,17 +250,17 @@ class Order:
             return
         if update == 8:
             self.meet.mkdir(exist_ok=True)
-            (self.meet / f"rows-{self.doctor.rank}").write_text(json.dumps([sorted(self.rows), some_weights(self.doctor.trained)]))
+            (self.meet / f"rows-{self.doctor.rank}").write_text(json.dumps([sorted(self.rows), some_weights(self.doctor.trained), self.doctor.read]))
         if update > 8 and self.doctor.rank == 0 and not self.shared:
             files = [file for file in self.meet.glob("rows-*") if file.name != "rows-0"]
             others = [json.loads(file.read_text()) for file in files if file.stat().st_size]
             self.shared = others if len(others) == world - 1 else []
-            mine = json.loads((self.meet / "rows-0").read_text())[1]
-            apart = [weights for _, weights in self.shared if len(weights) == len(mine) and weights != mine]
+            mine, read = json.loads((self.meet / "rows-0").read_text())[1:]
+            apart = [weights for _, weights, _ in self.shared if len(weights) == len(mine) and weights != mine]
             if apart:
                 yield Finding("ranks-train-apart", "warning", "The processes train models of their own: their weights are no longer the same.", f"after update 8, of {len(mine)} weights that were compared {sum(a != b for a, b in zip(apart[0], mine))} differ between two processes",
                               [("the model is called around DistributedDataParallel (model.module(...)), or was never wrapped in it", 0.8), ("each is meant to have its own: layers of a pipeline, a search for settings", 0.2)], "call the model that accelerator.prepare or DistributedDataParallel gave back", update)  # fmt: skip
-            same = [len(set(rows) & set(self.rows)) / max(1, len(rows)) for rows, _ in self.shared]
+            same = [1.0 if other == read and len(set(read)) > 4 and not apart else len(set(rows) & set(self.rows)) / max(1, len(rows)) for rows, _, other in self.shared]
             if any(share > 0.9 for share in same):
                 yield Finding("ranks-share-data", "certain", "Every process reads the same rows: the others' work is wasted.", f"{max(same):.0%} of the rows of another process are also those of process 0",
                               [("the data is not divided: no DistributedSampler, or all processes have one seed and no rank", 0.95)], "accelerator.prepare(dataloader), DistributedSampler, or datasets' split_dataset_by_node", update)  # fmt: skip

@@ -22,11 +22,13 @@ class Weights:
 
     def __init__(self, doctor):
         self.doctor, self.before, self.silent, self.still, self.means, self.whole, self.scaler = doctor, {}, {}, 0, 0, 0, False
-        self.held, self.left, self.old = {}, set(), Counter()  # by optimizer: some of its tensors; old gradients found; in how many updates
+        self.held, self.kept, self.seen, self.old = {}, set(), set(), Counter()  # by optimizer: some of its tensors; old gradients found; looked at since its step; in how many updates
         self.written = 0  # texts that the model generated
         self.owned = set()  # the tensors of all optimizers seen
         self.asleep, self.carried = {}, set()  # what tensors without a gradient held at first; those that moved without one, as averages of others do
         self.came = False  # were gradients there after the last backward?
+        self.marked, self.cuts, self.gone = [], 0, 0  # some of them; how often they were gone at the next backward of an update; in how many updates
+        self.zeros = Counter()  # looks at which a tensor's gradient was 0 everywhere
         self.low, self.waiting = 0, 0  # looks at which hardly a 16-bit value moved; passes since the last step
         self.ran = set()  # the modules that ran, and got gradients, in the first updates
         self.sizes, self.looks, self.nothing, self.parts = [], 0, 0, []
@@ -48,19 +50,25 @@ class Weights:
     def backward(self, loss, fresh):
         """Gradients that are still there when a new update begins were never taken away."""
         if fresh:
-            self.parts = []
+            self.parts, self.cuts, self.marked = [], 0, []
+        self.cuts += bool(self.marked) and not any(alive(p) for p, _ in self.marked)
         self.parts.append(loss)
         if fresh and self.doctor.updates <= EARLY:  # of every optimizer seen: which of them steps next is not known yet
-            self.left = {number for number, some in self.held.items() if any(alive(p) and torch.equal(sample(p.grad), was) for p, was in some)}
+            there = {number for number, some in self.held.items() if any(alive(p) and not shrunk(sample(p.grad), was) for p, was in some)}
+            self.kept = (self.kept & self.seen | there - self.seen) & there  # at the first backward after its step, and still
+            self.seen |= set(self.held)
 
     def gradients_came(self):
         if self.doctor.updates < 4 and self.doctor.trained is not None:
             self.came = any(p.grad is not None for p in self.doctor.trained.parameters())
+        if self.doctor.updates < EARLY and self.doctor.trained is not None:
+            self.marked = [(p, sample(p.grad)) for p in self.doctor.trained.parameters() if p.grad is not None and not p.grad.is_sparse][-4:]
 
     def stale(self, optimizer):
         """Gradients that were there before the first backward of an update, of what this optimizer moves."""
         number = id(optimizer)
-        self.old[number] = self.old[number] + 1 if number in self.left else 0
+        self.old[number] = self.old[number] + 1 if number in self.kept else 0
+        self.seen.discard(number)
         if self.doctor.updates <= EARLY:  # gradients that were made smaller in between, as a momentum, are kept on purpose
             some = [p for group in optimizer.param_groups for p in group["params"]][:4]
             self.held[number] = [(p, sample(p.grad)) for p in some if p.grad is not None and not p.grad.is_sparse]
@@ -75,12 +83,29 @@ class Weights:
         yield from self.finite()
         yield from self.half()
         yield from self.accumulated(optimizer)
-        if not due(update) or self.doctor.trained is None:
+        yield from self.cleared(optimizer)
+        if not due(update) and not due(self.age(optimizer)) or self.doctor.trained is None:
             return
         self.before = {id(p): sample(p) for group in optimizer.param_groups for p in group["params"]}
         self.owned |= {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.moving = any(alive(p) for group in optimizer.param_groups for p in group["params"])
         yield from self.gradients(doctor.trained, update)
+
+    def age(self, optimizer):
+        """Return the number of the update, counted from the optimizer's first."""
+        return self.doctor.now.number - self.doctor.steppers.get(id(optimizer), self.doctor.now.number) + 1
+
+    def cleared(self, optimizer):
+        """Of several batches the gradients of all but the last were taken away; not so where each is kept elsewhere, or looks for the worst change of the same rows."""
+        cuts, self.cuts = self.cuts, 0
+        answers = [seen.losses[0].targets for seen in self.doctor.now.passes if seen.losses]
+        if cuts < 2 or len(answers) < 2 or self.doctor.updates > EARLY:
+            return
+        kept = all(p.grad is not None and torch.cosine_similarity(sample(p.grad).float(), was.float(), 0) > 0.999 for p, was in self.marked)
+        self.gone = self.gone + 1 if kept and (answers[0].shape != answers[1].shape or not torch.equal(answers[0], answers[1])) else 0
+        if self.gone == 3:
+            yield Finding("accumulation-cleared", "certain", "Gradients are taken away between the batches of one update: only the last batch teaches.", f"{cuts} times within one update, in each of the last 3 updates",
+                          [("optimizer.zero_grad() stands inside the loop over the batches of an update", 0.95)], "zero_grad() once, after optimizer.step()", self.doctor.now.number)  # fmt: skip
 
     def generated(self, model, inputs, mask, found):
         self.written += 1
@@ -174,6 +199,12 @@ class Weights:
             yield Finding("no-gradient", "certain" if several(names) and update < 30 else "warning", f"{len(names)} of {total} tensors that should be trained never get{'s' * (len(names) == 1)} a gradient.", ", ".join(names[:6]) + (" ..." if len(names) > 6 else ""),
                           [("their output is cut off from the loss: detach(), .data, torch.no_grad(), or they are not used at all", 0.9), ("LoRA on modules that are not used", 0.1 if not lora else 0.5)],
                           "follow the tensor from its module to the loss; what lies under no_grad or behind detach() gets nothing", update)  # fmt: skip
+        self.zeros.update(zero)
+        still = [name for name in zero if self.zeros[name] == self.looks and name.rpartition(".")[0] not in idle and not isinstance(model.get_submodule(name.rpartition(".")[0]), torch.nn.Embedding) and model.get_parameter(name).ndim > 1]
+        if update == 30 and self.looks >= 5 and several(still) and len(still) < total / 2:
+            yield Finding("no-gradient", "warning", f"The gradients of {len(still)} of {total} tensors are exactly 0 at every look: they are used, and what they do makes no difference.", ", ".join(still[:6]) + (" ..." if len(still) > 6 else ""),
+                          [("what they make is lost on its way: a softmax over an axis of length 1, a product with 0, a ReLU that is never above 0", 0.8), ("their part of the loss counts only later", 0.2)],
+                          "print what these modules give, and what is made of it", update)  # fmt: skip
         if self.nothing >= 3 and self.looks >= 3:
             rewards = self.written >= 2  # it learns from what it writes itself
             yield Finding("reward-without-spread" if rewards else "no-gradient", "warning", "Every gradient is exactly 0: these updates teach nothing.", f"at {self.nothing} looks in a row, up to update {update}",
@@ -193,8 +224,8 @@ class Weights:
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
-        if update <= 4 and doctor.trained is not None and self.before:
-            yield from self.others(optimizer, update)
+        if update - doctor.steppers[id(optimizer)] < 4 and doctor.trained is not None and self.before:
+            yield from self.others(optimizer, update, update - doctor.steppers[id(optimizer)] + 1)
         if not self.before:
             return
         moved, ratios, names = 0, [], {id(p): name for name, p in doctor.trained.named_parameters()} if doctor.trained is not None else {}
@@ -225,11 +256,11 @@ class Weights:
             self.sizes.append((update, rate, sorted(ratios)[len(ratios) // 2]))
         self.before = {}
 
-    def others(self, optimizer, update):
+    def others(self, optimizer, update, age):
         """The model that is run, and the tensors that the optimizer has: are they the same?"""
         mine = dict(self.doctor.trained.named_parameters())
         wanted = {id(p) for p in mine.values() if p.requires_grad}
-        if update >= 3 and wanted and not wanted & self.owned and any(p.grad is not None for p in mine.values()):
+        if age >= 3 and wanted and not wanted & self.owned and any(p.grad is not None for p in mine.values()):
             yield Finding("weights-do-not-move", "certain", "The optimizer holds other tensors than the model that is trained: the model never changes.",
                           f"none of the {len(wanted)} tensors of {type(bare(self.doctor.trained)).__name__} is in the optimizer, and they get the gradients",
                           [("the model was replaced, moved or wrapped after the optimizer was made", 0.9), ("the optimizer was made for another model", 0.1)],
@@ -246,9 +277,9 @@ class Weights:
             yield Finding("no-gradient", "certain", "Modules run inside the model that it does not know: their weights are not trained, not moved and not saved.",
                           f"{', '.join(sorted(strangers)[:5])} of {type(bare(self.doctor.trained)).__name__}; not in model.parameters(), not in the optimizer",
                           [("they are kept in a plain Python list or dict", 0.95)], "torch.nn.ModuleList or ModuleDict", update)  # fmt: skip
-        elif update == 3:
+        elif age == 3:
             missing = [name for name, p in mine.items() if p.requires_grad and p.grad is not None and id(p) not in self.owned]
-            if missing and len({id(bare(seen.module)) for seen in self.doctor.now.passes}) == 1 and len(self.doctor.steppers) == 1:
+            if missing and len({id(bare(seen.module)) for seen in self.doctor.now.passes}) == 1 and self.doctor.alone(optimizer):
                 yield Finding("no-gradient", "warning", "Some tensors get gradients, but no optimizer has them: they never change.", ", ".join(missing[:6]),
                               [("they were left out when the optimizer was made", 0.9)], "optimizer = AdamW(model.parameters(), ...)", update)  # fmt: skip
 
@@ -256,6 +287,12 @@ class Weights:
 def several(names):
     """Return True for tensors of more than one module: one alone may be a head whose loss comes later."""
     return len({name.rpartition(".")[0] for name in names}) > 1
+
+
+def shrunk(now, was):
+    """Return True if a gradient is a part of what it was at the last step, as where a program keeps it as momentum."""
+    part = float((now * was).sum() / (was * was).sum().clamp(min=1e-30))
+    return 0 < part < 0.999 and bool((now - part * was).norm() < 1e-3 * now.norm())
 
 
 def alive(p):
