@@ -195,7 +195,7 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
         assert part.format(port=far.port, user=far.user) in done.stderr, done.stdout + done.stderr
     assert not (far.home / "handrail").exists()
     if fault == "no yes":
-        assert f"rsync -rtzR -e 'ssh -p {far.port}'" in done.stdout and "setsid nohup sh out/job.sh" in done.stdout and "costs money" in done.stdout
+        assert f"rsync -rtzRL -e 'ssh -p {far.port}'" in done.stdout and "setsid nohup sh out/job.sh" in done.stdout and "costs money" in done.stdout
 
 
 def test_a_job_goes_on_without_us(far, machines, whole):
@@ -298,6 +298,32 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
     assert [(m["step"], m["loss"]) for m in metrics(machines[1])] == [(m["step"], m["loss"]) for m in metrics(whole)]
     there = [sorted(path.name for path in (kept / folder).glob("0*")) for folder in ("pretrain/checkpoints", "pretrain-whole")]
     assert there[0] == there[1] and len(there[0]) == 2 and there[0][-1] == "00000090"  # the newest and the one sent before it; no note too many
+
+
+def test_only_the_same_run_goes_on_from_a_target(machines, tmp_path):
+    """A start that failed leaves nothing that stands in the way; the same settings on other data are another run, and would go on from weights that learned other tokens."""
+    a, b = machines
+    target = tmp_path / "kept"
+    target.mkdir()
+
+    def sync(folder, *words):
+        return subprocess.run([sys.executable, "sync.py", target, *(words or ["pretrain.py"]), "--cpu"], cwd=folder, capture_output=True, text=True)
+
+    decide(a, lr=-1)
+    assert sync(a).returncode == 2
+    (a / "settings.toml").write_text((a / "settings.toml").read_text() + "lr = = 3\n")
+    slip = sync(a)
+    assert slip.returncode == 2 and "Traceback" not in slip.stderr, slip.stderr
+    shutil.copy(b / "settings.toml", a)
+    decide(a, updates=6)
+    decide(b, updates=6)
+    assert sync(a, "pretrian.py").returncode == 2 and not (target / "pretrian").exists()
+    done = sync(a)
+    assert done.returncode == 0 and "same disk" in done.stderr, done.stdout + done.stderr
+    tokens = b / "out" / "tokens" / "about.json"
+    tokens.write_text(tokens.read_text().replace("{", '{"other": 1,', 1))
+    other = sync(b)
+    assert other.returncode == 2 and "other data" in other.stderr and not (b / "out" / "checkpoints").exists(), other.stdout + other.stderr
 
 
 def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):

@@ -89,7 +89,7 @@ def test_the_notebook_trains_and_gives_the_model_back(project, tmp_path):
     assert done.returncode == 0, done.stderr
     service = tmp_path / "service"
     service.mkdir()
-    shutil.move(tmp_path / "mine.zip", service)
+    shutil.move(tmp_path / "mine-rent.zip", service)
     NotebookClient(nbformat.read(tmp_path / "mine.ipynb", 4), timeout=300, resources={"metadata": {"path": str(service)}}).execute()
     shutil.unpack_archive(service / "mine-back.zip", tmp_path / "back")
     assert (tmp_path / "back" / "out" / "model" / "model.safetensors").exists()

@@ -11,6 +11,7 @@ one. So a note with its number is sent last, and nothing is fetched without one.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -46,18 +47,18 @@ def newest(folder):
     return max(numbers(folder), default="")
 
 
-def fetch(target, folder):
-    """Bring the newest checkpoint that has a note at `target`, and its metrics, unless there is one as new here."""
+def fetch(target, folder, data):
+    """Bring the newest checkpoint that has a note at `target`, and its metrics, unless there is one as new here; `data`: what tells its data from others."""
     shutil.rmtree(STAGE, ignore_errors=True)
     NOTES.mkdir(parents=True)
     (NOTES / "README").write_text("Kept by sync.py: each number here is a checkpoint that is whole in the folder beside this one.\n")
     copy(NOTES, f"{target}-whole")  # fails here, and not hours later, if nothing can be written there
     copy(f"{target}-whole", STAGE / "there")
-    other = STAGE / "there" / "settings.toml"
-    if other.exists() and lasting(other) != lasting(SETTINGS):
-        raise OSError(f"another run lies there, of other settings: compare {other} with yours, and give this one a TARGET of its own")
+    there, step, saved, mine = STAGE / "there", newest(STAGE / "there"), folder / "checkpoints", lasting(SETTINGS)
+    if step and (lasting(there / "settings.toml") != mine or (there / "data").read_text() != data):
+        raise OSError(f"another run lies there, of other settings or other data: compare {there / 'settings.toml'} with yours, and give this one a TARGET of its own")
+    (NOTES / "data").write_text(data)
     shutil.copy2(SETTINGS, NOTES)
-    step, saved = newest(STAGE / "there"), folder / "checkpoints"
     if step > newest(saved):
         saved.mkdir(parents=True, exist_ok=True)
         copy(f"{target}/checkpoints/{step}", saved / f"{step}.part")
@@ -98,7 +99,8 @@ def stage(folder, step, model):
 
 def push(target, folder, model=False):
     """Send what is new, then its note, then remove what is old; return (its number, is it safe). A failure is said and stops nothing."""
-    step = newest(folder / "checkpoints")
+    if not (step := newest(folder / "checkpoints")):
+        return step, True
     try:
         stage(folder, step, model)
         copy(RUN, target)
@@ -115,7 +117,7 @@ def push(target, folder, model=False):
 
 def main():
     target, *command = sys.argv[1:] or [""]
-    name = next((Path(word).stem for word in command if word.endswith(".py")), None)  # `-m torch.distributed.run` may stand first
+    name = next((Path(word).stem for word in command if word.endswith(".py") and Path(word).exists()), None)  # `-m torch.distributed.run` may stand first
     if not name or not target:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
@@ -129,11 +131,14 @@ def main():
               "saves first). Then the same command sends what it left.", file=sys.stderr)  # fmt: skip
         sys.exit(2)
     folder, there = OUT if name == "pretrain" else OUT / name, f"{target.rstrip('/')}/{name}"
+    data = OUT / ("tokens/about.json" if name == "pretrain" else "chats/train.jsonl")
     try:
-        fetch(there, folder)
-    except OSError as error:
+        fetch(there, folder, hashlib.sha256(data.read_bytes()).hexdigest() if data.exists() else "")
+    except KeyboardInterrupt:
+        sys.exit("Stopped before anything was started.")
+    except (OSError, ValueError) as error:  # settings.toml may hold a slip
         print(f"{target} cannot be used: {error}\nNothing was started: it would begin again what may lie there. Check network, login, "
-              "mount. A new TARGET is made first: mkdir FOLDER there, or hf buckets create OWNER/NAME.", file=sys.stderr)  # fmt: skip
+              "mount, and that rsync is there. A new TARGET is made first: mkdir FOLDER there, or hf buckets create OWNER/NAME.", file=sys.stderr)  # fmt: skip
         sys.exit(2)
     if os.path.isdir(target) and os.stat(target).st_dev == os.stat(OUT).st_dev:
         print(f"sync: {target} is on the same disk as the run: that helps against a mistake, and not when the machine is gone.", file=sys.stderr, flush=True)

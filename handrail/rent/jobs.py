@@ -15,11 +15,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from handrail import budget
 from handrail.project import Stop
-from handrail.rent.luggage import bring, chosen, opened, pack, slug
+from handrail.rent.luggage import READ, bring, chosen, lasting, opened, pack, slug
+from handrail.rent.ssh import CAUSES
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -87,8 +89,8 @@ def hours(text):
     """Return hours, in whole minutes, of "90m", "2h" or "1d"; five minutes at least, which setting up takes. A number alone could be either."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
     minutes = math.ceil(float(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]]) if found else 0
-    if minutes < 5:
-        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m")
+    if not 5 <= minutes <= 30 * 1440:
+        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m, and more than 30d is a slip")
     return minutes / 60
 
 
@@ -98,11 +100,11 @@ def command(project, name, flavor, timeout, folder, bucket, secrets):
             "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", TOOLS + INSIDE.format(script=name)]  # fmt: skip
 
 
-def mark(folder):
+def mark(folder, name):
     """Return a short mark of what is run: another run never goes on from this one's checkpoints."""
-    digest = hashlib.sha256((folder / "settings.toml").read_bytes())
-    for file in sorted(folder.glob("out/*/about.json")):
-        digest.update(file.read_bytes())
+    settings, data = tomllib.loads((folder / "settings.toml").read_text()), folder / READ[name]
+    digest = hashlib.sha256(json.dumps(lasting(settings, name), sort_keys=True).encode())
+    digest.update(data.read_bytes() if data.exists() else b"")
     return digest.hexdigest()[:6]
 
 
@@ -116,9 +118,12 @@ def who():
 
 
 def home(project, new, name):
-    """Bring what sync.py kept of a run into the project: checkpoints, metrics, the model."""
+    """Bring what sync.py kept of a run into the project: checkpoints, metrics, the model; no checkpoint that was cut off on its way, and so has no note."""
     if not new.exists():
         return
+    for saved in (new / "checkpoints").glob("*"):
+        if not new.with_name(f"{new.name}-whole").joinpath(saved.name).exists():
+            shutil.rmtree(saved)
     for file in (new / "log").glob("metrics.jsonl"):
         file.rename(new / file.name)
     shutil.rmtree(new / "log", ignore_errors=True)
@@ -128,9 +133,14 @@ def home(project, new, name):
 def look(project, note, stop):
     """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
     if stop:
-        hf("jobs", "cancel", note["job"])
-    found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
-    status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
+        hf("jobs", "cancel", note["job"], check=False)  # one that is over cannot be ended, and is brought home
+    said = hf("jobs", "inspect", note["job"], "--format", "json", check=False)
+    try:
+        found = json.loads(said)
+        status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise Stop(f"Hugging Face does not say how the job {note['job']} goes: {said[-300:] or 'no answer'}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. Is there a network, and are you logged in (hf auth login)? "
+                   f"If that job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
     if status not in OVER:
         print(f"The job {note['job']} is {status.lower()}. It costs ${note['price']:.2f} an hour, and ends by itself after {note['hours']:g} h.\n"
               f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
@@ -145,7 +155,10 @@ def look(project, note, stop):
     shutil.rmtree(kept, ignore_errors=True)
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
-        print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]))
+        text = "\n".join(log.read_text().splitlines()[-40:])
+        meaning = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, text) and "{" not in meaning), f"If its time was up ({note['hours']:g} h), give it more: --timeout")
+        print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(text.splitlines()[-20:] or ["(none came)"]) +
+              f"\n\n{meaning}\nStarted again, it goes on from its last checkpoint: handrail rent jobs {project.typed}. The bucket {note['bucket']} may cost: hf buckets delete {note['bucket']}")  # fmt: skip
         return 1
     if not came:
         print(f"It says that it ended well, and no model lies in the bucket {note['bucket']}. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]) +
@@ -168,15 +181,19 @@ def main(words):
     project = opened(options.folder)
     note = project.out / "job.json"
     if note.exists():
+        if options.flavor or options.timeout:
+            print("(--flavor and --timeout are for the next job: one is known here already)")
         return look(project, json.loads(note.read_text()), options.stop)
     if options.stop:
         raise Stop(f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one.")
     name = chosen(project, options.script)
+    if options.flavor and options.flavor.startswith("cpu"):
+        raise Stop(f"--flavor {options.flavor} has no GPU. `hf jobs hardware` lists those that have one.")
     flavor, timeout, gpu, price, whose = choose(project, name, options.flavor, options.timeout)
     folder = project.out / "job"
     shutil.rmtree(folder, ignore_errors=True)
     pack(project, name, folder)
-    bucket = f"{who()}/{slug(project)}-{mark(folder)}"
+    bucket = f"{who()}/{slug(project)}-{mark(folder, name)}"
     run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
     shown = [f"'{word}'" if " " in word else word for word in run]
     print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
@@ -202,6 +219,9 @@ def main(words):
     if not (found := re.findall(r"[0-9a-f]{24}", said)):
         raise Stop(f"`hf jobs run` named no job: {said[-300:]}\n{MAYBE}")
     job = found[0]
-    note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
+    try:
+        note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
+    except OSError as error:
+        raise Stop(f"THE JOB {job} RUNS, AND COSTS, and could not be noted here ({error}). Its log: hf jobs logs -f {job}. End it: hf jobs cancel {job}. What it makes goes to the bucket {bucket}.") from error
     print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}")
     return 0

@@ -12,6 +12,24 @@ CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
 
 
+LOOSE = {"prompt", "rows_at_once", "compile"}  # settings that may change during a run
+READ = {"pretrain": "out/tokens/about.json", "finetune": "out/chats/train.jsonl"}  # what tells one run's data from another's
+
+
+def lasting(settings, name):
+    """Return the settings that make a run what it is, of those read from settings.toml."""
+    return {key: value for key, value in (settings | settings.get(name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
+
+
+def put(file, text):
+    """Write a file; another that lies there, written or changed by somebody, keeps its text under a new name."""
+    if file.exists() and file.read_text() != text:
+        kept = next(path for n in range(1, 1000) if not (path := file.with_name(f"{file.stem}-{n}{file.suffix}")).exists())
+        file.rename(kept)
+        print(f"What lay in {file.name} before is kept: {kept.name}")
+    file.write_text(text)
+
+
 def opened(folder):
     """Return the Project in `folder`; raise Stop if there is none."""
     if not (Path(folder) / "settings.toml").exists():

@@ -1,30 +1,31 @@
 """A notebook service with a free GPU (Colab, Kaggle): one small notebook that sets up, trains, and gives the model back.
 
-    handrail rent notebook my-model      writes my-model.ipynb and my-model.zip beside the project
+    handrail rent notebook my-model      writes my-model.ipynb and my-model-rent.zip beside the project
 """
 
 import argparse
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
 
-from handrail.rent.luggage import chosen, opened, pack
+from handrail.rent.luggage import chosen, opened, pack, put
 
 TEXTS = [
     "# {name}\n\nThis trains your model on the GPU of a notebook service, with the same files as at home. Run the cells from top to bottom.\n\n"
     "Before you begin, choose a GPU. In Colab: *Runtime*, *Change runtime type*, *T4 GPU*. In Kaggle: *Session options*, *Accelerator*.",
-    "**Unpack.** Upload `{name}.zip` first, with the folder sign on the left; it lies beside this notebook at home.",
+    "**Unpack.** Upload `{name}-rent.zip` first, with the folder sign on the left; it lies beside this notebook at home.",
     "**Set up.** The same packages as at home; a minute or two.",
     "**Train.** The script you own. A free machine may be taken back: run this cell again and it goes on from its last checkpoint, as long as the machine is the same one.",
-    "**Bring it home.** Download `{name}-back.zip`, unpack it in your project (`unzip -o {name}-back.zip -d {name}`), then: `handrail {name}`",
+    "**Bring it home.** Download `{name}-back.zip`, unpack it in your project (`unzip {back} -d {quoted}`; say no where it would write over a model that you made at home meanwhile), then: `handrail {quoted}`",
 ]
 CELLS = [
     None,
-    "import os, zipfile\nzipfile.ZipFile('{name}.zip').extractall('{name}')\nos.chdir('{name}')\nprint(sorted(os.listdir()))",
+    "import os, zipfile\nzipfile.ZipFile({name!r} + '-rent.zip').extractall({name!r})\nos.chdir({name!r})\nprint(sorted(os.listdir()))",
     "%pip install -q -r requirements.txt",
     "import subprocess, sys\ndone = subprocess.run([sys.executable, '{script}.py'{flags}])\nassert done.returncode == 0, 'it did not end well: read what it says above'",
-    "import shutil\nshutil.make_archive('../{name}-back', 'zip', '.', 'out')\nprint('{name}-back.zip is ready; its folder is out/')",
+    "import shutil\nshutil.make_archive('../' + {name!r} + '-back', 'zip', '.', 'out')\nprint({name!r} + '-back.zip is ready; its folder is out/')",
 ]
 
 
@@ -35,7 +36,7 @@ def notebook(name, script, flags):
         for kind, source in (("markdown", text), ("code", code)):
             if source:
                 more = {"outputs": [], "execution_count": None} if kind == "code" else {}
-                lines = source.format(name=name, script=script, flags=flags).splitlines(keepends=True)
+                lines = source.format(name=name, script=script, flags=flags, quoted=shlex.quote(name), back=shlex.quote(f"{name}-back.zip")).splitlines(keepends=True)
                 cells.append({"cell_type": kind, "id": f"cell-{len(cells)}", "metadata": {}, "source": lines} | more)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
@@ -52,9 +53,9 @@ def main(words):
     script, name, place = chosen(project, options.script), project.folder.name, project.folder.parent
     with tempfile.TemporaryDirectory() as folder:
         pack(project, script, folder)
-        packed = Path(shutil.make_archive(str(place / name), "zip", folder))
+        packed = Path(shutil.make_archive(str(place / f"{name}-rent"), "zip", folder))
     file = place / f"{name}.ipynb"
-    file.write_text(json.dumps(notebook(name, script, ", '--cpu'" * options.cpu), indent=1))
+    put(file, json.dumps(notebook(name, script, ", '--cpu'" * options.cpu), indent=1))
     print(f"Written: {file} and {packed} ({packed.stat().st_size / 1e6:.1f} MB: the program, its settings, the tokens).\n"
           "Open the notebook at https://colab.research.google.com (File, Upload notebook) or https://www.kaggle.com/code, and follow it.\n"
           "It costs nothing, and may be taken back after some hours; the model comes home by hand, in its last cell.")  # fmt: skip

@@ -4,12 +4,13 @@
 """
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 
-from handrail.project import PROGRAM
+from handrail.project import PROGRAM, Stop
 from handrail.rent.jobs import choose
-from handrail.rent.luggage import MADE, chosen, opened, slug, travels
+from handrail.rent.luggage import MADE, chosen, opened, put, slug, travels
 
 TASK = """# {why}
 name: {name}
@@ -28,7 +29,7 @@ setup: |
 run: |
   ~/venv/bin/python {script}.py
 """
-IGNORE = "# what does not travel: history, the data itself (its tokens do), and what an earlier run left\n.git\n__pycache__\n"
+IGNORE = "# what does not travel: history, the data itself (its tokens do), and what an earlier run left\n.git\n__pycache__\n.venv\n.env\n"
 TYPE = """
 In a terminal of its own (SkyPilot brings a hundred packages, so it is kept apart), from {folder}:
   python3 -m venv ~/sky && ~/sky/bin/pip install 'skypilot[all]' && ~/sky/bin/sky check     once
@@ -48,15 +49,17 @@ def main(words):
     project = opened(options.folder)
     name = chosen(project, options.script)
     travels(project, name)
-    gpu = options.gpu or choose(project, name, None, 1.0)[2]
+    gpu = (options.gpu or choose(project, name, None, 1.0)[2]).replace(" ", "")
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", gpu):
+        raise Stop(f"--gpu {options.gpu}: the name of one kind of GPU, as SkyPilot has it: L4, A100, RTX4090. Its list: sky gpus list")
     why = f"One run of {name}.py on one {gpu}. sky launch -c {slug(project)} sky.yaml"
-    (project.folder / "sky.yaml").write_text(TASK.format(why=why, name=slug(project), gpu=gpu, script=name))
+    put(project.folder / "sky.yaml", TASK.format(why=why, name=slug(project), gpu=gpu, script=name))
     if not (project.folder / "sync.py").exists():
         shutil.copy(PROGRAM / "sync.py", project.folder)
     keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
     data = project.settings.get("data") or ""
     here = [data] if (project.folder / data).is_file() and ".." not in data else []
     made = sorted(part.name for part in project.out.iterdir() if part.name not in keep)
-    (project.folder / ".skyignore").write_text(IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
+    put(project.folder / ".skyignore", IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
     print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=slug(project)))
     return 0

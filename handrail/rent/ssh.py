@@ -18,12 +18,11 @@ from pathlib import Path
 from textwrap import indent
 
 from handrail.project import Stop
-from handrail.rent.luggage import bring, chosen, opened, travels
+from handrail.rent.luggage import READ, bring, chosen, lasting, opened, travels
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
 VENV = 9e9  # bytes that torch with CUDA and the rest take
-LOOSE = {"prompt", "rows_at_once", "compile"}  # settings that may change during a run
 
 JOB = """# Written by `handrail rent ssh`: sets up .venv if requirements.txt is new, runs the script, leaves its exit code.
 exec 9> out/lock && flock -w 5 9 || exit
@@ -133,6 +132,8 @@ def copy(job, command, where):
         raise refusal(job, done.stderr)
     if re.search(FULL, done.stderr):
         raise Stop(f"The disk of {where} is full. Nothing is lost, here or there. Make room (`df -h` shows how much there is); the same command goes on.")
+    if "is your shell clean" in done.stderr:
+        raise Stop(f"{job.host} prints something when one logs in, which copying cannot do with: let its ~/.bashrc say nothing where nobody types (begin it with: [ -t 0 ] || return).")
     if done.returncode:
         raise Away(f"Copying stopped: {' '.join(done.stderr.split())[-300:]}\nNothing is lost; the same command goes on.")
 
@@ -156,7 +157,7 @@ def read(words):
     """Return the job that is meant: which machine, which project."""
     job = options(words)
     if not (found := re.fullmatch(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d+))?", job.host)):
-        raise Stop(f"{job.host!r} names no machine. It looks like root@203.0.113.5 or root@203.0.113.5:22022")
+        raise Stop(f"{job.host!r} names no machine. It looks like root@203.0.113.5 or root@203.0.113.5:22022; an IPv6 address gets a name in ~/.ssh/config first")
     for tool in ("ssh", "rsync"):
         if not shutil.which(tool):
             raise Stop(f"There is no {tool} on this machine. Install it: sudo apt-get install -y openssh-client rsync")
@@ -192,16 +193,12 @@ def same_run(job, now):
     """Raise Stop if a run of other settings or other tokens lies over there, which this one would go on from."""
     if not now.get("newest"):
         return
-    texts = there(job, f"cd {job.far} && cat settings.toml && echo '#--#' && cat out/tokens/about.json").partition("#--#\n")
-    tokens = job.folder / "out/tokens/about.json"
-
-    def plain(settings):
-        return {key: value for key, value in (settings | settings.get(job.name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
-
-    far, here = plain(tomllib.loads(texts[0])), plain(job.project.settings)
-    other = sorted(key for key in far | here if far.get(key) != here.get(key))
-    if other or texts[2].strip() != (tokens.read_text().strip() if tokens.exists() else ""):
-        raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has {'other ' + ', '.join(other) if other else 'other tokens'}. "
+    data = job.folder / READ[job.name]
+    text, _, far = there(job, f"cd {job.far} && cat settings.toml && echo '#--#' && cksum < {READ[job.name]}").partition("#--#\n")
+    theirs, mine = lasting(tomllib.loads(text), job.name), lasting(job.project.settings, job.name)
+    other = sorted(key for key in theirs | mine if theirs.get(key) != mine.get(key))
+    if other or far != (subprocess.run(["cksum"], stdin=data.open(), capture_output=True, text=True).stdout if data.exists() else ""):
+        raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has {'other ' + ', '.join(other) if other else 'other data'}. "
                    f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
 
 
@@ -238,7 +235,7 @@ def lines(job, carried, ssh):
     """Return the commands that copy and start the job, from the project's folder."""
     rsh = ["-e", shlex.join(ssh)] if len(ssh) > 1 or ssh != ["ssh"] else []
     start = f"cd {job.far} && flock -n out/lock rm -f out/pid out/exit out/log.txt && {{ setsid nohup sh out/job.sh < /dev/null > /dev/null 2>&1 & }}"
-    return [[*ssh, job.host, f"mkdir -p {job.far}/out"], ["rsync", "-rtzR", *rsh, *carried, f"{job.host}:{job.far}/"], [*ssh, job.host, start]]
+    return [[*ssh, job.host, f"mkdir -p {job.far}/out"], ["rsync", "-rtzRL", *rsh, *carried, f"{job.host}:{job.far}/"], [*ssh, job.host, start]]
 
 
 def agreed(job, gpu, script, shown):
@@ -274,6 +271,7 @@ def start(job, now):
     there(job, make[-1])
     print(f"\nCopying {size / 1e6:,.1f} MB ...", flush=True)
     copy(job, carry, job.host)
+    job.begun = True
     there(job, begin[-1])
     print(f"The job runs. You may close this machine; look again with: {again(job)}\n", flush=True)
     return True
@@ -376,29 +374,34 @@ def main(words):
     """Run `handrail rent ssh`; return the exit code."""
     job = read(words)
     about(job, chosen(job.project, job.script))
-    print(f"Asking {job.host} ...", flush=True)
-    now = state(job)
-    if "script" in now and (now["state"] == "running" or "fetched" not in now):
-        if job.script and job.name != now["script"] and now["state"] == "running":
-            raise Stop(f"{now['script']}.py still runs on {job.host}. To follow it: {again(job)}")
-        about(job, now["script"])
-        now = state(job)
-    running, money = False, MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host]))
+    money, job.begun = MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])), False
     try:
+        print(f"Asking {job.host} ...", flush=True)
+        now = state(job)
+        if "script" in now and (now.get("state") == "running" or "fetched" not in now):
+            if job.script and job.name != now["script"] and now.get("state") == "running":
+                raise Stop(f"{now['script']}.py still runs on {job.host}. To follow it: {again(job)}")
+            about(job, now["script"])
+            now = state(job)
         if job.stop and now.get("state") == "running":
             there(job, f"kill -TERM -$(cat {job.far}/out/pid)")
         elif job.stop and ("state" not in now or "fetched" in now):
-            raise Stop(f"Nothing of {job.folder.name} runs on {job.host}, and nothing is to be fetched.{money}")
+            raise Stop(f"Nothing of {job.folder.name} runs on {job.host}, and nothing is to be fetched.")
         elif now.get("state") != "running" and ("state" not in now or "fetched" in now):
+            if now.get("exit") == "0":
+                print(f"The last run there, {now.get('script')}.py, ended well and was fetched. What follows would be the next.\n")
             if not start(job, now):
                 return 0 if sys.stdin.isatty() else 2
             now = {"state": "running"}
-        running = True
+        job.begun = True
         now = follow(job, now)
         fetch(job, now)
-    except KeyboardInterrupt:
-        print(f"\nOnly the following has stopped; the job, if it was started, runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}\n{money}")
+    except (KeyboardInterrupt, EOFError):
+        more = f"Only the following has stopped; the job runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}\n"
+        print(f"\n{more if job.begun else f'Stopped; what runs there already, if anything does, runs on. Look: {again(job)}'}{money}")
         return 130
+    except Away as problem:
+        raise Stop(f"{problem}\nIf a job runs there, it runs on.{money}") from problem
     except Stop as problem:
-        raise Stop(f"{problem}\n{money}") if running else problem
+        raise Stop(f"{problem}\n{money}") from problem
     return report(job, now, money)

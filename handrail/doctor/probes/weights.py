@@ -253,7 +253,7 @@ class Weights:
                           [(f"the step is smaller than what {kinds} can hold beside the weight", 0.9 if low else 0.3), ("the optimizer's step is skipped or its rate does not reach it", 0.7 if not low else 0.1)],
                           "keep the weights in 32 bits and let autocast do the rest" if low else "print the rate the optimizer has, and one weight before and after", update)  # fmt: skip
         if ratios and rate > 0:
-            self.sizes.append((update, rate, sorted(ratios)[len(ratios) // 2]))
+            self.sizes.append((update - doctor.steppers[id(optimizer)] + 1, rate, sorted(ratios)[len(ratios) // 2]))
         self.before = {}
 
     def others(self, optimizer, update, age):
