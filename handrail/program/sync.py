@@ -48,7 +48,7 @@ def newest(folder):
 
 
 def fetch(target, folder, data):
-    """Bring the newest checkpoint that has a note at `target`, and its metrics, unless there is one as new here; `data`: what tells its data from others."""
+    """Bring the newest checkpoint that has a note at `target`, and its metrics, unless there is one as new here; `data` is a mark of what it reads."""
     shutil.rmtree(STAGE, ignore_errors=True)
     NOTES.mkdir(parents=True)
     (NOTES / "README").write_text("Kept by sync.py: each number here is a checkpoint that is whole in the folder beside this one.\n")
@@ -56,7 +56,8 @@ def fetch(target, folder, data):
     copy(f"{target}-whole", STAGE / "there")
     there, step, saved, mine = STAGE / "there", newest(STAGE / "there"), folder / "checkpoints", lasting(SETTINGS)
     if step and (lasting(there / "settings.toml") != mine or (there / "data").read_text() != data):
-        raise OSError(f"another run lies there, of other settings or other data: compare {there / 'settings.toml'} with yours, and give this one a TARGET of its own")
+        raise OSError(f"another run lies there, of other settings or other data: compare {there / 'settings.toml'} with yours, and give "
+                      "this one a TARGET of its own")  # fmt: skip
     (NOTES / "data").write_text(data)
     shutil.copy2(SETTINGS, NOTES)
     if step > newest(saved):
@@ -117,7 +118,8 @@ def push(target, folder, model=False):
 
 def main():
     target, *command = sys.argv[1:] or [""]
-    name = next((Path(word).stem for word in command if word.endswith(".py") and Path(word).exists()), None)  # `-m torch.distributed.run` may stand first
+    scripts = [Path(word) for word in command if word.endswith(".py")]  # `-m torch.distributed.run` may stand first
+    name = scripts[0].stem if scripts and scripts[0].exists() else ""
     if not name or not target:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
