@@ -7,7 +7,7 @@
     python bench/doctor.py --walk              the same patches in a learner's project: which step of the walk says what; 60 minutes
     python bench/doctor.py --peers             what Transformers, TRL, PEFT and PyTorch say by themselves about the broken scripts; 15 minutes
     python bench/doctor.py --healthy           runs in which nothing is wrong (bench/healthy.py); 6 minutes
-    python bench/doctor.py --reader            what two readers wrote against the doctor (bench/reader2, bench/reader3), healthy and broken; 45 minutes
+    python bench/doctor.py --reader            what readers wrote against the doctor (bench/reader2, reader3, reader5), healthy and broken; 55 minutes
     python bench/doctor.py --cost              step time and memory with and without it, eager and compiled
 
 After each run the files it left are looked at as well (`handrail doctor`): the column "shelf".
@@ -235,6 +235,9 @@ def written_against(place):
     subprocess.run([sys.executable, third / "make_base.py"], cwd=place, check=True, capture_output=True)
     for script in sorted(Path(place).glob("[bh]_*.py")):
         yield script, expected.get(script.stem, "" if script.name[0] == "h" else None)
+    fifth = tomllib.loads((HERE / "reader5" / "expected.toml").read_text())
+    for script in sorted((HERE / "reader5").glob("*.py")):
+        yield script, fifth[script.stem].get("named", "" if script.name[0] == "h" else None)
 
 
 def reader(only):
@@ -244,7 +247,8 @@ def reader(only):
         for script, name in written_against(place):
             if only and script.stem not in only:
                 continue
-            command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2"] if "_ddp" in script.stem else [sys.executable]
+            several = "_ddp" in script.stem or "# run: torchrun" in script.read_text()
+            command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2"] if several else [sys.executable]
             code, seen, updates, left, printed = watch([*map(str, command), str(script)], cwd=place, capture=True, env={"OMP_NUM_THREADS": "1"})
             seen = in_order(seen)
             counts["healthy" if name == "" else "broken"] += 1

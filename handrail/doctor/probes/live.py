@@ -128,7 +128,7 @@ class Live:
         doctor, n = self.doctor, len(self.losses)
         language = self.classes or any(seen.ids is not None for seen in doctor.now.passes)  # elsewhere, as with rewards, a loss may well rise
         rewards = self.written > 0.2 * doctor.updates  # it learns from what it writes itself
-        if n < 10 or not language or rewards or not self.mean_like() and doctor.updates > 12:
+        if n < 10 or not language or rewards or self.searching() or not self.mean_like() and doctor.updates > 12:
             return
         pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
         lora = self.lora()
@@ -170,6 +170,11 @@ class Live:
                     causes = [(f"gradients are clipped to a {tight:,.0f}th of their length", 0.7), ("the learning rate is far too low", 0.3)]
                 yield Finding("rate-too-low", "warning", "The weights hardly move, and the loss does not fall.", f"an update moves a matrix by {max(late):.1e} of its size, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                               causes, "ten times the limit of clipping" if tight > 30 else "ten times the rate; then sweep", update)  # fmt: skip
+
+    def searching(self):
+        """Return True while the rate grows by one factor from update to update: a search for the rate at which the loss explodes."""
+        growth = [b / a for a, b in zip(self.rates[-12:], self.rates[-11:]) if a > 0]
+        return len(growth) == 11 and min(growth) > 1.02 and max(growth) < 1.05 * min(growth)
 
     def lora(self):
         return self.doctor.trained is not None and any("lora_" in name for name, p in self.doctor.trained.named_parameters() if p.requires_grad)
