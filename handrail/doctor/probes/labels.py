@@ -178,9 +178,10 @@ class Labels:
     def cut(self):
         """Rows that pile up at one greatest length were cut there; count them and the others apart."""
         self.longest = max((length for length, *_ in self.kept), default=0)
-        piled = [row for row in self.kept if row[0] == self.longest and not row[7]]  # one that ends with its end mark just fits
-        full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) else []
-        rest = [row for row in self.kept if row[0] < self.longest or row[7] or not full]
+        piled = [row for row in self.kept if row[0] == self.longest]
+        fits = sum(row[7] for row in piled) > 0.5 * len(piled)  # they end with their end marks: of one length, and not cut
+        full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) and not fits else []
+        rest = [row for row in self.kept if row[0] < self.longest or not full]
         usual = max((row[5] for row in rest), default=3)
         alike = rest or len({row[6] for row in full}) == 1  # windows of one long text begin anywhere, conversations at their beginning
         self.count |= {"full_empty": sum(not row[1] for row in full), "unended_full": sum(row[1] and not row[3] for row in full),

@@ -77,6 +77,8 @@ class Live:
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
+        if doctor.steppers[id(optimizer)] == update > 1 and doctor.alone(optimizer):  # another training begins: what rose or fell before is not its doing
+            self.losses, self.rates, self.marks, self.unread = [], [], [], []
         self.unread.append(torch.stack([loss.reshape(-1)[0].float() for loss in doctor.now.losses]).sum() if doctor.now.losses else None)
         self.rates.append(max(doctor.now.rates, default=0.0))
         if update == 1:
