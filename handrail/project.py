@@ -192,9 +192,12 @@ class Project:
             raise Stop(f"`git {' '.join(arguments)}` failed in {self.folder}: {done.stderr.strip()}")
         return done.stdout.strip()
 
+    def has_git(self):
+        return shutil.which("git") and (self.folder / ".git").exists()
+
     def commit(self, files, message):
         """Commit the named files, if one of them changed; return the commit or None."""
-        if not (shutil.which("git") and (self.folder / ".git").exists()):
+        if not self.has_git():
             return None
         self.git("add", "--", *files)
         if not self.git("status", "--porcelain", "--untracked-files=no", "--", *files):
@@ -204,11 +207,11 @@ class Project:
 
     def dirty(self, file):
         """Return True if a file differs from what was last committed."""
-        return bool(shutil.which("git") and (self.folder / ".git").exists() and self.git("status", "--porcelain", "--", file))
+        return bool(self.has_git() and self.git("status", "--porcelain", "--", file))
 
     def mark(self):
         """Return four letters of the project's first commit: the same wherever its history is, and no other project's; "" without git."""
-        return self.git("rev-list", "--max-parents=0", "HEAD")[:4] if shutil.which("git") and (self.folder / ".git").exists() else ""
+        return "".join(self.git("rev-list", "--max-parents=0", "--all").split()[-1:])[:4] if self.has_git() else ""
 
     # --- running what is there ---
 

@@ -100,7 +100,8 @@ def stage(folder, step, model):
 
 def push(target, folder, model=False):
     """Send what is new, then its note, then remove what is old; return (its number, is it safe). A failure is said and stops nothing."""
-    if not (step := newest(folder / "checkpoints")):
+    step = newest(folder / "checkpoints")
+    if not (step or model):
         return step, True
     try:
         stage(folder, step, model)
@@ -137,7 +138,8 @@ def main():
     try:
         fetch(there, folder, hashlib.sha256(data.read_bytes()).hexdigest() if data.exists() else "")
     except KeyboardInterrupt:
-        sys.exit("Stopped before anything was started.")
+        print("Stopped before anything was started.")
+        sys.exit(130)
     except (OSError, ValueError) as error:  # settings.toml may hold a slip
         print(f"{target} cannot be used: {error}\nNothing was started: it would begin again what may lie there. Check network, login, "
               "mount, and that rsync is there. A new TARGET is made first: mkdir FOLDER there, or hf buckets create OWNER/NAME.", file=sys.stderr)  # fmt: skip

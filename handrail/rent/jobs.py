@@ -20,8 +20,7 @@ from pathlib import Path
 
 from handrail import budget
 from handrail.project import Stop
-from handrail.rent.luggage import READ, bring, chosen, lasting, opened, pack, slug
-from handrail.rent.ssh import CAUSES
+from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, opened, pack, slug
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -134,13 +133,12 @@ def look(project, note, stop):
     """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
     if stop:
         hf("jobs", "cancel", note["job"], check=False)  # one that is over cannot be ended, and is brought home
-    said = hf("jobs", "inspect", note["job"], "--format", "json", check=False)
     try:
-        found = json.loads(said)
+        found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
         status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise Stop(f"Hugging Face does not say how the job {note['job']} goes: {said[-300:] or 'no answer'}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. Is there a network, and are you logged in (hf auth login)? "
-                   f"If that job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
+    except (Stop, ValueError, LookupError, TypeError) as error:
+        raise Stop(f"How the job {note['job']} goes cannot be seen: {error}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. "
+                   f"If the job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
     if status not in OVER:
         print(f"The job {note['job']} is {status.lower()}. It costs ${note['price']:.2f} an hour, and ends by itself after {note['hours']:g} h.\n"
               f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
@@ -156,7 +154,7 @@ def look(project, note, stop):
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
         text = "\n".join(log.read_text().splitlines()[-40:])
-        meaning = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, text) and "{" not in meaning), f"If its time was up ({note['hours']:g} h), give it more: --timeout")
+        meaning = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, text)), f"If its time was up ({note['hours']:g} h), give it more: --timeout")
         print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(text.splitlines()[-20:] or ["(none came)"]) +
               f"\n\n{meaning}\nStarted again, it goes on from its last checkpoint: handrail rent jobs {project.typed}. The bucket {note['bucket']} may cost: hf buckets delete {note['bucket']}")  # fmt: skip
         return 1

@@ -10,10 +10,13 @@ from handrail.project import PROGRAM, Project, Stop
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
-
-
 LOOSE = {"prompt", "rows_at_once", "compile"}  # settings that may change during a run
 READ = {"pretrain": "out/tokens/about.json", "finetune": "out/chats/train.jsonl"}  # what tells one run's data from another's
+CAUSES = {  # in the log of a job that failed, wherever it ran: what it means
+    "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
+    "(the same run, slower), or rent a larger GPU: handrail rehearse",
+    "No matching distribution|Could not find a version": "pip found no fitting packages: the Python there is too old or too new for requirements.txt.",
+}  # fmt: skip
 
 
 def lasting(settings, name):
@@ -22,7 +25,7 @@ def lasting(settings, name):
 
 
 def put(file, text):
-    """Write a file; another that lies there, written or changed by somebody, keeps its text under a new name."""
+    """Write a file; another text that lies there is kept under a new name."""
     if file.exists() and file.read_text() != text:
         kept = next(path for n in range(1, 1000) if not (path := file.with_name(f"{file.stem}-{n}{file.suffix}")).exists())
         file.rename(kept)

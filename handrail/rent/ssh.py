@@ -18,7 +18,7 @@ from pathlib import Path
 from textwrap import indent
 
 from handrail.project import Stop
-from handrail.rent.luggage import READ, bring, chosen, lasting, opened, travels
+from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, opened, travels
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
@@ -65,18 +65,16 @@ page, in its console (terminate or delete; a machine that is only stopped often 
 is gone from the list there. Whether it still answers: {ssh} true"""
 
 FULL = r"No space left on device|Disk quota exceeded|update \d+ could not be written"  # torch has no better word for it
-CAUSES = {  # in the log of a job that failed: what it means
+MEANS = {  # in the log of a job that failed: what it means on a machine of one's own
     "No GPU that torch can use": "The machine has no GPU that torch can use: its driver and this torch do not fit together. Rent it with a newer "
     "driver (an image with CUDA 12.8 or later), or use the torch of its image: --python /its/python.",
-    "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
-    "(the same run, slower), or rent a larger GPU: handrail rehearse",
+    **CAUSES,
     FULL: "The disk over there is full. What was saved before is whole, and nothing is lost here. Make room there "
     "(df -h; old folders in ~/handrail), or rent a larger disk.",
     "gated repo|401 Client Error|restricted": "The model has to be asked for, and that machine is not logged in. Accept its licence on its page at huggingface.co, then: "
     "{tty} {far}/.venv/bin/hf auth login",
     "Temporary failure in name resolution|couldn't connect to|Max retries exceeded|NewConnectionError": "That machine has no way into the network, "
     "or the server it asked was away. Try: {ssh} curl -I https://huggingface.co",
-    "No matching distribution|Could not find a version": "pip found no fitting packages: the Python there is too old or too new for requirements.txt.",
 }  # fmt: skip
 
 
@@ -190,7 +188,7 @@ def luggage(job, now):
 
 
 def same_run(job, now):
-    """Raise Stop if a run of other settings or other tokens lies over there, which this one would go on from."""
+    """Raise Stop if a run of other settings or other data lies over there, which this one would go on from."""
     if not now.get("newest"):
         return
     data = job.folder / READ[job.name]
@@ -360,11 +358,11 @@ def report(job, now, money):
 def cause(job, now, text, code):
     """Return what the log of a failed job, or its silence, most likely means."""
     ssh = shlex.join([*short(job), job.host])
-    for pattern, meaning in CAUSES.items():
+    for pattern, meaning in MEANS.items():
         if re.search(pattern, text):
             return meaning.format(ssh=ssh, tty=shlex.join([*short(job), "-t", job.host]), far=job.far)
     if int(now.get("free", 1)) < 1024:
-        return CAUSES[FULL]
+        return MEANS[FULL]
     if code in (-1, 137):
         return "It was ended without a word: most often the machine's own memory (not the GPU's) was too small, or it was restarted. What was saved is whole; the same command goes on."
     return f"handrail has no word for that; the lines above do. The same command starts it again, from its last checkpoint. By hand: {ssh}"
@@ -400,8 +398,7 @@ def main(words):
         more = f"Only the following has stopped; the job runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}\n"
         print(f"\n{more if job.begun else f'Stopped; what runs there already, if anything does, runs on. Look: {again(job)}'}{money}")
         return 130
-    except Away as problem:
-        raise Stop(f"{problem}\nIf a job runs there, it runs on.{money}") from problem
     except Stop as problem:
-        raise Stop(f"{problem}\n{money}") from problem
+        on = "\nIf a job runs there, it runs on." * isinstance(problem, Away)
+        raise Stop(f"{problem}{on}\n{money}") from problem
     return report(job, now, money)

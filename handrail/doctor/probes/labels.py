@@ -83,15 +83,15 @@ class Labels:
         if not isinstance(keep, torch.Tensor) or keep.shape != ids.shape or keep.is_floating_point():
             return
         keep = keep.cpu().bool()
-        ends = torch.cat([ids[:, 0], ids[:, -1]])
-        pads = ids == ends.mode().values  # what most rows begin or end with
+        pad = torch.cat([ids[:, 0], ids[:, -1]]).mode().values  # what most rows begin or end with
+        pads = ids == pad
         counts, hidden = pads.sum(1), ids[~keep & ~pads]
         inside = pads & ~pads.cummin(1).values & ~pads.flip(1).cummin(1).values.flip(1)  # it also stands in the text
         if inside.any() or counts.max() < 3 or len(counts.unique()) < 2 or not len(hidden) or (keep & pads).sum() < 0.5 * pads.sum():
             return
         if len(hidden.unique()) >= 5 and len(hidden) >= 0.3 * pads.sum():
             yield Finding("mask-misplaced", "certain", "The mask keeps padding and hides text: attention looks at what only fills the rows, and passes over what they say.",
-                          f"of {int(pads.sum())} places with {self.doctor.decode(ends.mode().values.reshape(1))} at an end of the rows {int((keep & pads).sum())} are kept; of {int((~pads).sum())} other places {len(hidden)} are hidden",
+                          f"of {int(pads.sum())} places with {self.doctor.decode([pad])} at an end of the rows {int((keep & pads).sum())} are kept; of {int((~pads).sum())} other places {len(hidden)} are hidden",
                           [("it is upside down: True means \"pass over this\" for torch's key_padding_mask, and \"read this\" for Transformers' attention_mask", 0.6), ("rows are padded at one end, and the mask was made for the other", 0.4)],
                           "mask = ids != pad for attention_mask, ids == pad for key_padding_mask, from the very rows that are read", self.doctor.updates)  # fmt: skip
 

@@ -77,8 +77,9 @@ class Live:
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
-        if doctor.steppers[id(optimizer)] == update > 1 and doctor.alone(optimizer):  # another training begins: what rose or fell before is not its doing
-            self.losses, self.rates, self.marks, self.unread = [], [], [], []
+        other = doctor.steppers[id(optimizer)] == update > 1 and doctor.alone(optimizer)
+        if other or self.searching():  # another training begins, or will: what rose or fell before is not its doing
+            self.losses, self.rates, self.marks, self.unread = [], self.rates * (not other), [], []
         self.unread.append(torch.stack([loss.reshape(-1)[0].float() for loss in doctor.now.losses]).sum() if doctor.now.losses else None)
         self.rates.append(max(doctor.now.rates, default=0.0))
         if update == 1:
@@ -130,7 +131,7 @@ class Live:
         doctor, n = self.doctor, len(self.losses)
         language = self.classes or any(seen.ids is not None for seen in doctor.now.passes)  # elsewhere, as with rewards, a loss may well rise
         rewards = self.written > 0.2 * doctor.updates  # it learns from what it writes itself
-        if n < 10 or not language or rewards or self.searching() or not self.mean_like() and doctor.updates > 12:
+        if n < 10 or not language or rewards or not self.mean_like() and doctor.updates > 12:
             return
         pretrained = self.classes > 32 and self.losses[0] < 0.75 * math.log(self.classes)
         lora = self.lora()
@@ -157,7 +158,7 @@ class Live:
                               "a tenth of the rate; then sweep", update)  # fmt: skip
         head, tail = sum(self.losses[:5]) / 5, sum(self.losses[-HEAD:]) / HEAD
         fall = head - tail
-        late = [ratio for u, _, ratio in sizes if u >= 10]
+        late = [ratio for u, rate, ratio in sizes if u >= 10 and rate <= max(self.rates[-HEAD:])]  # not those of a search for the rate
         if update in (30, 40) and late and max(late) > 0.2 and fall < 0.35 * start:
             yield Finding("rate-too-high", "warning", "Each update moves the weights by a great part of their size.", f"{max(late):.0%} of a matrix's size in one update, rate {max(self.rates):.3g}; loss {start:.3f} → {now:.3f}",
                           [("the learning rate is too high", 0.9)], "a tenth of the rate; then sweep", update)  # fmt: skip

@@ -13,19 +13,18 @@ class Modes:
 
     def __init__(self, doctor):
         self.doctor, self.off = doctor, 0  # updates in a row in evaluation mode
-        self.measured, self.row, self.longest, self.right = set(), 0, 0, False  # evaluations in training mode, those in a row; was there one in eval mode?
+        self.measured, self.row, self.longest, self.right = 0, 0, 0, False  # evaluations in training mode, those in a row; was there one in eval mode?
 
     def passed(self, seen):
         if seen.grad or bare(seen.module) is not self.doctor.trained or self.right:
             self.row = 0
             return
-        self.right = not on(seen.module)
+        self.right = not any(layer.training for layer in switched(bare(seen.module)))
         self.row += 1
         self.longest = max(self.row, self.longest)
 
     def lost(self, seen):
-        if not seen.grad and not self.right and bare(seen.module) is self.doctor.trained:
-            self.measured.add(id(seen))
+        self.measured += not seen.grad and not self.right and bare(seen.module) is self.doctor.trained and len(seen.losses) == 1
 
     def after_step(self, optimizer):
         passes = self.doctor.now.passes
@@ -40,12 +39,12 @@ class Modes:
 
     def ended(self):
         model = self.doctor.trained
-        if self.right or model is None or max(len(self.measured), self.longest) < 2:
+        if self.right or model is None or max(self.measured, self.longest) < 2:
             return
         layers = [layer for layer in switched(model) if layer.training]
         if layers and not any(getattr(probe, "written", 0) for probe in self.doctor.probes):  # one that learns from what it writes
             yield Finding("evaluated-in-train-mode", "warning", "The model is evaluated in training mode: dropout throws values away, BatchNorm takes the means of the batch and learns from it.",
-                          f"{max(len(self.measured), self.longest)} passes without gradients, none of them in evaluation mode; {len(layers)} layers behave otherwise there, {kinds(layers)}",
+                          f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode; {len(layers)} layers behave otherwise there, {kinds(layers)}",
                           [("model.eval() is missing", 0.9), ("chance is wanted, to see how sure the model is", 0.1)], "model.eval() before the evaluation, model.train() after it", self.doctor.updates)  # fmt: skip
 
 
@@ -53,11 +52,6 @@ def switched(model):
     """Return the layers of a model that do something else in evaluation mode; BatchNorm only if it is trained."""
     batch = torch.nn.modules.batchnorm._BatchNorm
     return [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd) and m.p > 0 or isinstance(m, batch) and m.track_running_stats and (m.weight is None or m.weight.requires_grad)]
-
-
-def on(model):
-    """Return True if such layers are in training mode."""
-    return any(layer.training for layer in switched(bare(model)))
 
 
 def learns(model):

@@ -62,7 +62,8 @@ class Weights:
         if self.doctor.updates < 4 and self.doctor.trained is not None:
             self.came = any(p.grad is not None for p in self.doctor.trained.parameters())
         if self.doctor.updates < EARLY and self.doctor.trained is not None:
-            self.marked = [(p, sample(p.grad)) for p in self.doctor.trained.parameters() if p.grad is not None and not p.grad.is_sparse][-4:]
+            some = [p for p in self.doctor.trained.parameters() if p.grad is not None and not p.grad.is_sparse][-4:]
+            self.marked = [(p, sample(p.grad)) for p in some]
 
     def stale(self, optimizer):
         """Gradients that were there before the first backward of an update, of what this optimizer moves."""
@@ -224,8 +225,9 @@ class Weights:
 
     def after_step(self, optimizer):
         doctor, update = self.doctor, self.doctor.updates
-        if update - doctor.steppers[id(optimizer)] < 4 and doctor.trained is not None and self.before:
-            yield from self.others(optimizer, update, update - doctor.steppers[id(optimizer)] + 1)
+        age = self.age(optimizer)
+        if age <= 4 and doctor.trained is not None and self.before:
+            yield from self.others(optimizer, update, age)
         if not self.before:
             return
         moved, ratios, names = 0, [], {id(p): name for name, p in doctor.trained.named_parameters()} if doctor.trained is not None else {}
@@ -253,7 +255,7 @@ class Weights:
                           [(f"the step is smaller than what {kinds} can hold beside the weight", 0.9 if low else 0.3), ("the optimizer's step is skipped or its rate does not reach it", 0.7 if not low else 0.1)],
                           "keep the weights in 32 bits and let autocast do the rest" if low else "print the rate the optimizer has, and one weight before and after", update)  # fmt: skip
         if ratios and rate > 0:
-            self.sizes.append((update - doctor.steppers[id(optimizer)] + 1, rate, sorted(ratios)[len(ratios) // 2]))
+            self.sizes.append((age, rate, sorted(ratios)[len(ratios) // 2]))
         self.before = {}
 
     def others(self, optimizer, update, age):
