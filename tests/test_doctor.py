@@ -70,7 +70,7 @@ def test_an_unknown_fault_gets_a_suggestion():
 # --- watching ---
 
 
-@pytest.mark.parametrize("script, name", [("28_no_causal_mask", "no-causal-mask"), ("20_accumulation_of_means", "accumulation-mean-of-means"), ("01_pad_is_eos", "eos-masked")])
+@pytest.mark.parametrize("script, name", [("28_no_causal_mask", "no-causal-mask"), pytest.param("20_accumulation_of_means", "accumulation-mean-of-means", marks=pytest.mark.long), ("01_pad_is_eos", "eos-masked")])
 def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
     """The same script with and without one mistake, nothing in it changed for us: named before update 50, silence otherwise."""
     found = seen_in(EXAM / f"{script}.py", broken=True)

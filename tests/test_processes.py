@@ -106,7 +106,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
 
 
 def test_a_stop_on_one_process_stops_and_saves_all(alone, fresh):
-    """A rented machine that gets its notice tells one process only: all stop after the same update, and go on from it."""
+    """A rented machine that gets its notice tells one process only: all stop after the same update, and go on from it; two learned what one does."""
     project = fresh("noticed")
     process = launch(project, "--standalone", "--nproc_per_node", 2)
     while not list(project.glob("out/checkpoints/00000004")):

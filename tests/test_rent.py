@@ -352,7 +352,7 @@ def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     assert process.returncode == 0 and "going on after update" in said and "the model are safe" in said, said
 
 
-@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("back", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_target_that_fails_stops_no_training(machines, tmp_path, back):
     """A target that goes away in the middle is named loudly and tried again at the next save; the run ends well, and the exit code says whether its model is safe."""
     target, away = tmp_path / "target", tmp_path / "away"

@@ -13,7 +13,7 @@ from pathlib import Path
 from handrail import __version__, village
 from handrail.project import PROGRAM
 
-SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "context": 64, "batch": 16, "updates": 60, "lr": 0.01}
+SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "context": 64, "batch": 16, "updates": 60, "every": 20, "lr": 0.01}
 FINETUNE = {"model": "out/model", "method": "full", "context": 256, "batch": 8, "lr": 0.003, "updates": 30}
 ALIGN = {"model": "out/taught", "method": "full", "context": 512, "batch": 8, "lr": 0.0003, "updates": 20}
 
