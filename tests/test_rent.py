@@ -199,7 +199,7 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
 
 
 def test_a_job_goes_on_without_us(far, machines, whole):
-    """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The same command goes on, survives a dropped line, and brings the same weights."""
+    """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The same command goes on, survives a dropped line, brings the same weights, and writes over nothing that was edited over there."""
     home = machines[0] / "out"
     process, said = begin(far, machines[0])
     until(lambda: "after update 6:" in said() or process.poll() is not None)
@@ -223,6 +223,9 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), said()  # nothing missed, nothing twice
     assert weights(home) == weights(whole / "out") and (home / "model-1" / "mine.txt").read_text() == "precious"
     assert saved(machines[0])[-1] == 90 and len(metrics(machines[0])) == 90 and "after update 90" in (home / "log.txt").read_text()
+    (far.there / "train.py").write_text((far.there / "train.py").read_text() + "# a thought of the night\n")
+    edited = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+    assert edited.returncode == 2 and "train.py in ~/" in edited.stderr and "changed there after it was sent" in edited.stderr, edited.stderr
     decide(machines[0], lr=1e-3)
     other = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
     assert other.returncode == 2 and "other lr" in other.stderr and f"mv {far.there.relative_to(far.home)}" in other.stderr, other.stderr

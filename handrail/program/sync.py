@@ -69,9 +69,10 @@ def fetch(target, folder, data):
         print(f"sync: checkpoint {step} is here now", flush=True)
 
 
-def lasting(file):
-    """Return the settings that may not change in the middle of a run."""
-    return {name: value for name, value in tomllib.loads(file.read_text(encoding="utf-8")).items() if name not in ("prompt", "rows_at_once", "compile")}
+def lasting(table):
+    """Return the settings that may not change in the middle of a run, of a file or of a table in it."""
+    table = table if isinstance(table, dict) else tomllib.loads(table.read_text(encoding="utf-8"))
+    return {name: lasting(value) if isinstance(value, dict) else value for name, value in table.items() if name not in ("prompt", "rows_at_once", "compile")}
 
 
 def link(file, to):

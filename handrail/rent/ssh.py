@@ -6,6 +6,7 @@ what runs, fetches what is over, and starts nothing twice. No host key is accept
 """
 
 import argparse
+import hashlib
 import os
 import re
 import shlex
@@ -51,6 +52,7 @@ STATE = """cd {far} 2> /dev/null || exit 0
 [ -e out/lock ] && {{ flock -n out/lock true && echo "state over" || echo "state running"; }}
 for f in pid exit script fetched; do [ -e out/$f ] && echo "$f $(cat out/$f)"; done
 [ -e .venv/wanted ] && echo "venv yes"
+for f in $(md5sum -c --quiet out/sent 2> /dev/null | cut -d: -f1); do [ -e $f ] && echo "edited/$f $(md5sum < $f | cut -c 1-32)"; done
 [ -e {place} ] && echo "made yes"
 echo "log $(cat out/log.txt 2> /dev/null | wc -c)"
 echo "newest $(ls {place}/checkpoints 2> /dev/null | grep -E '^[0-9]+$' | tail -n 1)"
@@ -200,6 +202,12 @@ def same_run(job, now):
                    f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
 
 
+def changed(job, now):
+    """Return the names of the files that somebody changed over there, and that are others here."""
+    theirs = {name.removeprefix("edited/"): mark for name, mark in now.items() if name.startswith("edited/")}
+    return [name for name, mark in theirs.items() if (file := job.folder / name).exists() and hashlib.md5(file.read_bytes()).hexdigest() != mark]
+
+
 def check(job, now, size):
     """Look whether the machine can do it; return its GPU and its Python. Raise Stop for what is to be mended, all of it at once."""
     fit = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
@@ -232,7 +240,7 @@ def check(job, now, size):
 def lines(job, carried, ssh):
     """Return the commands that copy and start the job, from the project's folder."""
     rsh = ["-e", shlex.join(ssh)] if len(ssh) > 1 or ssh != ["ssh"] else []
-    start = f"cd {job.far} && flock -n out/lock rm -f out/pid out/exit out/log.txt && {{ setsid nohup sh out/job.sh < /dev/null > /dev/null 2>&1 & }}"
+    start = f"cd {job.far} && md5sum *.py settings.toml > out/sent; flock -n out/lock rm -f out/pid out/exit out/log.txt && {{ setsid nohup sh out/job.sh < /dev/null > /dev/null 2>&1 & }}"
     return [[*ssh, job.host, f"mkdir -p {job.far}/out"], ["rsync", "-rtzRL", *rsh, *carried, f"{job.host}:{job.far}/"], [*ssh, job.host, start]]
 
 
@@ -255,6 +263,10 @@ def agreed(job, gpu, script, shown):
 def start(job, now):
     """Check, show, ask, copy and start; return False if nobody agreed."""
     same_run(job, now)
+    if edited := changed(job, now):
+        bring = ["rsync", "-tz", *(["-e", shlex.join(short(job))] if job.port else []), *(f"{job.host}:{job.far}/{name}" for name in edited), f"{job.folder}/"]
+        raise Stop(f"{', '.join(edited)} in ~/{job.far} on {job.host} was changed there after it was sent, and would be overwritten. "
+                   f"To take that over: {shlex.join(bring)}\nTo give it up: {shlex.join([*short(job), job.host, f'rm {job.far}/out/sent'])}")  # fmt: skip
     script = job.folder / "out" / "job.sh"
     script.parent.mkdir(exist_ok=True)
     script.touch()
