@@ -15,7 +15,7 @@ from pathlib import Path
 from handrail.project import PROGRAM, Stop
 
 # the built-in world: tried, not calculated
-VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 750, "vocabulary": 1024}
+VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 1000, "vocabulary": 1024}
 
 PATIENCE = {True: 4 * 60, False: 60 * 60}  # seconds: with the CPU alone, with a GPU
 USED = 0.4  # of the speed measured for one large product of matrices, a whole update reaches about this part
