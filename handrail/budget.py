@@ -299,7 +299,8 @@ def operations(flops):
 def past(project):
     """Return [(what, estimated, measured)] of this project: each estimate beside what was measured later."""
     file = project.out / "estimates.jsonl"
-    notes = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    text = file.read_text() if file.exists() else ""
+    notes = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
     return [(note["what"], note["estimated"], note["measured"]) for note in notes]
 
 

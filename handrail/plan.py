@@ -72,6 +72,8 @@ def opened(kind, base, **how):
                 f"The model {base} comes with a Python program of its own, and opening it would run that program here, with all your rights. "
                 "handrail runs nobody else's program. Choose a model that Transformers itself knows (--from)."
             ) from error
+        if str(base).startswith(("/", ".", "~")) and not Path(base).exists():
+            raise Stop(f"There is no folder {base}. Look with `ls`, then name it again: --from THE/RIGHT/PATH") from error
         if Path(base).is_dir():
             raise Stop(f"The model in {base} could not be opened: {' '.join(str(error).split())[:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?") from error
         raise Stop(

@@ -41,10 +41,11 @@ def dollars(cost):
     return "< $0.01" if cost[1] < 0.01 else f"${span(cost[0], cost[1])}" if cost[0] >= 0.01 else f"up to ${cost[1]:.2g}"
 
 
-def show_memory(screen, update):
+def show_memory(screen, update, processes):
     """Print the peak of an update, kind by kind."""
     from handrail.estimate import KINDS
 
+    copies = f" With {processes} GPUs each keeps a second copy of the gradients too, {gb(4 * update.trained)}." if processes > 1 else ""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head, side in (("", "left"), ("", "right"), ("", "left")):
         table.add_column(head, justify=side)
@@ -52,7 +53,7 @@ def show_memory(screen, update):
         table.add_row(kind, gb(update.kinds[kind]) if update.kinds[kind] else "none then", meaning)
     table.add_row("at the peak", gb(update.peak), "all of these together; they are not all at their highest at once", style="bold")
     screen.console.print(table)
-    screen.print(f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.\n")
+    screen.print(f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.{copies}\n")
 
 
 def show_offers(screen, found, processes):
@@ -78,16 +79,18 @@ def shared(update):
 
 def say_less(screen, project, script, values, how, update, sure):
     """Say what to change, where an update fits no GPU for sure."""
+    screen.print("  rehearsing it with less, one change after another; each takes about as long ...\n")
     ways = [(what, budget.rehearse(project, script, new, **other)) for what, new, other in budget.cheaper(project, script, values, how)]
     where = lambda peak: ", ".join(n for n, g in budget.gpus().items() if budget.fits(peak, g["memory"]) == "yes") or "still none"
     lines = [f"{what}: {gb(slim.peak)}, fits {where(slim.peak)}" for what, slim in ways]
+    enough = any(where(slim.peak) != "still none" for _, slim in ways)
     if script == "finetune":
         lora = next((slim for what, slim in ways if "LoRA" in what), update)
         frozen = lora.parameters - lora.trained
         lines.append(f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less")
     slim = min([update, *(slim for _, slim in ways)], key=lambda slim: slim.passing)
     as_it_is, at_least = shared(update), shared(slim)
-    lines = [f"nothing, on {as_it_is}"] * bool(as_it_is) + lines + [f"with all of that, on {at_least}" if at_least else "a smaller model"]
+    lines = [f"nothing, on {as_it_is}"] * bool(as_it_is) + lines + [f"with all of that, on {at_least}" if at_least else "a smaller model"] * (not enough)
     screen.say(f"It fits none of them{sure}. What to change, by what it costs, each with those above it", lines)
 
 
@@ -101,7 +104,7 @@ def show(screen, project, script, values, how, price, live):
         f"{update.parameters:,} weights{trained}; an update of {each} costs {budget.operations(update.flops)}.",
         f"The real update, of {'your ' * project.out.exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
     ])  # fmt: skip
-    show_memory(screen, update)
+    show_memory(screen, update, processes)
     peak = update.peak + 4 * update.trained * (processes > 1)  # DDP keeps a second copy of the gradients, in buckets
     found = budget.offers(update, peak, values.updates, processes, price, how["precision"], live)
     show_offers(screen, found, processes)
@@ -144,7 +147,11 @@ def parser():
 def idea(words, folder):
     """Return (project, script, values) of what was typed: a project of one's own, or one made up for the purpose in `folder`."""
     place = Path(words.folder or ".")
+    if not (words.folder or words.base or words.size or (place / "settings.toml").exists()):
+        place = Path("first-model")
     real = (place / "settings.toml").exists()
+    if real:
+        Project(place).settings  # a slip in it is said of the file that its owner knows
     if words.folder and not real:
         raise Stop(f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora")
     for file in PROGRAM.glob("*.py"):  # what the walk has not handed over yet

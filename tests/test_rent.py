@@ -213,6 +213,11 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     at = saved(machines[0])[-1]
     assert 6 <= at < 90 and len(metrics(machines[0])) == at and not (home / "model").exists()
 
+    (far.there / "train.py").write_text((far.there / "train.py").read_text() + "# a thought of the night\n")
+    edited = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+    assert edited.returncode == 2 and "train.py in ~/" in edited.stderr and "changed there after it was sent" in edited.stderr, edited.stderr
+    (far.there / "out" / "sent").unlink()
+
     (home / "model").mkdir()
     (home / "model" / "mine.txt").write_text("precious")
     process, said = begin(far, machines[0])
@@ -223,12 +228,24 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), said()  # nothing missed, nothing twice
     assert weights(home) == weights(whole / "out") and (home / "model-1" / "mine.txt").read_text() == "precious"
     assert saved(machines[0])[-1] == 90 and len(metrics(machines[0])) == 90 and "after update 90" in (home / "log.txt").read_text()
-    (far.there / "train.py").write_text((far.there / "train.py").read_text() + "# a thought of the night\n")
-    edited = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-    assert edited.returncode == 2 and "train.py in ~/" in edited.stderr and "changed there after it was sent" in edited.stderr, edited.stderr
+    again = lambda: rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+    done = again()
+    assert done.returncode == 2 and "this run is whole" in done.stderr, done.stdout + done.stderr
     decide(machines[0], lr=1e-3)
-    other = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+    other = again()
     assert other.returncode == 2 and "other lr" in other.stderr and f"mv {far.there.relative_to(far.home)}" in other.stderr, other.stderr
+    far.there.rename(far.there.with_name("moved"))  # as it was told; what lies here is of the old run too
+    other = again()
+    assert other.returncode == 2 and f"mv {home / 'checkpoints'}" in other.stderr and not (far.there / "train.py").exists(), other.stdout + other.stderr
+
+
+def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
+    """Memory that runs short may take the shell and leave the script: it is followed until it is over, and what it made comes home."""
+    process, said = begin(far, machines[0])
+    until(lambda: "after update 6:" in said() or process.poll() is not None)
+    os.kill(int((far.there / "out" / "pid").read_text()), signal.SIGKILL)
+    assert process.wait(timeout=120) == 0 and "was lost" not in said() and "over, and well" in said(), said()
+    assert (machines[0] / "out" / "model" / "config.json").exists()
 
 
 def test_projects_of_one_name_do_not_meet_over_there(machines, tmp_path):

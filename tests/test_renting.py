@@ -9,7 +9,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import HOUSE, handrail, metrics
+from conftest import HOUSE, decide, handrail, metrics
 from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM
 
@@ -101,3 +101,13 @@ def test_renting_what_is_not_there(tmp_path, project):
         done = handrail("rent", *words, cwd=tmp_path)
         assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.strip(), (words, done)
     assert "handrail rent notebook" in handrail("rent").stdout
+
+
+def test_a_job_that_cannot_fit_and_a_note_that_is_torn(project):
+    """A machine that is too small is not offered, whatever was typed; a note of a job that cannot be read does not hide that one may run."""
+    decide(project, batch=8192, context=1024)
+    done = handrail("rent", "jobs", project, "--flavor", "t4-small", "--timeout", "2h")
+    assert done.returncode == 2 and "too much for --flavor t4-small" in done.stderr and "most that it can cost" not in done.stdout, done
+    (project / "out" / "job.json").write_text('{"job": "12')
+    done = handrail("rent", "jobs", project)
+    assert done.returncode == 2 and "IT MAY RUN, AND COST" in done.stderr and "Traceback" not in done.stderr, done

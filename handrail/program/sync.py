@@ -64,7 +64,10 @@ def fetch(target, folder, data):
         saved.mkdir(parents=True, exist_ok=True)
         copy(f"{target}/checkpoints/{step}", saved / f"{step}.part")
         copy(f"{target}/log", STAGE / "log")
-        os.replace(STAGE / "log" / "metrics.jsonl", folder / "metrics.jsonl")
+        old, new = folder / "metrics.jsonl", STAGE / "log" / "metrics.jsonl"
+        if old.exists() and not new.read_bytes().startswith(old.read_bytes()):
+            os.replace(old, folder / "metrics-before.jsonl")  # of another run
+        os.replace(new, old)
         os.rename(saved / f"{step}.part", saved / step)
         print(f"sync: checkpoint {step} is here now", flush=True)
 

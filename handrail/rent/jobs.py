@@ -8,19 +8,17 @@ The project travels as a folder of the job; checkpoints and the model go to a bu
 """
 
 import argparse
-import hashlib
 import json
 import math
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from handrail import budget
 from handrail.project import Stop
-from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, opened, pack, slug
+from handrail.rent.luggage import CAUSES, bring, chosen, mark, opened, pack, slug
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -29,15 +27,15 @@ MAYBE = "IT MAY RUN, AND COST. Look: hf jobs ls. End it: hf jobs cancel ID"
 OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 
 
-def hf(*words, check=True):
-    """Run the command `hf`; return what it printed. Raise Stop with its own words, and what to do, if it failed."""
+def hf(*words, check=True, quiet=True):
+    """Run the command `hf`; return what it printed, unless `quiet` its errors too. Raise Stop with its own words, and what to do, if it failed."""
     command = [str(Path(sys.executable).parent / "hf"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode:
         said = (done.stderr or done.stdout).strip()[-600:]
         mend = "Log in: hf auth login" if re.search(r"log ?in|401|token", said, re.I) else "Add credit: https://huggingface.co/settings/billing" if re.search(r"402|credit|payment", said, re.I) else "Is there a network? Is HF_HUB_OFFLINE set?"
         raise Stop(f"`hf {' '.join(map(str, words[:2]))}` failed: {said}\n{mend}")
-    return done.stdout.strip()
+    return (done.stdout if quiet else done.stdout + done.stderr).strip()
 
 
 def live_prices():
@@ -70,17 +68,20 @@ def choose(project, name, flavor, timeout):
     known = flavors()
     values = project.load().settings.read("", ["--cpu"], name if name in project.settings else "")
     update = budget.rehearse(project, name, values)
-    fitting = {offer.name: offer for offer in budget.offers(update, update.peak, values.updates) if offer.fit == "yes"}
-    good = {key: fitting[gpu] for key, (gpu, *_) in known.items() if gpu in fitting}
+    offers = {offer.name: offer for offer in budget.offers(update, update.peak, values.updates)}
+    listed = {key: offers[gpu] for key, (gpu, *_) in known.items()}
+    good = {key: offer for key, offer in listed.items() if offer.fit == "yes"}
     if flavor is None:
         if not good:
-            raise Stop(f"An update holds {budget.gb(update.peak)}: too much for {', '.join(known)}. See handrail rehearse {project.folder.name} --gpus 1; name a larger one: --flavor a100-large --timeout 2h")
+            raise Stop(f"An update holds {budget.gb(update.peak)}: too much for each of {', '.join(gpu for gpu, *_ in known.values())}. What to change, or how many GPUs it takes: handrail rehearse {project.typed}")
         flavor = min(good, key=lambda key: good[key].hours[1] * known[key][1])
+    elif flavor in listed and listed[flavor].fit == "no":
+        raise Stop(f"An update holds {budget.gb(update.peak)}: too much for --flavor {flavor} ({known[flavor][0]}). {'These are large enough: ' + ', '.join(good) + '. ' if good else ''}What to change: handrail rehearse {project.typed}")
     gpu, price, whose = known.get(flavor, (flavor, None, "see `hf jobs hardware`"))
     if timeout is None:
-        if flavor not in good:
+        if flavor not in listed:
             raise Stop(f"handrail does not know {flavor}: say how long it may run at most, --timeout 2h")
-        timeout = limit(good[flavor].hours[1])
+        timeout = limit(listed[flavor].hours[1])
     return flavor, timeout, gpu, price, whose
 
 
@@ -99,14 +100,6 @@ def command(project, name, flavor, timeout, folder, bucket, secrets):
             "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", TOOLS + INSIDE.format(script=name)]  # fmt: skip
 
 
-def mark(folder, name):
-    """Return a short mark of what is run: another run never goes on from this one's checkpoints."""
-    settings, data = tomllib.loads((folder / "settings.toml").read_text()), folder / READ[name]
-    digest = hashlib.sha256(json.dumps(lasting(settings, name), sort_keys=True).encode())
-    digest.update(data.read_bytes() if data.exists() else b"")
-    return digest.hexdigest()[:6]
-
-
 def who():
     """Return the name of the account that is logged in here; "YOU" where none is, for the lines that are only shown."""
     found = hf("auth", "whoami", "--format", "json", check=False)
@@ -114,6 +107,11 @@ def who():
         return json.loads(found)["user"]
     except (ValueError, KeyError, TypeError):
         return "YOU"
+
+
+def cost(note):
+    """Return what a job costs an hour, as a person says it."""
+    return f"${note['price']:.2f} an hour" if note["price"] else f"what {note.get('flavor', 'its machine')} costs an hour (`hf jobs hardware`)"
 
 
 def home(project, new, name):
@@ -131,8 +129,7 @@ def home(project, new, name):
 
 def look(project, note, stop):
     """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
-    if stop:
-        hf("jobs", "cancel", note["job"], check=False)  # one that is over cannot be ended, and is brought home
+    said = hf("jobs", "cancel", note["job"], check=False, quiet=False) if stop else ""  # one that is over cannot be ended, and is brought home
     try:
         found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
         status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
@@ -140,9 +137,10 @@ def look(project, note, stop):
         raise Stop(f"How the job {note['job']} goes cannot be seen: {error}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. "
                    f"If the job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
     if status not in OVER:
-        print(f"The job {note['job']} is {status.lower()}. It costs ${note['price']:.2f} an hour, and ends by itself after {note['hours']:g} h.\n"
+        print(f"It was asked to end, and `hf jobs cancel` said: {said[-300:] or 'nothing'}. Look again in a minute.") if stop else None
+        print(f"The job {note['job']} is {status.lower()}. It costs {cost(note)}, and ends by itself after {note['hours']:g} h.\n"
               f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
-        return 0
+        return int(stop)
     print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
     log = project.out / "job.txt"
     log.write_text(hf("jobs", "logs", note["job"], check=False))
@@ -181,7 +179,12 @@ def main(words):
     if note.exists():
         if options.flavor or options.timeout:
             print("(--flavor and --timeout are for the next job: one is known here already)")
-        return look(project, json.loads(note.read_text()), options.stop)
+        try:
+            job = json.loads(note.read_text())
+            [job[name] for name in ("job", "script", "bucket", "hours", "price")]
+        except (ValueError, LookupError, TypeError) as error:
+            raise Stop(f"{note} is not whole, so which job it was is not known here. {MAYBE}\nThen: rm {note}") from error
+        return look(project, job, options.stop)
     if options.stop:
         raise Stop(f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one.")
     name = chosen(project, options.script)
@@ -218,7 +221,9 @@ def main(words):
         raise Stop(f"`hf jobs run` named no job: {said[-300:]}\n{MAYBE}")
     job = found[0]
     try:
-        note.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price or 0.0}))
+        part = note.with_suffix(".part")
+        part.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price, "flavor": flavor}))
+        part.rename(note)
     except OSError as error:
         raise Stop(f"THE JOB {job} RUNS, AND COSTS, and could not be noted here ({error}). Its log: hf jobs logs -f {job}. End it: hf jobs cancel {job}. What it makes goes to the bucket {bucket}.") from error
     print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}")

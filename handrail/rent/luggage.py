@@ -1,8 +1,11 @@
 """What has to travel: the program, the settings, what was prepared from the data; not the data itself, nor old checkpoints."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
+import tomllib
 from filecmp import cmp
 from pathlib import Path
 
@@ -22,6 +25,24 @@ CAUSES = {  # in the log of a job that failed, wherever it ran: what it means
 def lasting(settings, name):
     """Return the settings that make a run what it is, of those read from settings.toml."""
     return {key: value for key, value in (settings | settings.get(name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
+
+
+def mark(folder, name):
+    """Return a short mark of what is run, its settings and what it reads: another run never goes on from this one's checkpoints."""
+    settings, data = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8")), folder / READ[name]
+    digest = hashlib.sha256(json.dumps(lasting(settings, name), sort_keys=True).encode())
+    digest.update(data.read_bytes() if data.exists() else b"")
+    return digest.hexdigest()[:6]
+
+
+def of_another_run(project, name):
+    """Return True if what lies here is known to be of other settings or data than those of now: by the mark it came home with, or the walk's note."""
+    home = project.out if name == "pretrain" else project.out / name
+    came, note = home / "checkpoints" / "mark", home / "run.json"
+    if came.exists():
+        return came.read_text() != mark(project.folder, name)
+    table = project.settings if name == "pretrain" else project.settings.get(name, {})
+    return note.exists() and any(table.get(key) != value for key, value in json.loads(note.read_text()).items())
 
 
 def put(file, text):
@@ -46,7 +67,8 @@ def chosen(project, script=None):
     if name not in MADE:
         raise Stop(f"--script {name}: it is pretrain or finetune")
     if not (project.folder / f"{name}.py").exists():
-        raise Stop(f"{project.folder} has no {name}.py yet. Take the steps before it here first, they are small: handrail {project.typed} --until rehearse")
+        first = f"handrail {project.typed} --until rehearse" if name == "pretrain" else f"handrail finetune {project.typed}, and Ctrl-C once it learns; from then on {name}.py is there"
+        raise Stop(f"{project.folder} has no {name}.py yet. Take the steps before it here first, they are small: {first}")
     return name
 
 

@@ -35,7 +35,7 @@ In a terminal of its own (SkyPilot brings a hundred packages, so it is kept apar
   python3 -m venv ~/sky && ~/sky/bin/pip install 'skypilot[all]' && ~/sky/bin/sky check     once
   ~/sky/bin/sky launch -c {name} sky.yaml            shows the machine and its price, and asks
   ~/sky/bin/sky logs {name}                          follow it; you may close this machine
-  rsync -a {name}:sky_workdir/out/ out/              bring the model home: within an hour after the run, then it is gone
+  rsync -ab --suffix=.before {name}:sky_workdir/out/ out/     bring the model home: within an hour after the run, then it is gone
   ~/sky/bin/sky down {name}                          give it back at once; `sky status` shows what still costs"""
 
 
@@ -58,7 +58,7 @@ def main(words):
         shutil.copy(PROGRAM / "sync.py", project.folder)
     keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
     data = project.settings.get("data") or ""
-    here = [data] if (project.folder / data).is_file() and ".." not in data else []
+    here = [data] if data and (project.folder / data).exists() and (project.folder / data).resolve().is_relative_to(project.folder.resolve()) else []
     made = sorted(part.name for part in project.out.iterdir() if part.name not in keep)
     put(project.folder / ".skyignore", IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
     print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=slug(project)))

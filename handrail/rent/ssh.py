@@ -19,7 +19,7 @@ from pathlib import Path
 from textwrap import indent
 
 from handrail.project import Stop
-from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, opened, travels
+from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, mark, of_another_run, opened, travels
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
@@ -29,6 +29,7 @@ JOB = """# Written by `handrail rent ssh`: sets up .venv if requirements.txt is 
 exec 9> out/lock && flock -w 5 9 || exit
 rm -f out/exit out/fetched
 echo {name} > out/script
+echo {mark} > out/mark
 echo $$ > out/pid
 exec > out/log.txt 2>&1
 trap : TERM  # is for the script: it saves, then ends
@@ -43,14 +44,15 @@ SETUP = """wanted=$(cksum requirements.txt)
 
 LOOK = """for p in {pythons}; do $p -c {fit} 2> /dev/null && echo "python $p" && break; done
 for p in rsync flock setsid; do command -v $p > /dev/null && echo "$p yes"; done
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1)
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null) || gpu=
 [ -z "$gpu" ] && [ -e /dev/kfd ] && gpu="AMD GPU (ROCm)"
-echo "gpu $gpu"
+echo "gpu $(echo "$gpu" | head -n 1)"
+echo "gpus $(echo "$gpu" | wc -l)"
 echo "free $(df -Pk . | awk 'NR == 2 {{print $4}}')"
 """
 STATE = """cd {far} 2> /dev/null || exit 0
 [ -e out/lock ] && {{ flock -n out/lock true && echo "state over" || echo "state running"; }}
-for f in pid exit script fetched; do [ -e out/$f ] && echo "$f $(cat out/$f)"; done
+for f in pid exit script mark fetched; do [ -e out/$f ] && echo "$f $(cat out/$f)"; done
 [ -e .venv/wanted ] && echo "venv yes"
 for f in $(md5sum -c --quiet out/sent 2> /dev/null | cut -d: -f1); do [ -e $f ] && echo "edited/$f $(md5sum < $f | cut -c 1-32)"; done
 [ -e {place} ] && echo "made yes"
@@ -59,12 +61,13 @@ echo "newest $(ls {place}/checkpoints 2> /dev/null | grep -E '^[0-9]+$' | tail -
 echo "free $(df -Pk . | awk 'NR == 2 {{print $4}}')"
 """
 FOLLOW = """cd {far} && for i in 1 2 3 4 5 6 7 8 9; do [ -s out/pid ] && break; sleep 0.3; done
-p=$(cat out/pid 2> /dev/null); tail -c +{start} ${{p:+-s 0.3 --pid=$p -F}} out/log.txt 2> /dev/null"""
+tail -c +{start} -s 0.3 -F out/log.txt 2> /dev/null & t=$!
+flock -s out/lock sleep 0.7; kill $t"""  # the job holds the lock, or, if its shell was killed, the script that it left
 
 MONEY = """
 {host} STILL COSTS MONEY, whether or not something runs on it, until you stop it where you rented it: on the provider's
 page, in its console (terminate or delete; a machine that is only stopped often still costs its disk). Then look that it
-is gone from the list there. Whether it still answers: {ssh} true"""
+is gone from the list there. Whether it still answers: {ssh} echo it is still on"""
 
 FULL = r"No space left on device|Disk quota exceeded|update \d+ could not be written"  # torch has no better word for it
 MEANS = {  # in the log of a job that failed: what it means on a machine of one's own
@@ -185,6 +188,9 @@ def newest(folder):
 def luggage(job, now):
     """Return what is copied, as paths in the project: program, prepared data, model, and the newest checkpoint if there is none as new."""
     saved = newest(job.folder / job.place / "checkpoints")
+    if saved > now.get("newest", "") and of_another_run(job.project, job.name):
+        raise Stop(f"What lies in {job.folder / job.place / 'checkpoints'} is another run, {int(saved):,} updates long, of other settings or other data, and this one would go on from it. "
+                   f"To begin anew, move it away: {shlex.join(['mv', str(job.folder / job.place / 'checkpoints'), str(job.folder / job.place / 'checkpoints-before')])}")  # fmt: skip
     going_on = [f"{job.place}/checkpoints/{saved}", f"{job.place}/metrics.jsonl"] if saved > now.get("newest", "") else []
     return [*travels(job.project, job.name), "out/job.sh", *(part for part in going_on if (job.folder / part).exists())]
 
@@ -195,11 +201,26 @@ def same_run(job, now):
         return
     data = job.folder / READ[job.name]
     text, _, far = there(job, f"cd {job.far} && cat settings.toml && echo '#--#' && cksum < {READ[job.name]}").partition("#--#\n")
-    theirs, mine = lasting(tomllib.loads(text), job.name), lasting(job.project.settings, job.name)
-    other = sorted(key for key in theirs | mine if theirs.get(key) != mine.get(key))
+    try:
+        theirs, mine = lasting(tomllib.loads(text), job.name), lasting(job.project.settings, job.name)
+        other = sorted(key for key in theirs | mine if theirs.get(key) != mine.get(key))
+    except ValueError as error:
+        other = [f"settings (its settings.toml: {error})"]
     if other or far != (subprocess.run(["cksum"], stdin=data.open(), capture_output=True, text=True).stdout if data.exists() else ""):
         raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has {'other ' + ', '.join(other) if other else 'other data'}. "
                    f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
+
+
+def over_already(job, now):
+    """Raise Stop for a run whose updates are all made and whose model is here: to start it would cost, and train nothing."""
+    updates, home, model = lasting(job.project.settings, job.name).get("updates", 1000), job.folder / job.place / "checkpoints", job.folder / job.place / "model" / "config.json"
+    last = home / newest(home)
+    here = int(newest(home) or 0) >= updates and not of_another_run(job.project, job.name)
+    there = now.get("exit") == "0" and int(now.get("newest") or 0) >= updates
+    if model.exists() and (there or here and max(file.stat().st_mtime for file in last.iterdir()) <= model.stat().st_mtime):
+        away = [shlex.join(["mv", str(home), f"{home}-before"])] * here + [shlex.join([*short(job), job.host, f"mv {job.far} {job.far}-before"])] * there
+        raise Stop(f"Nothing was started: this run is whole, its {updates:,} updates are made and its model is in {model.parent}. With other settings it is another run. "
+                   f"To make the same once more, with changed code, say: {' ; '.join(away)}")  # fmt: skip
 
 
 def changed(job, now):
@@ -224,6 +245,8 @@ def check(job, now, size):
     if packages:
         problems.append(f"It lacks {', '.join(dict.fromkeys(packages))}. Install that: {by_hand} 'sudo apt-get update && sudo apt-get install -y {' '.join(dict.fromkeys(packages))}'"
                         "   (as root, without sudo)")  # fmt: skip
+    if (number := int(found.get("gpus") or 1)) > 1 and not job.cpu:
+        print(f"\n{job.host} has {number} GPUs, and this uses one of them. All cost money: rent one, or start it there by hand, with torchrun --nproc_per_node {number} {job.name}.py\n")
     if not found.get("gpu") and not job.cpu:
         problems.append("It has no GPU that nvidia-smi lists. Rent one that has, or add --cpu to the same command, knowing that it is slow.")
     needed, free = size + (0 if job.python or "venv" in now else VENV), int(found.get("free") or 0) * 1024
@@ -263,6 +286,7 @@ def agreed(job, gpu, script, shown):
 def start(job, now):
     """Check, show, ask, copy and start; return False if nobody agreed."""
     same_run(job, now)
+    over_already(job, now)
     if edited := changed(job, now):
         bring = ["rsync", "-tz", *(["-e", shlex.join(short(job))] if job.port else []), *(f"{job.host}:{job.far}/{name}" for name in edited), f"{job.folder}/"]
         raise Stop(f"{', '.join(edited)} in ~/{job.far} on {job.host} was changed there after it was sent, and would be overwritten. "
@@ -274,7 +298,7 @@ def start(job, now):
     size = sum(file.stat().st_size for part in carried for file in [job.folder / part, *(job.folder / part).rglob("*")] if file.is_file())
     gpu, python = check(job, now, size)
     setup = "" if job.python else SETUP.format(python=python)
-    script.write_text(JOB.format(name=job.name, setup=setup, python=python if job.python else ".venv/bin/python", cpu=" --cpu" * job.cpu))
+    script.write_text(JOB.format(name=job.name, mark=mark(job.folder, job.name), setup=setup, python=python if job.python else ".venv/bin/python", cpu=" --cpu" * job.cpu))
     if not agreed(job, gpu, script.read_text(), lines(job, carried, short(job))):
         return False
     make, carry, begin = lines(job, carried, ssh(job))
@@ -348,6 +372,10 @@ def fetch(job, now):
         copy(job, [*rsync, f"{job.host}:{job.far}/out/log.txt", str(part.parent / "log.txt")], "this machine")
     if now.get("made"):
         copy(job, [*rsync, *(f"--include={path}" for path in inside), "--exclude=*", f"{far}/", f"{part}/"], "this machine")
+    if newest(part / "checkpoints") and now.get("mark"):
+        (part / "checkpoints" / "mark").write_text(now["mark"])  # whose they are
+        if now["mark"] != mark(job.folder, job.name):
+            print("\nThe settings or the data here were changed since that job began. What comes home is of the old ones.")
     bring(part, home)
     there(job, f"touch {job.far}/out/fetched")
 
@@ -356,9 +384,10 @@ def report(job, now, money):
     """Say how the job ended and what to do; return the exit code."""
     log = job.folder / "out" / "log.txt"
     text = "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() and now.get("log", "0") != "0" else ""
-    code = int(now.get("exit") or -1)
+    last = {"the model is in ": 0, "Stopped. ": 130}  # the script's own last word, where its shell was killed and could not leave a code
+    code = int(now.get("exit") or next((code for line in text.splitlines()[::-1] for word, code in last.items() if line.startswith(word)), -1))
     if code == 0:
-        print(f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}. The walk goes on with it: handrail {job.dir}")
+        print(f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}. The walk goes on with it: handrail {job.project.typed}")
     elif code in (130, 143):
         print(f"\nThe job was stopped by somebody. What it had saved is here, in {job.folder / job.place}. To go on with it: {again(job)}")
     else:
@@ -384,7 +413,7 @@ def main(words):
     """Run `handrail rent ssh`; return the exit code."""
     job = read(words)
     about(job, chosen(job.project, job.script))
-    money, job.begun = MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])), False
+    money, job.begun, job.over = MONEY.format(host=job.host, ssh=shlex.join([*short(job), job.host])), False, False
     try:
         print(f"Asking {job.host} ...", flush=True)
         now = state(job)
@@ -405,9 +434,11 @@ def main(words):
             now = {"state": "running"}
         job.begun = True
         now = follow(job, now)
+        job.over = True
         fetch(job, now)
     except (KeyboardInterrupt, EOFError):
         more = f"Only the following has stopped; the job runs on.\n  look again, or fetch:  {again(job)}\n  end the job:           {again(job, '--stop')}\n"
+        more = f"Only the fetching has stopped; the job is over. The same command fetches what it made: {again(job)}\n" if job.over else more
         print(f"\n{more if job.begun else f'Stopped; what runs there already, if anything does, runs on. Look: {again(job)}'}{money}")
         return 130
     except Stop as problem:

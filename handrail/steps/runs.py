@@ -6,6 +6,7 @@ import sys
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
 from handrail.project import Stop
+from handrail.rent.luggage import of_another_run
 from handrail.screen import check
 
 
@@ -20,17 +21,17 @@ def brought_home(screen, project, name, updates):
     """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
     folder = project.out if name == "pretrain" else project.out / name
     whole = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
-    here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists()
+    here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists() or of_another_run(project, name)
     if whole and not here:
         screen.print("  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n")
     return whole and not here
 
 
-def make_room(screen, folder, settings, updates):
+def make_room(screen, folder, settings, updates, other=False):
     """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
     note, old = folder / "run.json", folder / "checkpoints"
     steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
-    other = note.exists() and json.loads(note.read_text()) != settings
+    other = other or note.exists() and json.loads(note.read_text()) != settings
     model = folder / "model" / "config.json"
     over = steps and max(steps) >= updates and model.exists() and model.stat().st_mtime > (old / f"{max(steps):08}").stat().st_mtime
     if steps and (other or over):
