@@ -70,7 +70,7 @@ def test_an_unknown_fault_gets_a_suggestion():
 # --- watching ---
 
 
-@pytest.mark.parametrize("script, name", [("28_no_causal_mask", "no-causal-mask"), pytest.param("20_accumulation_of_means", "accumulation-mean-of-means", marks=pytest.mark.long), ("01_pad_is_eos", "eos-masked")])
+@pytest.mark.parametrize("script, name", [("28_no_causal_mask", "no-causal-mask"), pytest.param("20_accumulation_of_means", "accumulation-mean-of-means", marks=pytest.mark.long), pytest.param("01_pad_is_eos", "eos-masked", marks=pytest.mark.long)])
 def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
     """The same script with and without one mistake, nothing in it changed for us: named before update 50, silence otherwise."""
     found = seen_in(EXAM / f"{script}.py", broken=True)
@@ -183,13 +183,14 @@ def twice(name, cwd):
     return alone.stdout.splitlines()[-1], beside.splitlines()[-1], found
 
 
-@pytest.mark.parametrize("name", ["c2b_loralib.py", "c3b_stateful.py", "c5_jit.py"])
+@pytest.mark.parametrize("name", ["c2b_loralib.py", *(pytest.param(name, marks=pytest.mark.long) for name in ("c3b_stateful.py", "c5_jit.py"))])
 def test_models_with_a_life_of_their_own_are_left_alone(tmp_path, name):
     """A layer that merges its matrices in train(False), a state kept on the model between batches, a loss compiled by TorchScript: the same bits with the doctor beside them, and no alarm."""
     alone, beside, found = twice(name, tmp_path)
     assert alone == beside and not found
 
 
+@pytest.mark.long
 def test_what_was_evaluated_is_not_kept_in_memory(tmp_path):
     """Seventy batches of pictures go by between two updates: the peak grows by far less than they hold (1.3 GB)."""
     alone, beside, _ = twice("c4_memory.py", tmp_path)

@@ -225,8 +225,8 @@ def over_already(job, now):
 
 def changed(job, now):
     """Return the names of the files that somebody changed over there, and that are others here."""
-    theirs = {name.removeprefix("edited/"): mark for name, mark in now.items() if name.startswith("edited/")}
-    return [name for name, mark in theirs.items() if (file := job.folder / name).exists() and hashlib.md5(file.read_bytes()).hexdigest() != mark]
+    theirs = {name.removeprefix("edited/"): md5 for name, md5 in now.items() if name.startswith("edited/")}
+    return [name for name, md5 in theirs.items() if (file := job.folder / name).exists() and hashlib.md5(file.read_bytes()).hexdigest() != md5]
 
 
 def check(job, now, size):
