@@ -13,7 +13,7 @@ from pathlib import Path
 from handrail import __version__, village
 from handrail.project import PROGRAM
 
-SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "context": 64, "batch": 16, "updates": 60, "every": 20, "lr": 0.01}
+SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "context": 64, "batch": 16, "every": 20, "updates": 60, "lr": 0.01}
 FINETUNE = {"model": "out/model", "method": "full", "context": 256, "batch": 8, "lr": 0.003, "updates": 30}
 ALIGN = {"model": "out/taught", "method": "full", "context": 512, "batch": 8, "lr": 0.0003, "updates": 20}
 
@@ -42,12 +42,17 @@ def script(folder, *words):
     subprocess.run([sys.executable, *words, "--cpu"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
+def settings():
+    """Return the text of settings.toml."""
+    lines = SETTINGS | {f"{step}.{name}": value for step, chosen in (("finetune", FINETUNE), ("dpo", ALIGN), ("grpo", ALIGN)) for name, value in chosen.items()}
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items())
+
+
 def make(folder, aligned):
     """Make the project; with `aligned` also out/taught, a model that answers, for dpo.py and grpo.py to start from."""
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
     write(folder / "village.jsonl", islice(village.stories(0), 3000))
-    lines = SETTINGS | {f"{step}.{name}": value for step, chosen in (("finetune", FINETUNE), ("dpo", ALIGN), ("grpo", ALIGN)) for name, value in chosen.items()}
-    (folder / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
+    (folder / "settings.toml").write_text(settings())
     script(folder, "tokenizer.py")
     script(folder, "pretrain.py")
     for side, number, seed in (("train", 600, 5), ("val", 60, 6)):

@@ -114,13 +114,15 @@ def cost(note):
     return f"${note['price']:.2f} an hour" if note["price"] else f"what {note.get('flavor', 'its machine')} costs an hour (`hf jobs hardware`)"
 
 
-def home(project, new, name):
-    """Bring what sync.py kept of a run into the project: checkpoints, metrics, the model; no checkpoint that was cut off on its way, and so has no note."""
+def home(project, new, name, whose):
+    """Bring what sync.py kept of a run, `whose` mark is this, into the project: checkpoints, metrics, the model; no checkpoint that was cut off on its way, and so has no note."""
     if not new.exists():
         return
     for saved in (new / "checkpoints").glob("*"):
         if not new.with_name(f"{new.name}-whole").joinpath(saved.name).exists():
             shutil.rmtree(saved)
+    if any((new / "checkpoints").glob("0*")):
+        (new / "checkpoints" / "mark").write_text(whose)
     for file in (new / "log").glob("metrics.jsonl"):
         file.rename(new / file.name)
     shutil.rmtree(new / "log", ignore_errors=True)
@@ -147,7 +149,7 @@ def look(project, note, stop):
     kept, name = project.out / "kept", note["script"]
     hf("buckets", "sync", f"hf://buckets/{note['bucket']}", kept)
     came = (kept / name / "model").exists()
-    home(project, kept / name, name)
+    home(project, kept / name, name, note["bucket"][-6:])
     shutil.rmtree(kept, ignore_errors=True)
     (project.out / "job.json").unlink()
     if status != "COMPLETED":

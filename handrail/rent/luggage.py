@@ -13,7 +13,7 @@ from handrail.project import PROGRAM, Project, Stop
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
-LOOSE = {"prompt", "rows_at_once", "compile"}  # settings that may change during a run
+LOOSE = {"prompt", "rows_at_once", "compile", "answers", "objective", "pairs"}  # settings that may change during a run, and those of other steps
 READ = {"pretrain": "out/tokens/about.json", "finetune": "out/chats/train.jsonl"}  # what tells one run's data from another's
 CAUSES = {  # in the log of a job that failed, wherever it ran: what it means
     "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
