@@ -202,6 +202,8 @@ def main(words):
     print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
     print(hf(*run[:2], "--dry-run", *run[2:]))
     cap = f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})" if price else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
+    if many := re.search(r"x([2-9])$", flavor):
+        print(f"\n{flavor} has {many[1]} GPUs. All cost, and this uses one of them.")
     print(f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over.")
     if not sys.stdin.isatty():
         print("Nothing was started: a bill begins only when a person types yes, on a terminal.")
