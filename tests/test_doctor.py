@@ -391,6 +391,7 @@ def test_a_decoder_that_reads_its_answer_is_named(listening, read):
 
 GIVEN = {
     "scores": set(), "chances": {"softmax-twice"}, "sigmoid, then its loss": {"softmax-twice"}, "scores, to nll_loss": {"log-softmax-missing"}, "logarithms, to nll_loss": set(),
+    "chances, to kl_div": {"log-softmax-missing"}, "logarithms, to kl_div": set(), "a second, smaller head": set(),
     "one class after the other": {"sorted-by-class"}, "answers of other rows": {"nothing-learned"}, "clipped to nothing": {"rate-too-low"},
     "clipped, then unscaled": {"clipped-while-scaled"}, "unscaled, then clipped": set(), "a rate of its own": set(), "an answer that is the question": {"loss-never-changes"},
 }  # fmt: skip
@@ -416,6 +417,9 @@ def test_what_the_loss_is_given_and_whether_it_teaches(listening, how):
             "sigmoid, then its loss": lambda: F.binary_cross_entropy_with_logits(scores.squeeze(1).sigmoid(), (labels > 1).float()),
             "scores, to nll_loss": lambda: F.nll_loss(scores, labels),
             "logarithms, to nll_loss": lambda: F.nll_loss(scores.log_softmax(1), labels),
+            "chances, to kl_div": lambda: F.kl_div(scores.softmax(1), F.one_hot(labels, 4).float(), reduction="batchmean"),
+            "logarithms, to kl_div": lambda: F.kl_div(scores.log_softmax(1), F.one_hot(labels, 4).float(), reduction="batchmean"),
+            "a second, smaller head": lambda: 3 * F.cross_entropy(scores, labels) + F.cross_entropy(scores[:, :2], labels % 2),
             "an answer that is the question": lambda: -F.logsigmoid(scores - model(rows).detach()).mean(),
         }.get(how, lambda: F.cross_entropy(scores, labels))()
         if "unscaled" in how:

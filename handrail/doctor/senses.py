@@ -11,6 +11,7 @@ import functools
 import importlib.abc
 import inspect
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -108,7 +109,7 @@ class Senses:
     """Listens on behalf of a doctor from attach() until detach()."""
 
     def __init__(self, doctor):
-        self.doctor, self.depth, self.quiet, self.undo = doctor, 0, 0, []
+        self.doctor, self.depth, self.quiet, self.undo, self.given = doctor, 0, 0, [], Counter()
         self.current, self.last, self.known, self.stepping, self.fresh = None, None, None, 0, True
 
     # --- wrappers ---
@@ -139,6 +140,7 @@ class Senses:
         self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
         self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
         self.wrap(F, "ctc_loss", self.other_loss)
+        self.wrap(F, "kl_div", self.other_loss)
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
@@ -235,8 +237,9 @@ class Senses:
         return value
 
     def fed(self, original, input):
-        """What a loss function is given, in the first updates."""
-        if self.doctor.updates < 4 and input.requires_grad:
+        """What a loss function is given, the first four times."""
+        if input.requires_grad and self.given[original.__name__] < 4:
+            self.given[original.__name__] += 1
             self.tell("fed", original.__name__, input.detach(), made_by(input.grad_fn))
 
     def other_loss(self, original, *args, **kwargs):

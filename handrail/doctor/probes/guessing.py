@@ -13,6 +13,7 @@ WRONG = {  # what a loss function is not to be given: (B, C, ...), for ctc_loss 
     "cross_entropy": lambda x: x.ndim > 1 and x.size(1) > 1 and (x >= 0).all() and ((x.sum(1) - 1).abs() < 1e-2).all(),
     "nll_loss": lambda x: x.ndim > 1 and x.logsumexp(1).abs().median() > 0.1,
     "ctc_loss": lambda x: x.logsumexp(-1).abs().median() > 0.1,
+    "kl_div": lambda x: (x > 1e-4).float().mean() > 0.1,
 }
 
 
@@ -31,7 +32,10 @@ class Guessing:
         self.wrong[kind] += maker == "Sigmoid" if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
         if self.looked[kind] != 4 or self.wrong[kind] != 4:
             return
-        if kind in ("nll_loss", "ctc_loss"):
+        if kind == "kl_div":
+            yield Finding("log-softmax-missing", "certain", "kl_div is given chances or scores as its first argument; it wants their logarithms, and falls below 0 without anything being learned.",
+                          "in 4 of 4 losses many of its values lie above 0, where no logarithm of a chance is", [("log_softmax is missing before it", 0.95)], "F.kl_div(F.log_softmax(scores, -1), chances, reduction=\"batchmean\"); its second argument are chances", self.doctor.updates)  # fmt: skip
+        elif kind in ("nll_loss", "ctc_loss"):
             yield Finding("log-softmax-missing", "certain", f"{kind} is given scores; it wants logarithms of chances, and can be driven below 0 without anything being learned.",
                           "in 4 of 4 losses the chances of a row, exp(values), do not sum to 1", [("log_softmax is missing before it", 0.95)], "F.log_softmax(scores, dim) first; cross_entropy takes both steps at once", self.doctor.updates)  # fmt: skip
         else:

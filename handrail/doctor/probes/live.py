@@ -29,7 +29,7 @@ class Live:
             count = (loss.targets != loss.ignore).sum() if not loss.targets.is_floating_point() else torch.tensor(1)
             self.round.append((loss.value if loss.reduction == "mean" else loss.value / count.clamp(min=1), count))
         elif seen.grad:
-            self.classes, self.smooth = seen.losses[-1].classes, seen.losses[-1].smoothing
+            self.classes, self.smooth = max(self.classes, seen.losses[-1].classes), seen.losses[-1].smoothing  # of several heads the widest
             if not self.heard and seen.losses[-1].value.ndim == 0 and seen.losses[-1].reduction == "mean":
                 self.heard = [float(seen.losses[-1].value)]
 

@@ -44,7 +44,7 @@ class Modes:
         layers = [layer for layer in switched(model) if layer.training]
         if layers and not any(getattr(probe, "written", 0) for probe in self.doctor.probes):  # one that learns from what it writes
             yield Finding("evaluated-in-train-mode", "warning", "The model is evaluated in training mode: dropout throws values away, BatchNorm takes the means of the batch and learns from it.",
-                          f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode; {len(layers)} layers behave otherwise there, {kinds(layers)}",
+                          f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode, where these would behave otherwise: {kinds(layers)}",
                           [("model.eval() is missing", 0.9), ("chance is wanted, to see how sure the model is", 0.1)], "model.eval() before the evaluation, model.train() after it", self.doctor.updates)  # fmt: skip
 
 
