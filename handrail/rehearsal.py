@@ -111,7 +111,7 @@ def show(screen, project, script, values, how, price, live):
     sure = [offer for offer in found if offer.fit == "yes"]
     if not sure:
         say_less(screen, project, script, values, how, update, " for sure" * any(offer.fit == "perhaps" for offer in found))
-    elif script == "pretrain" and update.seconds < 8:
+    elif script == "pretrain" and update.seconds < 3:  # two more of them are to be waited for
         cheapest = min(sure, key=lambda offer: offer.cost)
         if rows := budget.most_rows(project, script, values, cheapest.memory, how):
             screen.print(f"  Most rows of {values.context:,} tokens at once on a {cheapest.name}: about {rows:,}.\n")
