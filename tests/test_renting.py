@@ -13,6 +13,7 @@ from conftest import HOUSE, decide, handrail, metrics
 from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM
 
+from handrail import lineage
 from handrail.rent import jobs
 
 
@@ -41,7 +42,7 @@ def test_what_a_job_runs_trains(project, tmp_path):
     inside = inside.replace("pip install", f"{sys.executable} -m pip install").replace("python sync", f"{sys.executable} sync") + " --cpu"
     done = subprocess.run(["bash", "-c", inside], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    jobs.home(jobs.opened(project), kept / "pretrain", "pretrain", jobs.mark(project, "pretrain"))  # as it comes home from the bucket
+    jobs.home(jobs.opened(project), kept / "pretrain", "pretrain", lineage.mark(project, "pretrain"))  # as it comes home from the bucket
     AutoModelForCausalLM.from_pretrained(project / "out" / "model")
     assert metrics(project)[-1]["step"] == 12 and list(project.glob("out/checkpoints/00000012"))
     for note in ("run.json", "steps/pretrain.json"):  # no run was made here

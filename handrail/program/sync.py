@@ -54,8 +54,10 @@ def fetch(target, folder, data):
     (NOTES / "README").write_text("Kept by sync.py: each number here is a checkpoint that is whole in the folder beside this one.\n")
     copy(NOTES, f"{target}-whole")  # fails here, and not hours later, if nothing can be written there
     copy(f"{target}-whole", STAGE / "there")
-    there, step, saved, mine = STAGE / "there", newest(STAGE / "there"), folder / "checkpoints", lasting(SETTINGS)
-    if step and (lasting(there / "settings.toml") != mine or (there / "data").read_text() != data):
+    there, step, saved = STAGE / "there", newest(STAGE / "there"), folder / "checkpoints"
+    run = lambda file: lasting(tomllib.loads(file.read_text(encoding="utf-8")))
+    mine = run(SETTINGS)
+    if step and (run(there / "settings.toml") != mine or (there / "data").read_text() != data):
         raise OSError(f"another run lies there, of other settings or other data: compare {there / 'settings.toml'} with yours, and give "
                       "this one a TARGET of its own")  # fmt: skip
     (NOTES / "data").write_text(data)
@@ -72,10 +74,10 @@ def fetch(target, folder, data):
         print(f"sync: checkpoint {step} is here now", flush=True)
 
 
-def lasting(table):
-    """Return the settings that may not change in the middle of a run, of a file or of a table in it."""
-    table = table if isinstance(table, dict) else tomllib.loads(table.read_text(encoding="utf-8"))
-    return {name: lasting(value) if isinstance(value, dict) else value for name, value in table.items() if name not in ("prompt", "rows_at_once", "compile")}
+def lasting(settings):
+    """Return the settings that may not change in the middle of a run."""
+    kept = {name: value for name, value in settings.items() if name not in ("prompt", "rows_at_once", "compile")}
+    return {name: lasting(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def link(file, to):

@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handrail import budget
+from handrail import budget, lineage
 from handrail.project import Stop
-from handrail.rent.luggage import CAUSES, bring, chosen, mark, opened, pack, slug
+from handrail.rent.luggage import CAUSES, bring, chosen, opened, pack, slug
 
 IMAGE = "python:3.12"
 TOOLS = "apt-get -qq update && apt-get -qq install -y rsync && "  # what sync.py copies with, into a mounted bucket too
@@ -27,15 +27,15 @@ MAYBE = "IT MAY RUN, AND COST. Look: hf jobs ls. End it: hf jobs cancel ID"
 OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 
 
-def hf(*words, check=True, quiet=True):
-    """Run the command `hf`; return what it printed, unless `quiet` its errors too. Raise Stop with its own words, and what to do, if it failed."""
+def hf(*words, check=True):
+    """Run the command `hf`; return what it printed. Raise Stop with its own words, and what to do, if it failed."""
     command = [str(Path(sys.executable).parent / "hf"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode:
         said = (done.stderr or done.stdout).strip()[-600:]
         mend = "Log in: hf auth login" if re.search(r"log ?in|401|token", said, re.I) else "Add credit: https://huggingface.co/settings/billing" if re.search(r"402|credit|payment", said, re.I) else "Is there a network? Is HF_HUB_OFFLINE set?"
         raise Stop(f"`hf {' '.join(map(str, words[:2]))}` failed: {said}\n{mend}")
-    return (done.stdout if quiet else done.stdout + done.stderr).strip()
+    return done.stdout.strip()
 
 
 def live_prices():
@@ -126,12 +126,16 @@ def home(project, new, name, whose):
     for file in (new / "log").glob("metrics.jsonl"):
         file.rename(new / file.name)
     shutil.rmtree(new / "log", ignore_errors=True)
-    bring(new, project.out if name == "pretrain" else project.out / name)
+    bring(new, lineage.home(project, name))
 
 
 def look(project, note, stop):
     """Say how the job goes; when it is over, bring home what it made. Return the exit code."""
-    said = hf("jobs", "cancel", note["job"], check=False, quiet=False) if stop else ""  # one that is over cannot be ended, and is brought home
+    refused = ""
+    try:
+        hf("jobs", "cancel", note["job"]) if stop else None
+    except Stop as error:  # one that is over cannot be ended, and is brought home
+        refused = f"It was asked to end, and is not over: {error}"
     try:
         found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
         status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
@@ -139,10 +143,10 @@ def look(project, note, stop):
         raise Stop(f"How the job {note['job']} goes cannot be seen: {error}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. "
                    f"If the job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
     if status not in OVER:
-        print(f"It was asked to end, and `hf jobs cancel` said: {said[-300:] or 'nothing'}. Look again in a minute.") if stop else None
+        print(refused or "It was asked to end; look again in a minute.") if stop else None
         print(f"The job {note['job']} is {status.lower()}. It costs {cost(note)}, and ends by itself after {note['hours']:g} h.\n"
               f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
-        return int(stop)
+        return int(bool(refused))
     print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
     log = project.out / "job.txt"
     log.write_text(hf("jobs", "logs", note["job"], check=False))
@@ -162,7 +166,7 @@ def look(project, note, stop):
         print(f"It says that it ended well, and no model lies in the bucket {note['bucket']}. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]) +
               f"\n\nWhat it kept is here; started again, it goes on from its last checkpoint: handrail rent jobs {project.typed}")  # fmt: skip
         return 1
-    print(f"The model is in {(project.out if name == 'pretrain' else project.out / name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    print(f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
     return 0
 
 
@@ -196,7 +200,7 @@ def main(words):
     folder = project.out / "job"
     shutil.rmtree(folder, ignore_errors=True)
     pack(project, name, folder)
-    bucket = f"{who()}/{slug(project)}-{mark(folder, name)}"
+    bucket = f"{who()}/{slug(project)}-{lineage.mark(folder, name)}"
     run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
     shown = [f"'{word}'" if " " in word else word for word in run]
     print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
@@ -213,6 +217,13 @@ def main(words):
         return 0
     if bucket.startswith("YOU/"):
         raise Stop("Nobody is logged in here. First: hf auth login")
+    start(project, run, {"script": name, "bucket": bucket, "hours": timeout, "price": price, "flavor": flavor})
+    return 0
+
+
+def start(project, run, about):
+    """Start the job, which costs from now on, and note which one it is; raise Stop, with how to look for it, if that is not sure."""
+    note, bucket = project.out / "job.json", about["bucket"]
     hf("buckets", "create", bucket, "--exist-ok")
     try:
         said = hf(*run[:2], "-d", *run[2:])
@@ -226,9 +237,8 @@ def main(words):
     job = found[0]
     try:
         part = note.with_suffix(".part")
-        part.write_text(json.dumps({"job": job, "script": name, "bucket": bucket, "hours": timeout, "price": price, "flavor": flavor}))
+        part.write_text(json.dumps(about | {"job": job}))
         part.rename(note)
     except OSError as error:
         raise Stop(f"THE JOB {job} RUNS, AND COSTS, and could not be noted here ({error}). Its log: hf jobs logs -f {job}. End it: hf jobs cancel {job}. What it makes goes to the bucket {bucket}.") from error
     print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}")
-    return 0

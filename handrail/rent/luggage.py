@@ -1,11 +1,8 @@
 """What has to travel: the program, the settings, what was prepared from the data; not the data itself, nor old checkpoints."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
-import tomllib
 from filecmp import cmp
 from pathlib import Path
 
@@ -13,36 +10,11 @@ from handrail.project import PROGRAM, Project, Stop
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
-LOOSE = {"prompt", "rows_at_once", "compile", "answers", "objective", "pairs"}  # settings that may change during a run, and those of other steps
-READ = {"pretrain": "out/tokens/about.json", "finetune": "out/chats/train.jsonl"}  # what tells one run's data from another's
 CAUSES = {  # in the log of a job that failed, wherever it ran: what it means
     "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
     "(the same run, slower), or rent a larger GPU: handrail rehearse",
     "No matching distribution|Could not find a version": "pip found no fitting packages: the Python there is too old or too new for requirements.txt.",
 }  # fmt: skip
-
-
-def lasting(settings, name):
-    """Return the settings that make a run what it is, of those read from settings.toml."""
-    return {key: value for key, value in (settings | settings.get(name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
-
-
-def mark(folder, name):
-    """Return a short mark of what is run, its settings and what it reads: another run never goes on from this one's checkpoints."""
-    settings, data = tomllib.loads((folder / "settings.toml").read_text(encoding="utf-8")), folder / READ[name]
-    digest = hashlib.sha256(json.dumps(lasting(settings, name), sort_keys=True).encode())
-    digest.update(data.read_bytes() if data.exists() else b"")
-    return digest.hexdigest()[:6]
-
-
-def of_another_run(project, name):
-    """Return True if what lies here is known to be of other settings or data than those of now: by the mark it came home with, or the walk's note."""
-    home = project.out if name == "pretrain" else project.out / name
-    came, note = home / "checkpoints" / "mark", home / "run.json"
-    if came.exists():
-        return came.read_text() != mark(project.folder, name)
-    table = project.settings if name == "pretrain" else project.settings.get(name, {})
-    return note.exists() and any(table.get(key) != value for key, value in json.loads(note.read_text()).items())
 
 
 def put(file, text):

@@ -18,8 +18,9 @@ import tomllib
 from pathlib import Path
 from textwrap import indent
 
+from handrail.lineage import home, lasting, mark, newest, of_another_run, whole
 from handrail.project import Stop
-from handrail.rent.luggage import CAUSES, READ, bring, chosen, lasting, mark, of_another_run, opened, travels
+from handrail.rent.luggage import CAUSES, bring, chosen, opened, travels
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
@@ -181,10 +182,6 @@ def state(job):
     return facts(job, STATE.format(far=job.far, place=job.place))
 
 
-def newest(folder):
-    return max((path.name for path in folder.glob("[0-9]*") if path.name.isdigit()), default="")
-
-
 def luggage(job, now):
     """Return what is copied, as paths in the project: program, prepared data, model, and the newest checkpoint if there is none as new."""
     saved = newest(job.folder / job.place / "checkpoints")
@@ -197,29 +194,26 @@ def luggage(job, now):
 
 def same_run(job, now):
     """Raise Stop if a run of other settings or other data lies over there, which this one would go on from."""
-    if not now.get("newest"):
+    if not now.get("newest") or now.get("mark") == mark(job.folder, job.name):
         return
-    data = job.folder / READ[job.name]
-    text, _, far = there(job, f"cd {job.far} && cat settings.toml && echo '#--#' && cksum < {READ[job.name]}").partition("#--#\n")
     try:
-        theirs, mine = lasting(tomllib.loads(text), job.name), lasting(job.project.settings, job.name)
-        other = sorted(key for key in theirs | mine if theirs.get(key) != mine.get(key))
+        theirs, mine = lasting(tomllib.loads(there(job, f"cat {job.far}/settings.toml")), job.name), lasting(job.project.settings, job.name)
+        other = ", ".join(sorted(key for key in theirs | mine if theirs.get(key) != mine.get(key))) or "data"
     except ValueError as error:
-        other = [f"settings (its settings.toml: {error})"]
-    if other or far != (subprocess.run(["cksum"], stdin=data.open(), capture_output=True, text=True).stdout if data.exists() else ""):
-        raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has {'other ' + ', '.join(other) if other else 'other data'}. "
-                   f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
+        other = f"settings (its settings.toml: {error})"
+    raise Stop(f"Another run lies in ~/{job.far} on {job.host}, {int(now['newest']):,} updates long; this one has other {other}. "
+               f"To begin anew, move it away: {shlex.join([*short(job), job.host, f'mv {job.far} {job.far}-1'])}")  # fmt: skip
 
 
 def over_already(job, now):
     """Raise Stop for a run whose updates are all made and whose model is here: to start it would cost, and train nothing."""
-    updates, home, model = lasting(job.project.settings, job.name).get("updates", 1000), job.folder / job.place / "checkpoints", job.folder / job.place / "model" / "config.json"
-    last = home / newest(home)
-    here = int(newest(home) or 0) >= updates and not of_another_run(job.project, job.name)
-    there = now.get("exit") == "0" and int(now.get("newest") or 0) >= updates
-    if model.exists() and (there or here and max(file.stat().st_mtime for file in last.iterdir()) <= model.stat().st_mtime):
-        away = [shlex.join(["mv", str(home), f"{home}-before"])] * here + [shlex.join([*short(job), job.host, f"mv {job.far} {job.far}-before"])] * there
-        raise Stop(f"Nothing was started: this run is whole, its {updates:,} updates are made and its model is in {model.parent}. With other settings it is another run. "
+    updates, place = lasting(job.project.settings, job.name).get("updates", 1000), home(job.project, job.name)
+    here = whole(job.project, job.name, updates) and not of_another_run(job.project, job.name)
+    there = now.get("exit") == "0" and int(now.get("newest") or 0) >= updates and (place / "model" / "config.json").exists()
+    if here or there:
+        saved = str(place / "checkpoints")
+        away = [shlex.join(["mv", saved, f"{saved}-before"])] * here + [shlex.join([*short(job), job.host, f"mv {job.far} {job.far}-before"])] * there
+        raise Stop(f"Nothing was started: this run is whole, its {updates:,} updates are made and its model is in {place / 'model'}. With other settings it is another run. "
                    f"To make the same once more, with changed code, say: {' ; '.join(away)}")  # fmt: skip
 
 
@@ -361,7 +355,7 @@ def follow(job, now):
 
 def fetch(job, now):
     """Bring what the job made into the project. What is here already is moved aside, unless it is the beginning of the same run."""
-    part, home = job.folder / "out" / "fetched.part", job.folder / job.place
+    part = job.folder / "out" / "fetched.part"
     shutil.rmtree(part, ignore_errors=True)
     (part / "checkpoints").mkdir(parents=True)
     rsync = ["rsync", "-rtz", "-e", shlex.join(ssh(job))]
@@ -376,7 +370,7 @@ def fetch(job, now):
         (part / "checkpoints" / "mark").write_text(now["mark"])  # whose they are
         if now["mark"] != mark(job.folder, job.name):
             print("\nThe settings or the data here were changed since that job began. What comes home is of the old ones.")
-    bring(part, home)
+    bring(part, home(job.project, job.name))
     there(job, f"touch {job.far}/out/fetched")
 
 

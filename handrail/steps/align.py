@@ -91,7 +91,7 @@ def run(project, screen):
     if kind == "dpo":
         write_pairs(project)
     plan(project, kind)
-    make_room(screen, project.out / kind, project.settings[kind], project.settings[kind]["updates"])
+    make_room(screen, project, kind, project.settings[kind], project.settings[kind]["updates"])
     watched = finish(project, f"{kind}.py")
     screen.print()
     outcome = (judge_dpo if kind == "dpo" else judge_grpo)(project)

@@ -10,7 +10,6 @@ from handrail import glossary
 from handrail.budget import local
 from handrail.doctor.shelf import look_at_plan
 from handrail.plan import opened
-from handrail.rent.luggage import of_another_run
 from handrail.screen import Outcome, check
 from handrail.steps.runs import brought_home, fell, finish, lines, make_room, seen
 
@@ -120,7 +119,7 @@ def run(project, screen):
     still, wrong, tensors = moved(project)
     updates, watched = project.settings["finetune"]["updates"], []
     if not brought_home(screen, project, "finetune", updates):
-        make_room(screen, project.out / "finetune", project.settings["finetune"], updates, of_another_run(project, "finetune"))
+        make_room(screen, project, "finetune", project.settings["finetune"], updates)
         watched = finish(project, "finetune.py")
         screen.print()
     metrics = lines(project.out / "finetune")

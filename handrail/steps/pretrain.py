@@ -7,7 +7,6 @@ import statistics
 from safetensors.torch import load_file
 
 from handrail import budget
-from handrail.rent.luggage import of_another_run
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import brought_home, fell, finish, lines, make_room
@@ -53,7 +52,7 @@ def run(project, screen):
     values = project.load().values
     elsewhere, watched = brought_home(screen, project, "pretrain", values.updates), []
     if not elsewhere:
-        make_room(screen, project.out, {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates, of_another_run(project, "pretrain"))
+        make_room(screen, project, "pretrain", {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
         watched = finish(project, "pretrain.py")
         screen.print()
     metrics = lines(project.out)

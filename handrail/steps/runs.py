@@ -5,8 +5,8 @@ import sys
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
+from handrail.lineage import home, newest, of_another_run, whole
 from handrail.project import Stop
-from handrail.rent.luggage import of_another_run
 from handrail.screen import check
 
 
@@ -19,29 +19,25 @@ def lines(folder):
 
 def brought_home(screen, project, name, updates):
     """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
-    folder = project.out if name == "pretrain" else project.out / name
-    whole = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
+    folder = home(project, name)
+    made = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (folder / "model" / "config.json").exists()
     here = (folder / "run.json").exists() or (project.out / "steps" / f"{name}.json").exists() or of_another_run(project, name)
-    if whole and not here:
+    if made and not here:
         screen.print("  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n")
-    return whole and not here
+    return made and not here
 
 
-def make_room(screen, folder, settings, updates, other=False):
-    """Move what another run left in `folder` out of the way: one of other settings, or one that is over, is not gone on from."""
-    note, old = folder / "run.json", folder / "checkpoints"
-    steps = [int(path.name) for path in old.glob("[0-9]*") if path.name.isdigit()]
-    other = other or note.exists() and json.loads(note.read_text()) != settings
-    model = folder / "model" / "config.json"
-    over = steps and max(steps) >= updates and model.exists() and model.stat().st_mtime > (old / f"{max(steps):08}").stat().st_mtime
-    if steps and (other or over):
+def make_room(screen, project, name, settings, updates):
+    """Move what another run left out of the way: one of other settings, or one that is over, is not gone on from."""
+    folder, other = home(project, name), of_another_run(project, name)
+    if newest(folder / "checkpoints") and (other or whole(project, name, updates)):
         number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
-        for path in (old, folder / "metrics.jsonl"):
+        for path in (folder / "checkpoints", folder / "metrics.jsonl"):
             if path.exists():
                 path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
         screen.print(f"  An earlier run{' with other settings' if other else ''} is kept in {folder.name}/checkpoints-{number}; this one begins anew.")
     folder.mkdir(exist_ok=True)
-    note.write_text(json.dumps(settings))
+    (folder / "run.json").write_text(json.dumps(settings))
 
 
 def finish(project, script):

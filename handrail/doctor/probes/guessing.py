@@ -21,23 +21,20 @@ class Guessing:
     """Looks at what goes into cross_entropy, at the classes from update to update, and at the loss beside that of guessing."""
 
     def __init__(self, doctor):
-        self.doctor, self.looked, self.wrong, self.blocks, self.ends = doctor, Counter(), Counter(), [], []
+        self.doctor, self.wrong, self.blocks, self.ends = doctor, Counter(), [], []
         self.under_scale, self.still_scaled, self.ratios, self.values, self.paired = False, 0, [], [], 0
 
     def fed(self, kind, values, maker):
         """Scores, chances, logarithms of chances: each loss function wants one of them, and takes the others without a word."""
         few = values[:64] if kind == "ctc_loss" or values.ndim < 3 else values[:64, :, :8]  # logits can be many
-        self.looked[kind] += 1
         sigmoid = kind == "binary_cross_entropy_with_logits"  # scores may all happen to lie between 0 and 1
         self.wrong[kind] += maker == "Sigmoid" if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
-        if self.looked[kind] != 4 or self.wrong[kind] != 4:
+        if self.wrong[kind] != 4:  # Senses tell of the first four of a kind
             return
-        if kind == "kl_div":
-            yield Finding("log-softmax-missing", "certain", "kl_div is given chances or scores as its first argument; it wants their logarithms, and falls below 0 without anything being learned.",
-                          "in 4 of 4 losses many of its values lie above 0, where no logarithm of a chance is", [("log_softmax is missing before it", 0.95)], "F.kl_div(F.log_softmax(scores, -1), chances, reduction=\"batchmean\"); its second argument are chances", self.doctor.updates)  # fmt: skip
-        elif kind in ("nll_loss", "ctc_loss"):
-            yield Finding("log-softmax-missing", "certain", f"{kind} is given scores; it wants logarithms of chances, and can be driven below 0 without anything being learned.",
-                          "in 4 of 4 losses the chances of a row, exp(values), do not sum to 1", [("log_softmax is missing before it", 0.95)], "F.log_softmax(scores, dim) first; cross_entropy takes both steps at once", self.doctor.updates)  # fmt: skip
+        if kind in ("nll_loss", "ctc_loss", "kl_div"):
+            seen = "many of the values lie above 0, where no logarithm of a chance is" if kind == "kl_div" else "the chances of a row, exp(values), do not sum to 1"
+            yield Finding("log-softmax-missing", "certain", f"{kind} is given {'chances or ' * (kind == 'kl_div')}scores; it wants logarithms of chances, and can be driven below 0 without anything being learned.",
+                          f"in 4 of 4 losses {seen}", [("log_softmax is missing before it", 0.95)], "F.log_softmax(scores, dim) first" + "; cross_entropy takes both steps at once" * (kind != "kl_div"), self.doctor.updates)  # fmt: skip
         else:
             what = "softmax" if kind == "cross_entropy" else "sigmoid"
             seen = "every row of the values sums to 1, none is below 0" if kind == "cross_entropy" else "they came out of a sigmoid"
