@@ -63,7 +63,7 @@ echo "free $(df -Pk . | awk 'NR == 2 {{print $4}}')"
 """
 FOLLOW = """cd {far} && for i in 1 2 3 4 5 6 7 8 9; do [ -s out/pid ] && break; sleep 0.3; done
 tail -c +{start} -s 0.3 -F out/log.txt 2> /dev/null & t=$!
-flock -s out/lock sleep 0.7; kill $t"""  # the job holds the lock, or, if its shell was killed, the script that it left
+flock -s out/lock true; sleep 0.7; kill $t"""  # the job holds the lock, or, if its shell was killed, the script that it left
 
 MONEY = """
 {host} STILL COSTS MONEY, whether or not something runs on it, until you stop it where you rented it: on the provider's
