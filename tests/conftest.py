@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run side by side (pyt
 
 import pytest
 import torch
+import warm
 from filelock import FileLock
 
 HOUSE = Path(__file__).parent.parent
@@ -59,12 +60,12 @@ def pytest_terminal_summary(terminalreporter):
 
 def handrail(*arguments, cwd=None, **how):
     """Run the command as a user does, away from any terminal; return what came of it."""
-    return subprocess.run([BIN / "handrail", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **how)
+    return warm.run([BIN / "handrail", *arguments], cwd, **how)
 
 
 def script(project, name, *arguments, **how):
     """Run a script of the project as its owner does, on the CPU."""
-    return subprocess.run([sys.executable, name, *map(str, arguments), "--cpu"], cwd=project, capture_output=True, text=True, **how)
+    return warm.run([name, *arguments, "--cpu"], project, **how)
 
 
 def interrupted(project, ready, kind, name="pretrain.py"):

@@ -1,13 +1,11 @@
 """The data step and the plan: bad input is named with a way to mend it, good input is counted rightly."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 import tomllib
 
 import pytest
+from conftest import handrail
 
 from handrail import plan, sources
 from handrail.project import Project, Stop
@@ -235,16 +233,10 @@ def test_an_unknown_size_names_the_sizes(project, tmp_path):
         look(project, write(tmp_path / "a.jsonl", rows(texts(99))), size="2m")
 
 
-def command(folder, *arguments):
-    """Type a command as a user does, in an empty folder, without a terminal."""
-    return subprocess.run([sys.executable, "-m", "handrail.cli", *arguments], cwd=folder, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})  # fmt: skip
-
-
 def test_the_command_counts_and_writes_down_its_choices(tmp_path):
     """`handrail DIR --data FILE --until data --cpu` ends with 0, data.py in git, and each decision with its reason."""
     write(tmp_path / "notes.jsonl", rows(texts(400)))
-    done = command(tmp_path, "mine", "--data", "notes.jsonl", "--until", "data", "--cpu")
+    done = handrail("mine", "--data", "notes.jsonl", "--until", "data", "--cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train/val overlap" in done.stdout and (tmp_path / "mine" / "data.py").exists()
     settings = (tmp_path / "mine" / "settings.toml").read_text()
@@ -256,10 +248,10 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
     """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is mended."""
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
     arguments = ["mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
-    done = command(tmp_path, *arguments)
+    done = handrail(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and "line 401" in done.stderr and "Traceback" not in done.stdout + done.stderr
     file.write_text(file.read_text().rsplit("\n", 2)[0] + "\n")
-    assert command(tmp_path, *arguments).returncode == 0
+    assert handrail(*arguments, cwd=tmp_path).returncode == 0
 
 
 def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(project, tmp_path):

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from accelerate.state import AcceleratorState
+from conftest import handrail
 
 from handrail import Doctor
 from handrail.doctor import ground, lesson, shelf
@@ -22,10 +24,6 @@ from handrail.project import PROGRAM
 HOUSE = Path(__file__).parents[1]
 EXAM = HOUSE / "bench" / "faults"
 CATALOGUE = 39
-
-
-def handrail(*words, **how):
-    return subprocess.run([sys.executable, "-m", "handrail.cli", *map(str, words)], capture_output=True, text=True, **how)
 
 
 def seen_in(script, broken):
@@ -77,6 +75,7 @@ def test_watch_names_what_is_wrong_and_is_quiet_otherwise(script, name):
     assert not seen_in(EXAM / f"{script}.py", broken=False)
 
 
+@pytest.mark.long
 def test_conversations_of_several_turns_are_no_packed_documents():
     """A row in which the first words come again is not yet a packed one: no alarm (there was one)."""
     code, found, updates, _, printed = watch([sys.executable, EXAM.parent / "healthy.py", "several_turns_one_at_a_time"], capture=True)
@@ -100,28 +99,24 @@ print("BITS", [p.double().sum().item().hex() for p in model.parameters()], torch
 """
 
 
-def test_the_doctor_comes_in_whatever_is_imported_first(tmp_path):
-    """Most scripts begin with transformers or datasets, which only ask whether torch is there: the doctor must not take that for its coming (it did, and saw nothing)."""
-    (tmp_path / "train.py").write_text("from datasets import Dataset\n" + PLAIN)
-    code, found, updates, _, printed = watch([sys.executable, str(tmp_path / "train.py")], cwd=tmp_path, capture=True)
-    assert updates == 14, printed[-2000:]
-
-
 def test_watching_changes_no_bit(tmp_path):
-    """With dropout and random batches: the same weights and the same random numbers with the doctor beside it and without."""
-    (tmp_path / "plain.py").write_text(PLAIN)
-    alone = subprocess.run([sys.executable, "plain.py"], cwd=tmp_path, capture_output=True, text=True).stdout
+    """With dropout and random batches: the same weights and the same random numbers with the doctor beside it and without.
+
+    Most scripts begin with transformers or datasets, which only ask whether torch is there: the doctor must not take that for its coming (it did, and saw nothing).
+    """
+    (tmp_path / "plain.py").write_text("from datasets import Dataset\n" + PLAIN)
+    alone = warm.run(["plain.py"], tmp_path).stdout
     code, _, updates, left, beside = watch([sys.executable, "plain.py"], cwd=tmp_path, capture=True)
     bits = lambda text: next(line for line in text.splitlines() if line.startswith("BITS"))
     assert code == 0 and updates == 14 and not left and bits(alone) == bits(beside)
 
 
-def test_two_processes_that_read_the_same_are_told_apart_from_two_that_do_not():
+@pytest.mark.parametrize("broken", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_two_processes_that_read_the_same_are_told_apart_from_two_that_do_not(broken):
     """`handrail watch torchrun`: reaches every process; the same rows on both are found, a divided set is not."""
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "14_ranks_read_the_same.py"]
-    for broken in (True, False):
-        _, found, updates, _, printed = watch(run, cwd=EXAM, capture=True, env={"BROKEN": str(int(broken)), "OMP_NUM_THREADS": "1"})
-        assert updates and [finding.name for finding in found] == ["ranks-share-data"] * broken, printed[-2000:]
+    _, found, updates, _, printed = watch(run, cwd=EXAM, capture=True, env={"BROKEN": str(int(broken)), "OMP_NUM_THREADS": "1"})
+    assert updates and [finding.name for finding in found] == ["ranks-share-data"] * broken, printed[-2000:]
 
 
 def test_a_command_keeps_its_exit_code(tmp_path):
@@ -176,7 +171,7 @@ READER = EXAM.parent / "reader"
 
 def twice(name, cwd):
     """Return the last line that a script prints by itself, the one that it prints under the doctor, and what was found."""
-    alone = subprocess.run([sys.executable, READER / name], cwd=cwd, capture_output=True, text=True)
+    alone = warm.run([READER / name], cwd)
     code, found, updates, _, beside = watch([sys.executable, READER / name], cwd=cwd, capture=True)
     assert alone.returncode == code == 0 and updates, alone.stderr + beside
     return alone.stdout.splitlines()[-1], beside.splitlines()[-1], found
@@ -196,7 +191,7 @@ def test_what_was_evaluated_is_not_kept_in_memory(tmp_path):
     assert float(beside.split()[-1]) < float(alone.split()[-1]) + 300
 
 
-@pytest.mark.parametrize("name, wrong", [("b1_nocausal_criterion.py", "no-causal-mask"), ("b2_overlap_criterion.py", "train-val-overlap")])
+@pytest.mark.parametrize("name, wrong", [("b1_nocausal_criterion.py", "no-causal-mask"), pytest.param("b2_overlap_criterion.py", "train-val-overlap", marks=pytest.mark.long)])
 def test_a_criterion_is_heard_as_a_function_is(tmp_path, name, wrong):
     """The loss as nn.CrossEntropyLoss, the commonest way to write a loop: a module of its own, and still the loss of the model before it."""
     found = watch([sys.executable, READER / name], cwd=tmp_path, capture=True)[1]

@@ -86,11 +86,11 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
 @pytest.mark.parametrize(
     "chosen, checkpointing, precision",
     [
-        (NEW, False, "fp32"),
+        pytest.param(NEW, False, "fp32", marks=pytest.mark.long),
         (NEW | {"rows_at_once": 3}, False, "bf16"),
         (NEW | {"rows_at_once": 1}, False, "fp32"),  # eight batches of one shape: three are run, and stand for all
         (NEW, True, "bf16"),
-        (NEW | {"size": "5m", "context": 256, "batch": 2}, False, "bf16"),
+        pytest.param(NEW | {"size": "5m", "context": 256, "batch": 2}, False, "bf16", marks=pytest.mark.long),
     ],
 )
 def test_memory_and_arithmetic_of_a_new_model(project, chosen, checkpointing, precision):
@@ -99,14 +99,14 @@ def test_memory_and_arithmetic_of_a_new_model(project, chosen, checkpointing, pr
 
 
 @pytest.mark.parametrize(
-    "method, checkpointing, precision", [("full", False, "fp32"), ("lora", False, "bf16"), ("lora", True, "fp32"), ("full", True, "bf16")]
+    "method, checkpointing, precision", [("full", True, "bf16"), ("lora", False, "bf16"), *(pytest.param(*how, marks=pytest.mark.long) for how in (("lora", True, "fp32"), ("full", False, "fp32")))]
 )
 def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpointing, precision):
     """The same for a pretrained model: its weights are never read, packed rows keep their mask, LoRA's freeze counts."""
     agree(project, "finetune", TUNE | {"model": str(little), "method": method}, checkpointing, precision, 3, 128)
 
 
-@pytest.mark.parametrize("method, checkpointing, precision", [("full", False, "fp32"), ("full", True, "bf16"), ("lora", False, "bf16")])
+@pytest.mark.parametrize("method, checkpointing, precision", [("full", True, "bf16"), ("lora", False, "bf16"), pytest.param("full", False, "fp32", marks=pytest.mark.long)])
 def test_memory_and_arithmetic_of_a_mixture_of_experts(project, tmp_path, method, checkpointing, precision):
     """Most large open models today: all experts' weights take memory, only those that a token meets take arithmetic."""
     tokenizer, sizes = budget.a_tokenizer(), {"hidden_size": 128, "moe_intermediate_size": 96, "num_experts": 8, "num_experts_per_tok": 2}

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import BIN, HOUSE, decide, handrail, metrics, once
+from conftest import BIN, HOUSE, decide, handrail, metrics, once, script
 
 from handrail.project import PROGRAM
 from handrail.village import stories
@@ -55,11 +55,7 @@ def prepare(folder):
     shutil.copy(HOUSE / "handrail" / "around" / "requirements.txt", folder)
     (folder / "village.jsonl").write_text("".join(json.dumps(story) + "\n" for story in islice(stories(0), 200)))
     (folder / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in SETTINGS.items()))
-    return subprocess.run([sys.executable, "tokenizer.py", "--cpu"], cwd=folder, capture_output=True, text=True)
-
-
-def train(folder):
-    return subprocess.run([sys.executable, "pretrain.py", "--cpu"], cwd=folder, capture_output=True, text=True)
+    return script(folder, "tokenizer.py")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +66,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole(tiny, tmp_path_factory):
     """The same project after a run in peace: what every run that was disturbed has to end as."""
-    return once(tmp_path_factory, "tiny-whole", lambda folder: train(shutil.copytree(tiny, folder)))[0]
+    return once(tmp_path_factory, "tiny-whole", lambda folder: script(shutil.copytree(tiny, folder), "pretrain.py"))[0]
 
 
 @pytest.fixture
@@ -241,6 +237,7 @@ def test_a_job_goes_on_without_us(far, machines, whole):
 
 def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
     """Memory that runs short may take the shell and leave the script: it is followed until it is over, and what it made comes home."""
+    decide(machines[0], updates=36)
     process, said = begin(far, machines[0])
     until(lambda: "after update 6:" in said() or process.poll() is not None)
     os.kill(int((far.there / "out" / "pid").read_text()), signal.SIGKILL)
@@ -359,6 +356,7 @@ def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     """Where memory is short the kernel may kill sync.py and leave its script: two at once in one folder would spoil each other's checkpoints. Ended, the run goes on."""
     target = tmp_path / "target"
     target.mkdir()
+    decide(machines[0], updates=60)
     process = synced(machines[0], target)
     until(lambda: saved(machines[0]))
     process.kill()
@@ -378,6 +376,7 @@ def test_a_target_that_fails_stops_no_training(machines, tmp_path, back):
     target, away = tmp_path / "target", tmp_path / "away"
     (target / "pretrain").mkdir(parents=True)
     (target / "pretrain" / "thesis.tex").write_text("of its owner")
+    decide(machines[0], updates=48)
     process = synced(machines[0], target)
     until(lambda: list(target.glob("pretrain-whole/0*")))
     target.rename(away)

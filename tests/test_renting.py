@@ -64,6 +64,7 @@ def skypilot():
     return home / "bin" / "python"
 
 
+@pytest.mark.long
 def test_skypilot_reads_the_task(project, skypilot):
     """A misspelt field of sky.yaml would be found only after the machine was paid for: SkyPilot's own parser reads it, and sees that the bill ends."""
     done = handrail("rent", "sky", project, "--gpu", "L4")
