@@ -127,7 +127,6 @@ def test_two_machines_without_a_shared_disk_never_part_ways(alone, fresh, tmp_pa
     losses_agree(alone, pair[0])
 
 
-@pytest.mark.long
 def test_fsdp_learns_what_one_process_does(alone, fresh):
     """A model in pieces over the processes is the same training; it goes on with another number of them, and is saved whole."""
     project = fresh("pieces")
