@@ -114,7 +114,8 @@ class Project:
         try:
             return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError as error:  # no TOML, or no UTF-8
-            raise Stop(f"{file} cannot be read: {error}. Mend that line, or take it out to have it chosen again.")
+            said = str(error).replace("Cannot overwrite a value", "the name of that line stands there twice")
+            raise Stop(f"{file} cannot be read: {said}. Mend that line, or take it out to have it chosen again.")
 
     def decide(self, name, value, why):
         """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it.

@@ -274,15 +274,20 @@ def no_files(source):
     if source.is_file():
         return Stop(f"{source}: this kind of file is not read. {kinds} {as_text([source.suffix])}")
     there = f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}."
-    first = {file.suffix: file for file in reversed(local_files(source))}
-    found = [ending for ending, _ in count_endings(source, []).most_common(5) if not first_fault(first[ending])]
-    mend = as_text(found) if found else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt" if first else ""
+    known = [ending for ending, _ in count_endings(source, []).most_common(5)]
+    found = [ending for ending in known if not not_text(source, ending)]
+    mend = as_text(found) if found else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt" if known else ""
     return Stop(f"{there} {mend}".rstrip())
+
+
+def not_text(folder, ending):
+    """Return what is wrong, as plain text, with the first file of that ending in a folder, or None."""
+    return first_fault(next(file for file in local_files(folder) if file.suffix == ending))
 
 
 def as_text(endings):
     """Say how files of other endings are read."""
-    return f"If that is plain text, say so in settings.toml of the project, with this line: kinds = {json.dumps(endings)}"
+    return f"If that is plain text, say so in settings.toml of the project, with this as its only line `kinds`: kinds = {json.dumps(endings)}"
 
 
 def local_files(source):

@@ -255,16 +255,23 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
 
 
 def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(project, tmp_path):
-    """Most of a folder passed over is a warning with the line that mends it; with that line the step and data.py read it all."""
+    """Most of a folder passed over is a warning with the line that mends it; with that line, or a person's yes, the step and data.py read it all."""
     told = texts(300)
     for number, text in enumerate(told):
         write(tmp_path / "help" / f"{number}.{'txt' if number < 100 else 'rst'}", text)
     read = look(project, tmp_path / "help")["files read"]
     assert (read.verdict, read.measured) == ("warn", "100 of 300") and "200 files, most of them .rst" in read.meaning
-    line = read.advice.rpartition("line: ")[2]
+    line = read.advice.rpartition("`: ")[2]
     (project.folder / "settings.toml").write_text((project.folder / "settings.toml").read_text() + line + "\n")
     again = look(Project(project.folder, cpu=True), tmp_path / "help")
     assert again["documents"].measured.startswith("300") and "files read" not in again
+
+    project.decide("kinds", [".txt"], "asked at a terminal")
+    person, asked = Screen(yes=True), []
+    person.talks, person.ask = True, lambda question: asked.append(question) or ("y" if ".rst" in question else "")
+    checks = {check.name: check for check in data.run(project, person).checks}
+    assert "200 files end in .rst and seem to be plain text" in asked[0] and checks["documents"].measured.startswith("300")
+    assert project.settings["kinds"] == [".txt", ".rst"]
 
 
 def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):

@@ -258,6 +258,8 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     wrong("model", "nowhere", "--cpu", cwd=tmp_path, says="nowhere")
     (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
     wrong("torn", "--cpu", cwd=tmp_path, says="settings.toml")
+    (tmp_path / "torn" / "settings.toml").write_text("batch = 8\nbatch = 9\n")
+    wrong("steps", "torn", cwd=tmp_path, says="stands there twice (at line 2")
     (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
     wrong("steps", "torn", cwd=tmp_path, says="settings.toml")
 

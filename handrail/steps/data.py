@@ -101,7 +101,19 @@ def survey(project, screen, program):
     passed = f" Passed over, not read: {sources.endings(path, set(files))}." if seen.passed else ""
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
     sources.raise_problems(seen)
+    if (ending := meant_too(screen, path, seen)) is not None:
+        project.decide("kinds", [*program.values.kinds, ending], f"most of the folder is {ending}, and plain text")
+        return survey(project, screen, project.load("data"))
     return seen
+
+
+def meant_too(screen, path, seen):
+    """On a terminal: where most of a folder is text of another ending, ask whether it is meant too; return that ending on a yes."""
+    ending, number = next(iter(seen.passed.most_common(1)), ("", 0))
+    if not screen.talks or number <= seen.files or sources.not_text(path, ending):
+        return None
+    answer = screen.ask(f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? (y, or Enter for no)")
+    return ending if answer.lower() == "y" else None
 
 
 def text_column(seen, wanted):
