@@ -171,6 +171,8 @@ def plan(project, bytes_, documents, prompt):
     else:
         chosen = choose(project, fixed, bytes_, documents)
     chosen["prompt"] = prompt, "the first words of a val document; the model continues them at every look"
+    for name in last.keys() - chosen.keys() - fixed.keys():
+        project.decide(name, None)  # a pretrained model has a size and a vocabulary of its own
     chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}
     for name, (value, why) in chosen.items():
         project.decide(name, value, why)

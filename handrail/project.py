@@ -117,8 +117,8 @@ class Project:
             said = str(error).replace("Cannot overwrite a value", "the name of that line stands there twice")
             raise Stop(f"{file} cannot be read: {said}. Mend that line, or take it out to have it chosen again.")
 
-    def decide(self, name, value, why):
-        """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it.
+    def decide(self, name, value, why=""):
+        """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it; None takes it out.
 
         Lines stand before the first [table]; those of a table that its owner wrote stand in it.
         """
@@ -130,7 +130,7 @@ class Project:
         end = next((i for i in heads if i >= start), len(lines))
         key = key if start else name
         others = [line for line in lines[start:end] if not re.match(rf"\s*{re.escape(key)}\s*=", line)]
-        lines[start:end] = [*others, f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"]
+        lines[start:end] = others + [f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"] * (value is not None)
         part = file.with_suffix(".part")
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         part.replace(file)  # a full disk leaves the old one whole

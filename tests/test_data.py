@@ -180,7 +180,7 @@ def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
     """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a command."""
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
     assert check.verdict == "warn" and "gibberish" in check.meaning
-    assert f"--data {tmp_path / 'a.jsonl'} --from HuggingFaceTB/SmolLM2-135M" in check.advice and "private" in check.meaning
+    assert check.advice == f"handrail {project.typed} --from HuggingFaceTB/SmolLM2-135M" and "private" in check.meaning
 
 
 def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
@@ -218,7 +218,9 @@ def test_going_on_from_a_model_has_its_own_plan(project, tmp_path):
     from transformers import LlamaConfig
 
     LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=500).save_pretrained(tmp_path / "base")
-    checks = look(project, write(tmp_path / "a.jsonl", rows(texts(800))), base=str(tmp_path / "base"))
+    source = write(tmp_path / "a.jsonl", rows(texts(800)))
+    assert look(project, source)["enough text"] and {"size", "vocabulary"} <= set(project.settings)  # as it would be without --from
+    checks = look(project, source, base=str(tmp_path / "base"))
     assert "enough text" not in checks and not {"size", "vocabulary"} & set(project.settings)
     seen = project.settings["updates"] * project.settings["batch"] * project.settings["context"]
     assert seen < 4 * 800 * 390 / 4

@@ -2,7 +2,6 @@
 
 import json
 import random
-import shlex
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -338,13 +337,12 @@ def judge_split(found):
 def judge_enough(project, tokens):
     """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
     needed, said = tokens_needed(project), f"about {float(f'{tokens:.2g}'):,.0f}"
-    command = f"handrail {project.typed} --data {shlex.quote(project.settings['data'])} --from {SMALL}"
     outlook = "gibberish that looks like your words" if tokens < 500_000 else "right words and short phrases, but little sense"
     return check("enough text", f"{needed:,} tokens", said, tokens >= needed, otherwise="warn",
                  meaning=f"A model that starts from nothing has only this text to learn language from. From {said} tokens it will "
                  f"write {outlook}. A small open model has read two trillion: it knows the language, and yours only has to add the style. Either "
                  "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
-                 advice=command)  # fmt: skip
+                 advice=f"handrail {project.typed} --from {SMALL}")  # fmt: skip
 
 
 def offer_base(project, screen, enough):
