@@ -5,12 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pexpect
 import pytest
 import torch
 import warm
-from conftest import HOUSE, decide, interrupted, metrics, once, script, without_its_run
+from conftest import BIN, HOUSE, decide, interrupted, metrics, once, script, without_its_run
 
 PROGRAM = HOUSE / "handrail" / "program"
 
@@ -56,6 +57,18 @@ def test_a_request_to_stop_saves_first(project):
     stopped_at = updates_made(project)
     done = script(project, "pretrain.py")
     assert f"going on after update {stopped_at}" in done.stdout and len(metrics(project)) == 12
+
+
+def test_a_notice_to_the_guide_reaches_the_run(project):
+    """SIGTERM to `handrail` alone, as a container sends it: the run under it saves and ends too, and none is left to spoil the next one's checkpoints."""
+    with open(project / "log.txt", "w") as log:
+        guide = subprocess.Popen([BIN / "handrail", "pretrain", project, "--cpu", "--yes"], stdout=log, stderr=subprocess.STDOUT)
+        while guide.poll() is None and updates_made(project) < 3:
+            time.sleep(0.01)
+        guide.terminate()
+        assert guide.wait(timeout=60) == 130, (project / "log.txt").read_text()[-2000:]
+    made = updates_made(project)
+    assert 3 <= made < 12 and sorted((project / "out" / "checkpoints").iterdir())[-1].name == f"{made:08}"
 
 
 def test_a_damaged_checkpoint_is_passed_over(ran):

@@ -4,6 +4,7 @@ import concurrent.futures.thread  # noqa: F401  registers its own end first
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,10 +94,12 @@ def watch(command, cwd=None, capture=False, env=None):
     with attached() as (variables, found):
         env = os.environ | (env or {}) | variables
         process = subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None)
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # the notice that a machine goes may come to this process alone
         try:
             printed = process.communicate()[0]
         except KeyboardInterrupt:  # it goes to the command too, which may have to save: it is given the time
             printed = process.communicate()[0]
+        signal.signal(signal.SIGTERM, before)
         code = process.returncode
         return code if code >= 0 else 128 - code, *found(), printed
 
