@@ -65,7 +65,7 @@ class Screen:
 
     def code(self, file):
         self.console.print(f"[bold cyan]{file.name}[/]")
-        self.console.print(Syntax(file.read_text(), "python", background_color="default"))
+        self.console.print(Syntax(file.read_text(), "python", background_color="default", word_wrap=True))
 
     def tokens(self, pieces):
         """Print a row of (token, is it trained): what is trained bright, what is only read dim."""

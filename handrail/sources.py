@@ -40,8 +40,8 @@ class Survey:
     pieces: bool = False  # plain text among it, which data.py cuts as it likes
     rows: int = 0
     filled: Counter = field(default_factory=Counter)  # column: rows with text in it
-    characters: Counter = field(default_factory=Counter)  # column: length of all its texts
-    columns: dict = field(default_factory=dict)  # every column's name, in order
+    characters: Counter = field(default_factory=Counter)  # column: length of all its texts that are no numbers
+    columns: dict = field(default_factory=dict)  # every column's name, in order: the files in which it holds text
     problems: list = field(default_factory=list)
     files: int = 0
     passed: Counter = field(default_factory=Counter)  # files of other endings in the same folder, not read
@@ -168,6 +168,9 @@ def csv_rows(file, problems):
     reader = csv.reader((sizes.append(size) or text for _, text, size in lines(file)), strict=True)
     try:
         head = next(reader)
+        if max(map(len, head), default=0) > 80:
+            columns = ",".join(f"column{n}" for n in range(1, len(head) + 1))
+            raise Unreadable(f"{file}, line 1: a row stands where the names of the columns should. Put them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}")
         if len(head) == 1 and (other := [sign for sign in ";\t|" if sign in head[0]]):
             raise Unreadable(
                 f"{file}: the columns seem to be separated by {other[0]!r}, expected is a comma. Make a copy with commas: python -c "
@@ -179,7 +182,7 @@ def csv_rows(file, problems):
                     f"{file}, line {reader.line_num}: {len(row)} columns, the first line has {len(head)}. Is a comma or a line "
                     'break in a text not inside "quotes"?'
                 )
-            yield dict(zip(head, (value if not is_number(value) else None for value in row))), sum(sizes)
+            yield dict(zip(head, row)), sum(sizes)
             sizes.clear()
     except csv.Error as error:
         raise Unreadable(
@@ -212,15 +215,17 @@ KINDS = [".txt", ".md", *READERS]  # of files that are read
 # --- a source as a whole ---
 
 
-def add(survey, row, size):
-    """Count one row."""
+def add(survey, row, size, file=None):
+    """Count one row, of a file."""
     survey.rows += 1
     survey.seen += size
     for name, value in row.items():
-        survey.columns.setdefault(name)
+        holding = survey.columns.setdefault(name, set())
         if isinstance(value, str) and value.strip():
             survey.filled[name] += 1
-            survey.characters[name] += len(value)
+            holding.add(file)
+            if not is_number(value):
+                survey.characters[name] += len(value)
 
 
 def survey_files(files):
@@ -229,7 +234,7 @@ def survey_files(files):
     for file in files:
         try:
             for row, size in READERS.get(file.suffix, text_rows)(file, survey.problems):
-                add(survey, row, size)
+                add(survey, row, size, file)
                 if survey.seen > LOOK:
                     survey.whole = False
                     return survey

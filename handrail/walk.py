@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -203,9 +204,14 @@ def undo(project, screen, name):
     if changed := [file for file in files(project, name) if project.dirty(file)]:
         raise Stop(f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout .")
     if written["commit"]:
-        project.git("revert", "--no-edit", written["commit"])
+        try:
+            project.git("revert", "--no-edit", written["commit"])
+        except Stop:
+            with suppress(Stop):
+                project.git("revert", "--abort")
+            raise Stop(f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes.")
     (project.out / "steps" / f"{name}.json").unlink()
-    screen.say("Undone", f"The step {name} is taken back.")
+    screen.say("Undone", f"The step {name} is taken back. `handrail` takes it again, from here.")
 
 
 def check_in(project, screen, name):
@@ -217,8 +223,11 @@ def check_in(project, screen, name):
         if key == "r":
             return "again"
         if key == "u":
-            undo(project, screen, name)
-            return "undone"
+            try:
+                undo(project, screen, name)
+                return "undone"
+            except Stop as stop:
+                screen.print(f"\n{stop}\n")
         if key == "c":
             for file in files(project, name) or ["settings.py"]:
                 screen.code(project.folder / file)
@@ -264,10 +273,10 @@ def finish(project, screen):
         f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
     ])  # fmt: skip
     screen.say("Go on", [
-        f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   (then `python` is the right one)",
-        f"python chat.py{' --cpu' if project.cpu else ''}   talk to it",
-        "handrail align   from answering to answering well" if answers else "handrail finetune   teach it to answer questions",
-        "handrail share   take it home: check it without handrail, write its card",
+        f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   # then `python` is the right one",
+        f"python chat.py{' --cpu' if project.cpu else ''}   # talk to it",
+        "handrail align   # from answering to answering well" if answers else "handrail finetune   # teach it to answer questions",
+        "handrail share   # take it home: check it without handrail, write its card",
         "Change a file, run it again, see what happens. That is the whole trade.",
     ])  # fmt: skip
 

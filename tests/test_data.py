@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import tomllib
 
 import pytest
@@ -62,6 +63,7 @@ BAD = {
     "comma.json": (b'[{"text": "a"},\n{"text": }]', ["comma.json, line 2", "not valid JSON"]),
     "uneven.csv": (b"text,n\na,1\nb,2,3\n", ["uneven.csv, line 3", "3 columns"]),
     "quote.csv": (b'text,n\n"a,1\nb,2\n', ["quote.csv, line 3", "doubled"]),
+    "headless.csv": ((" ".join(WORDS) + "\n").encode() * 9, ["headless.csv, line 1", "sed -i.bak '1i column1'"]),
     "semicolon.csv": (b"text;n\na;1\n", ["separated by ';'", "pandas"]),
     "cut.parquet": (b"PAR1 and then nothing", ["cut.parquet", "parquet"]),
     "numbers.jsonl": (b'{"a": 1, "b": 2}\n', ["a, b", "--column NAME"]),
@@ -274,6 +276,33 @@ def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(pr
     checks = {check.name: check for check in data.run(project, person).checks}
     assert "200 files end in .rst and seem to be plain text" in asked[0] and checks["documents"].measured.startswith("300")
     assert project.settings["kinds"] == [".txt", ".rst"]
+
+
+def test_words_that_a_table_reader_takes_for_nothing_are_text(project, tmp_path):
+    """In a CSV "NA", "None" or "1984" may be what was written: each becomes a document, and the two counts agree."""
+    short = ["NA", "None", "null", "N/A", "1984"]
+    checks = look(project, write(tmp_path / "a.csv", "text,n\n" + "".join(f"{text},1\n" for text in texts(300) + short)))
+    assert checks["rows with text that became documents"].measured == checks["rows with text that became documents"].expected == "305"
+    assert checks["rows without text"].verdict == "pass"
+
+
+def test_files_whose_text_has_another_name_are_named(project, tmp_path):
+    """A folder of tables that call their text differently loses most of it: which file, and in which column its text is."""
+    write(tmp_path / "mix" / "a.jsonl", rows(texts(100)))
+    write(tmp_path / "mix" / "b.jsonl", rows(texts(200, seed=1), "body"))
+    check = look(project, tmp_path / "mix")["files with nothing in that column"]
+    assert (check.verdict, check.measured[:6]) == ("warn", "1 of 2") and "b.jsonl" in check.meaning and "'body'" in check.meaning
+
+
+def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
+    """A whole book on one line is many documents, and nothing of it is lost; a short one that gives no val is told how to be cut finer, and then it does."""
+    book = " ".join(texts(1000))
+    assert look(project, write(tmp_path / "line.txt", book))["documents"].measured.startswith(f"{-(-len(book) // 16000)}, ")
+    assert "".join(row["text"] for row in project.load("data").data.rows(str(tmp_path / "line.txt"), [".txt"])) == book
+    with pytest.raises(Stop, match="PIECE = 1000") as stop:
+        look(project, write(tmp_path / "short.txt", "\n\n".join(texts(90, seed=4))))
+    subprocess.run(str(stop.value).rpartition("documents: ")[2], shell=True, check=True)
+    assert look(project, tmp_path / "short.txt")["documents"].verdict == "pass"
 
 
 def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):

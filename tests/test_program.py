@@ -164,6 +164,17 @@ def test_what_is_wrong_or_missing_is_a_sentence(project, fault):
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+def test_other_tokens_are_not_put_under_a_run(ran):
+    """Old weights that go on with the tokens of another tokenizer say nothing and learn nothing: refused, with the way to begin anew. So is data without text."""
+    tokens = (ran / "out" / "tokens" / "train.bin").read_bytes()
+    done = script(ran, "tokenizer.py")
+    assert done.returncode == 2 and "mv out out-before" in done.stderr and (ran / "out" / "tokens" / "train.bin").read_bytes() == tokens
+    (ran / "out").rename(ran / "out-before")
+    decide(ran, column="content")
+    done = script(ran, "tokenizer.py")
+    assert done.returncode == 2 and "No text was found in village.jsonl, column 'content'" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
 def test_the_program_is_small_and_stands_alone():
     """What is handed over is what we promise: no import of handrail, no long file, about 600 lines in the first walk, 1,060 in all."""
     import ast

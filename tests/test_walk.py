@@ -17,7 +17,7 @@ from conftest import BIN, HOUSE, decide, handrail, metrics, script
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import WALK, step
-from handrail.steps.runs import fell
+from handrail.steps.runs import fell, of_another_schedule
 from handrail.village import stories
 from handrail.walk import patiently, state
 
@@ -112,6 +112,14 @@ def test_a_run_with_other_settings_begins_anew(grown):
     assert (grown / "out" / "checkpoints-1" / "00000080").exists() and (grown / "out" / "metrics-1.jsonl").exists()
 
 
+def test_a_run_begun_by_hand_for_another_length_is_not_gone_on_from(grown):
+    """Thirty updates by hand, then forty by the walk, would be a run of two schedules, and look whole; one begun as settings.toml says is gone on from."""
+    (grown / "out" / "run.json").unlink()
+    assert not of_another_schedule(Project(grown, cpu=True), "pretrain")
+    decide(grown, updates=160)
+    assert of_another_schedule(Project(grown, cpu=True), "pretrain")
+
+
 def test_at_a_terminal_it_checks_in(tmp_path):
     """A person is asked which story, sees the file before it is added, can look, undo, stop, and goes on later where it stopped."""
     child = pexpect.spawn(str(BIN / "handrail"), ["--cpu"], cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(50, 110))
@@ -129,6 +137,19 @@ def test_at_a_terminal_it_checks_in(tmp_path):
     child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0 and (project / "data.py").exists()
+
+
+def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
+    """What its owner committed since stays, without a half-made revert; Ctrl-C at the talk's own prompt leads on to the next check-in."""
+    (grown / "chat.py").write_text((grown / "chat.py").read_text() + "# my note\n")
+    git(grown, "commit", "-qam", "my note")
+    child = pexpect.spawn(str(BIN / "handrail"), [str(grown), "--cpu"], encoding="utf-8", timeout=60, dimensions=(50, 80))
+    child.expect("Talk to it now"), child.sendline("y"), child.expect("\n> "), child.sendintr()
+    child.expect("Measured"), child.expect("Enter next"), child.sendline("u")
+    child.expect("changed in later commits"), child.expect("Enter next"), child.sendline("c")
+    child.expect("max_new_tokens"), child.expect("my note")  # whole, though the line is longer than the screen is wide
+    child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF), child.close()
+    assert child.exitstatus == 0 and "# my note" in (grown / "chat.py").read_text() and not git(grown, "status", "--porcelain")
 
 
 def test_go_on_from_a_pretrained_model(walked, tmp_path):

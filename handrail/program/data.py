@@ -19,7 +19,8 @@ from datasets import config, load_dataset
 from settings import ROOT
 
 config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or the hub is told of every file that is opened, a third of a second each
-TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+# keep_default_na: or a text such as "None" in a .csv file would be no text
+TABLES = {".jsonl": {"path": "json"}, ".json": {"path": "json"}, ".csv": {"path": "csv", "keep_default_na": False}, ".parquet": {"path": "parquet"}}
 PIECE = 4000  # characters: long texts are cut into documents of about this size
 
 
@@ -35,7 +36,7 @@ def pieces(file):
     """Yield a text file cut into documents, each ending at the first blank line after PIECE characters."""
     piece, size = [], 0
     with open(file, encoding="utf-8-sig") as lines:
-        for line in lines:
+        for line in iter(lambda: lines.readline(4 * PIECE), ""):  # of a line that is longer still, a part
             piece.append(line)
             size += len(line)
             if size >= PIECE and not line.strip() or size >= 4 * PIECE:
@@ -52,7 +53,7 @@ def rows(source, kinds):
         return
     for file in files(ROOT / source, kinds):
         if file.suffix in TABLES:
-            yield from load_dataset(TABLES[file.suffix], data_files=escape(str(file)), split="train", streaming=True)
+            yield from load_dataset(**TABLES[file.suffix], data_files=escape(str(file)), split="train", streaming=True)
         else:
             yield from ({"text": piece} for piece in pieces(file))
 

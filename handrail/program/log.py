@@ -41,8 +41,8 @@ class Log:
             print(json.dumps(line | {"seconds": round(self.seconds, 3)}), file=self.file)
         self.file.flush()
         self.calls += 1
-        weight = 0.1 if self.calls > 2 else 1  # the first call is slow (torch.compile): forget it
-        self.pace += weight * (seconds / len(seen) - self.pace)  # seconds for one update, smoothed
+        # seconds for one update, smoothed; the first call is slow (torch.compile): forget it
+        self.pace += (0.1 if self.calls > 2 else 1) * (seconds / len(seen) - self.pace)
         self.show(step, seen[-1][0], tokens / seconds)
 
     def show(self, step, loss, speed):
@@ -51,7 +51,8 @@ class Log:
         text = f"update {step:,} of {self.updates:,}  loss {loss:.3f}" + (f"  val {self.val:.3f}" if self.val else "")
         text += f"  {speed:,.0f} tokens/s  {left // 60}:{left % 60:02} left"
         if sys.stdout.isatty():
-            print("\r" + text.ljust(90), end="\n" if step == self.updates else "", flush=True)
+            wide = os.get_terminal_size().columns - 1  # a line that wraps could not be written over
+            print("\r" + text[:wide].ljust(wide), end="\n" if step == self.updates else "", flush=True)
         elif step == self.updates or time.perf_counter() - self.printed > 15:
             self.printed = time.perf_counter()
             print(text, flush=True)

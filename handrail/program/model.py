@@ -38,15 +38,12 @@ def new_config(size, tokenizer, context):
         hidden_size=width,
         intermediate_size=round(width * 8 / 3 / 32) * 32,  # three matrices here cost what two of 4 · width would
         num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_attention_heads=heads, num_key_value_heads=heads,
         head_dim=width // heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,  # one table both reads tokens and writes them: fewer weights to learn
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
 
 
 def build(settings, tokenizer):

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data import documents, is_val
-from settings import OUT, read
+from settings import OUT, read, refuse
 
 SAMPLE = 20_000_000  # characters that the pieces are learned from
 END, PAD = "<|endoftext|>", "<|pad|>"  # END stands between documents
@@ -29,9 +29,7 @@ def train_tokenizer(texts, vocabulary):
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False)
     bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD)
 
@@ -89,9 +87,14 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
 
 if __name__ == "__main__":
     settings = read("Learn a tokenizer from the data and write the data as tokens.")
+    if (OUT / "checkpoints").exists():
+        refuse("out/checkpoints is of a run on the tokens that are there. Another run begins with: mv out out-before")
     if settings.base:
         tokenizer = AutoTokenizer.from_pretrained(settings.base, trust_remote_code=False)
     else:
         tokenizer = train_tokenizer(sample(documents(settings)), settings.vocabulary)
     tokenizer.save_pretrained(OUT / "tokenizer")
-    print(encode(documents(settings), tokenizer, OUT / "tokens", settings.updates * settings.batch * settings.context))
+    about = encode(documents(settings), tokenizer, OUT / "tokens", settings.updates * settings.batch * settings.context)
+    if not about["train"]["documents"]:
+        refuse(f"No text was found in {settings.data}, column {settings.column!r}. Mend `data` or `column` in settings.toml.")
+    print(about)

@@ -1,5 +1,7 @@
 """Chat: talk to it."""
 
+import signal
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -51,7 +53,10 @@ def answers(project, screen):
 
 def talk(project, screen):
     if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
-        project.python("chat.py").wait()
+        talking = project.python("chat.py")
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends a reply there, and nothing here
+        talking.wait()
+        signal.signal(signal.SIGINT, before)
 
 
 def continues(project, screen):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -48,8 +49,7 @@ def expect(project):
         "Copies: few. Below 1 % exact ones, below 5 % near ones.",
     ]
     if not project.settings.get("base"):
-        needed = f"{tokens_needed(project):,} tokens, of about 4 characters each"
-        lines.append(f"Enough text? The model meant here can use about {needed}.")
+        lines.append(f"Enough text? The model meant here can use about {size(4 * tokens_needed(project))}.")
     return lines
 
 
@@ -294,8 +294,21 @@ def judge_rows(seen, found, column):
     kept = check("rows with text that became documents", f"{filled:,}", f"{given:,}", given == filled, "data.py leaves out rows that have text, or gives some twice.",
                  "If you did not mean that: `git diff` shows what was changed in data.py.", "warn")  # fmt: skip
     return [*[kept] * (seen.whole and found.whole and not seen.pieces), check("rows without text", "0", f"{empty:,} of {seen.rows:,}", empty == 0, otherwise="warn",
-                 meaning=f"These rows have nothing in the column {column!r}. They are passed over, so no harm is done by them.",
+                 meaning=f"These rows have nothing in the column {column!r}. They are passed over.",
                  advice="if there are many, look whether the text is in another column (--column NAME)")]  # fmt: skip
+
+
+def judge_columns(seen, column):
+    """Return the check that no file was passed over whole because its text has another name; of one file nothing has to be said."""
+    holding = set().union(*seen.columns.values())
+    lost = sorted(holding - seen.columns[column])
+    if not lost:
+        return []
+    share = sum(file.stat().st_size for file in lost) / max(1, seen.bytes)
+    other = next(name for name, files in seen.columns.items() if lost[0] in files)
+    return [check("files with nothing in that column", "0", f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes", False, otherwise="warn",
+                  meaning=f"Such as {lost[0].name}: it has text in the column {other!r}, and none of that is read.",
+                  advice=f"if that text is meant too, give its column the same name in all files: {column}")]  # fmt: skip
 
 
 def judge_copies(found):
@@ -334,13 +347,13 @@ def judge_split(found):
     ]  # fmt: skip
 
 
-def judge_enough(project, tokens):
+def judge_enough(project, bytes_):
     """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
-    needed, said = tokens_needed(project), f"about {float(f'{tokens:.2g}'):,.0f}"
-    outlook = "gibberish that looks like your words" if tokens < 500_000 else "right words and short phrases, but little sense"
-    return check("enough text", f"{needed:,} tokens", said, tokens >= needed, otherwise="warn",
-                 meaning=f"A model that starts from nothing has only this text to learn language from. From {said} tokens it will "
-                 f"write {outlook}. A small open model has read two trillion: it knows the language, and yours only has to add the style. Either "
+    needed = 4 * tokens_needed(project)
+    outlook = "gibberish that looks like your words" if bytes_ < 2_000_000 else "right words and short phrases, but little sense"
+    return check("enough text", f"{size(needed)} or more", size(bytes_), bytes_ >= needed, otherwise="warn",
+                 meaning=f"A model that starts from nothing has only this text to learn language from. From {size(bytes_)} it will "
+                 f"write {outlook}. A small open model has read terabytes: it knows the language, and yours only has to add the style. Either "
                  "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
                  advice=f"handrail {project.typed} --from {SMALL}")  # fmt: skip
 
@@ -354,7 +367,7 @@ def offer_base(project, screen, enough):
         project.decide("base", SMALL, "too little text to learn a language from nothing")
 
 
-def refuse_too_little(found):
+def refuse_too_little(project, found):
     """Raise Stop when no training is possible at all."""
     if found.number == 0:
         raise Stop("There is not one document with text in it. Look into the files, or name the column: --column NAME")
@@ -367,8 +380,8 @@ def refuse_too_little(found):
     if val in (0, found.number) and not found.moved:
         side = "val, so nothing could be measured" if val == 0 else "train, so nothing could be learned"
         raise Stop(
-            f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add texts, "
-            "or cut long ones into more files (long .txt files are cut every 4,000 characters by themselves)."
+            f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add "
+            f"texts. Or cut long ones, of .txt or .md, into smaller documents: sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
         )
 
 
@@ -393,15 +406,15 @@ def run(project, screen):
     if seen.bytes > 20e6:
         screen.print(f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ...")
     found = safe_count(project, program)
-    refuse_too_little(found)
+    refuse_too_little(project, found)
     if not seen.tables and found.whole and found.number > seen.files:
         screen.print(f"  Long texts are cut at blank lines, into {found.number:,} documents in all (`pieces` in data.py).")
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
-    rows = judge_rows(seen, found, column) if seen.tables else []
+    rows = [*judge_rows(seen, found, column), *judge_columns(seen, column)] if seen.tables else []
     checks = [*judge_files(seen, program.values.kinds), *judge_amount(found), *rows, *judge_copies(found), *judge_split(found)]
     if not project.settings.get("base"):
-        checks.append(judge_enough(project, bytes_ / 4))
+        checks.append(judge_enough(project, bytes_))
         offer_base(project, screen, checks[-1])
     chosen = plan(project, bytes_, found.number / found.bytes * bytes_, beginning(found))
     lines = [f"{name} = {value}: {why}" for name, (value, why) in chosen.items()]

@@ -162,8 +162,8 @@ def run(project, screen):
     project.commit(["README.md"], "README: what was chosen and measured")
     screen.say(f"Its card is {model}/README.md. Read it, and add a licence line. Then, if you like", [
         f"cd {project.typed}",
-        f"pip install 'transformers[serving]' && transformers serve {model}     a server on this machine",
-        f"hf auth login && hf upload {project.folder.name} {model}               on the hub, for all to see",
-        f"hf upload --private {project.folder.name} {model}     on the hub, for you alone",
+        f"pip install 'transformers[serving]' && transformers serve {model}     # a server on this machine",
+        f"hf auth login && hf upload {project.folder.name} {model}               # on the hub, for all to see",
+        f"hf upload --private {project.folder.name} {model}     # on the hub, for you alone",
     ])  # fmt: skip
     return Outcome(checks, "Your model and your program need nothing but what requirements.txt names. They are yours.", [written])
