@@ -136,10 +136,10 @@ def jsonl_rows(file, problems):
 
 def json_rows(file, problems):
     """A list of objects, or one object a line."""
-    first = ""
+    first, more = "", False
     for _, text, _ in lines(file):  # all of them, so that each is known to be plain text
-        first = first or text.strip()
-    if not first.startswith("[") and is_json(first):
+        first, more = first or text.strip(), more or bool(first and text.strip())
+    if not first.startswith("[") and is_json(first) and (more or not holds_a_table(first)):
         yield from jsonl_rows(file, problems)
         return
     try:
@@ -153,6 +153,12 @@ def json_rows(file, problems):
             yield row, len(json.dumps(row))
         else:
             problems.append(f"{file}, item {number}: {type(row).__name__} where an object {{...}} is expected.")
+
+
+def holds_a_table(text):
+    """Return True for an object that is no row, but has a list of rows in it, as in {"data": [{...}]}."""
+    found = json.loads(text)
+    return isinstance(found, dict) and any(isinstance(value, list) and value and isinstance(value[0], dict) and not {"role", "from"} & value[0].keys() for value in found.values())
 
 
 def is_json(text):

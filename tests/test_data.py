@@ -60,6 +60,7 @@ BAD = {
     "arrays.jsonl": (b'{"text": "a"}\n["b"]\n', ["arrays.jsonl, line 2", "object"]),
     "half.jsonl": (b'{"text": "a\\ud800"}\n', ["half.jsonl, line 1", "half a character"]),
     "object.json": (b'{\n"rows": [{"text": "a"}]}', ["object.json", "no list of objects"]),
+    "one-line.json": (b'{"data": [{"text": "a"}]}', ["one-line.json", "no list of objects"]),
     "comma.json": (b'[{"text": "a"},\n{"text": }]', ["comma.json, line 2", "not valid JSON"]),
     "uneven.csv": (b"text,n\na,1\nb,2,3\n", ["uneven.csv, line 3", "3 columns"]),
     "quote.csv": (b'text,n\n"a,1\nb,2\n', ["quote.csv, line 3", "doubled"]),
