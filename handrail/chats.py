@@ -5,7 +5,6 @@ what was taken for what, and every row that cannot be used is named in `left_out
 """
 
 import ast
-import csv
 import json
 import math
 import re

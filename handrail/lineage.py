@@ -18,6 +18,13 @@ def newest(folder):
     return max((path.name for path in folder.glob("[0-9]*") if path.name.isdigit()), default="")
 
 
+def lines(folder):
+    """Return what folder/metrics.jsonl holds, whole lines only."""
+    file = folder / "metrics.jsonl"
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def lasting(settings, name):
     """Return the settings that make a run what it is, of those read from settings.toml."""
     return {key: value for key, value in (settings | settings.get(name, {})).items() if not isinstance(value, dict) and key not in LOOSE}
@@ -32,12 +39,21 @@ def mark(folder, name):
 
 
 def of_another_run(project, name):
-    """Return True if what lies here is known to be another run's: by the mark it came home with, or by the note of the step that made it."""
+    """Return True if what lies here is known to be another run's: by the mark it came home with, the note of the step that made it, or, begun by hand, its rate."""
     came, note = home(project, name) / "checkpoints" / "mark", home(project, name) / "run.json"
     if came.exists():
         return came.read_text() != mark(project.folder, name)
     settings = project.settings if name == "pretrain" else project.settings.get(name, {})
-    return note.exists() and any(settings.get(key) != value for key, value in json.loads(note.read_text()).items())
+    if note.exists():
+        return any(settings.get(key) != value for key, value in json.loads(note.read_text()).items())
+    return name in READ and any(apart(project, name, line) for line in lines(home(project, name))[-1:])
+
+
+def apart(project, name, line):
+    """Return True if a run of these settings would have had another learning rate at the update that a line of metrics tells of."""
+    program = project.load("optimizer")
+    values = program.settings.read("", project.flags, name)
+    return abs(program.optimizer.make_schedule(values.lr, values.updates)(line["step"] - 1) - line["lr"]) > 1e-6 * values.lr
 
 
 def whole(project, name, updates):

@@ -124,11 +124,6 @@ def choose_size(shapes, vocabulary, tokens, operations, memory):
     return best
 
 
-def minutes(seconds):
-    number = max(1, round(seconds / 60))
-    return f"{number} minute{'s' * (number > 1)}"
-
-
 def choose(project, fixed, bytes_, documents):
     """Return {name: (value, why)} for texts of one's own; `fixed` is what a person has set."""
     m, cpu = machine(project), project.cpu
@@ -161,7 +156,7 @@ def choose(project, fixed, bytes_, documents):
     chosen["batch"] = batch, f"{batch * context:,} tokens an update: enough for a steady direction, few enough for many updates"
     updates = fixed.get("updates") or max(50, math.ceil(seen / (batch * context)))
     used = updates * batch * context
-    chosen["updates"] = updates, f"{used / tokens:.1f} epochs of your text, about {minutes(6 * n * used / speed)} here"
+    chosen["updates"] = updates, f"{used / tokens:.1f} epochs of your text, about {max(1, 6 * n * used / speed / 60):.0f} min here"
     return chosen
 
 

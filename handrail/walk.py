@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -206,9 +205,11 @@ def undo(project, screen, name):
     if written["commit"]:
         try:
             project.git("revert", "--no-edit", written["commit"])
-        except Stop:
-            with suppress(Stop):
+        except Stop as reason:
+            try:
                 project.git("revert", "--abort")
+            except Stop:
+                raise reason  # git did not begin
             raise Stop(f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes.")
     (project.out / "steps" / f"{name}.json").unlink()
     screen.say("Undone", f"The step {name} is taken back. `handrail` takes it again, from here.")

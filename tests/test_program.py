@@ -164,6 +164,14 @@ def test_what_is_wrong_or_missing_is_a_sentence(project, fault):
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+def test_progress_stays_on_one_line_of_a_narrow_terminal(project):
+    """On a terminal the progress is written over itself: a line wider than the screen would scroll a thousand times past what the model writes."""
+    child = pexpect.spawn(sys.executable, ["pretrain.py", "--cpu", "--updates", "4"], cwd=project, encoding="utf-8", timeout=60, dimensions=(24, 50))
+    child.expect(pexpect.EOF), child.close()
+    shown = [part for part in child.before.split("\r") if part.startswith("update ")]
+    assert child.exitstatus == 0 and len(shown) == 4 and max(map(len, shown)) < 50, child.before
+
+
 def test_other_tokens_are_not_put_under_a_run(ran):
     """Old weights that go on with the tokens of another tokenizer say nothing and learn nothing: refused, with the way to begin anew. So is data without text."""
     tokens = (ran / "out" / "tokens" / "train.bin").read_bytes()

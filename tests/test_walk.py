@@ -14,10 +14,11 @@ import pytest
 import torch
 from conftest import BIN, HOUSE, decide, handrail, metrics, script
 
+from handrail.lineage import of_another_run
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import WALK, step
-from handrail.steps.runs import fell, of_another_schedule
+from handrail.steps.runs import fell
 from handrail.village import stories
 from handrail.walk import patiently, state
 
@@ -115,9 +116,9 @@ def test_a_run_with_other_settings_begins_anew(grown):
 def test_a_run_begun_by_hand_for_another_length_is_not_gone_on_from(grown):
     """Thirty updates by hand, then forty by the walk, would be a run of two schedules, and look whole; one begun as settings.toml says is gone on from."""
     (grown / "out" / "run.json").unlink()
-    assert not of_another_schedule(Project(grown, cpu=True), "pretrain")
+    assert not of_another_run(Project(grown, cpu=True), "pretrain")
     decide(grown, updates=160)
-    assert of_another_schedule(Project(grown, cpu=True), "pretrain")
+    assert of_another_run(Project(grown, cpu=True), "pretrain")
 
 
 def test_at_a_terminal_it_checks_in(tmp_path):

@@ -2,7 +2,7 @@
 
 Importing them takes 4 to 7 seconds of CPU, and the tests start some 250 programs. A fork is a process of its own, with
 its own folder, environment, output, exit code and end; nothing of handrail and nothing of a learner's was imported
-before it. What is told apart by how a process starts (signals, torchrun, the doctor's way in) is started cold.
+before it. What depends on how a process starts (signals, torchrun, the doctor's way in) is started cold.
 """
 
 import atexit
@@ -43,8 +43,8 @@ def serve():
 
 
 @cache
-def server(worker):
-    """Start the one of this test worker."""
+def server():
+    """Start it, once for each test worker."""
     return subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -54,7 +54,7 @@ def run(words, cwd=None, env=None, input="", room=None):
         for name, text in (("in", input), ("out", ""), ("err", "")):
             Path(streams, name).write_text(text)
         request = {"words": [str(word) for word in words], "cwd": str(cwd or os.getcwd()), "env": dict(env or os.environ), "room": room, "streams": streams}
-        there = server(os.getpid())
+        there = server()
         print(json.dumps(request), file=there.stdin, flush=True)
         code = int(there.stdout.readline())
         return subprocess.CompletedProcess(words, code, *(Path(streams, name).read_text() for name in ("out", "err")))

@@ -33,10 +33,10 @@ def files(source, kinds):
 
 
 def pieces(file):
-    """Yield a text file cut into documents, each ending at the first blank line after PIECE characters."""
+    """Yield a text file cut into documents, each ending at the first blank line after PIECE characters, or a few PIECE later."""
     piece, size = [], 0
     with open(file, encoding="utf-8-sig") as lines:
-        for line in iter(lambda: lines.readline(4 * PIECE), ""):  # of a line that is longer still, a part
+        for line in iter(lambda: lines.readline(4 * PIECE), ""):  # a line, or a part of one that is longer
             piece.append(line)
             size += len(line)
             if size >= PIECE and not line.strip() or size >= 4 * PIECE:

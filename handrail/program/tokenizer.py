@@ -88,7 +88,7 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
 if __name__ == "__main__":
     settings = read("Learn a tokenizer from the data and write the data as tokens.")
     if (OUT / "checkpoints").exists():
-        refuse("out/checkpoints is of a run on the tokens that are there. Another run begins with: mv out out-before")
+        refuse("out/checkpoints belongs to a run on the tokens that lie here. For another run, first: mv out out-before")
     if settings.base:
         tokenizer = AutoTokenizer.from_pretrained(settings.base, trust_remote_code=False)
     else:

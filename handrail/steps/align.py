@@ -4,11 +4,12 @@ from itertools import islice
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
+from handrail.lineage import lines
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
-from handrail.steps.runs import finish, lines, make_room
+from handrail.steps.runs import finish, make_room
 
 TITLE = "Answer well"
 USES = ["objective", "answers", "pairs", "dpo", "grpo"]

@@ -408,7 +408,7 @@ def run(project, screen):
     found = safe_count(project, program)
     refuse_too_little(project, found)
     if not seen.tables and found.whole and found.number > seen.files:
-        screen.print(f"  Long texts are cut at blank lines, into {found.number:,} documents in all (`pieces` in data.py).")
+        screen.print(f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py).")
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
     rows = [*judge_rows(seen, found, column), *judge_columns(seen, column)] if seen.tables else []

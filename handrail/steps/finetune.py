@@ -9,9 +9,10 @@ import torch
 from handrail import glossary
 from handrail.budget import local
 from handrail.doctor.shelf import look_at_plan
+from handrail.lineage import lines
 from handrail.plan import opened
 from handrail.screen import Outcome, check
-from handrail.steps.runs import brought_home, fell, finish, lines, make_room, seen
+from handrail.steps.runs import brought_home, fell, finish, make_room, seen
 
 TITLE = "Learn to answer"
 FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]

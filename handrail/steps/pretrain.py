@@ -7,9 +7,10 @@ import statistics
 from safetensors.torch import load_file
 
 from handrail import budget
+from handrail.lineage import lines
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import brought_home, fell, finish, lines, make_room
+from handrail.steps.runs import brought_home, fell, finish, make_room
 
 TITLE = "The run"
 FILES = ["baselines.py"]

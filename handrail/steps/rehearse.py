@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from handrail import budget
 from handrail.doctor.watch import attached
+from handrail.lineage import lines
 from handrail.project import Project, Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import lines, seen
+from handrail.steps.runs import seen
 
 TITLE = "The rehearsal"
 USES = ["size", "base", "context", "batch"]

@@ -5,16 +5,9 @@ import sys
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
-from handrail.lineage import READ, home, newest, of_another_run, whole
+from handrail.lineage import home, lines, newest, of_another_run, whole
 from handrail.project import Stop
 from handrail.screen import check
-
-
-def lines(folder):
-    """Return what folder/metrics.jsonl holds, whole lines only."""
-    file = folder / "metrics.jsonl"
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def brought_home(screen, project, name, updates):
@@ -27,19 +20,9 @@ def brought_home(screen, project, name, updates):
     return made and not here
 
 
-def of_another_schedule(project, name):
-    """Return True if the run that lies here, begun by hand, had another learning rate at its last update than this one's would have been."""
-    made = lines(home(project, name))
-    if not made or (home(project, name) / "run.json").exists() or name not in READ:
-        return False
-    program = project.load("optimizer")
-    values, last = program.settings.read("", project.flags, name), made[-1]
-    return abs(program.optimizer.make_schedule(values.lr, values.updates)(last["step"] - 1) - last["lr"]) > 1e-6 * values.lr
-
-
 def make_room(screen, project, name, settings, updates):
     """Move what another run left out of the way: one of other settings, or one that is over, is not gone on from."""
-    folder, other = home(project, name), of_another_run(project, name) or of_another_schedule(project, name)
+    folder, other = home(project, name), of_another_run(project, name)
     if newest(folder / "checkpoints") and (other or whole(project, name, updates)):
         number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
         for path in (folder / "checkpoints", folder / "metrics.jsonl"):

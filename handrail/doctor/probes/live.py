@@ -17,7 +17,7 @@ class Live:
 
     def __init__(self, doctor):
         self.doctor, self.losses, self.vals, self.round, self.classes, self.spread, self.marks = doctor, [], [], [], 0, [], []
-        self.unread, self.rates, self.modes, self.smooth = [], [], 0, 0.0
+        self.unread, self.rates, self.smooth = [], [], 0.0
         self.heard = []  # the first value of a cross-entropy: what backward gets may be more than it
         self.like = True  # of the last update in which a loss was heard: see mean_like
         self.written = 0  # texts that the model generated
