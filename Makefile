@@ -1,5 +1,5 @@
 # make walk [CPU=1] [ARGS="my-model --data notes/"]   set up what is missing, then walk
-# make test [LONG=1] · make bench · make venv
+# make test [LONG=1] · make bench · make size · make venv
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,9 +20,13 @@ venv: .venv/ready
 	@touch $@
 
 test: venv .venv/models
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@HF_HUB_OFFLINE=1 LONG=$(LONG) $(BIN)/python -m pytest
 
 bench: venv .venv/models
 	@$(BIN)/python bench/run.py $(ARGS)
 
-.PHONY: walk venv test bench
+size: venv
+	@$(BIN)/python size.py
+
+.PHONY: walk venv test bench size

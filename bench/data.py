@@ -76,7 +76,9 @@ def rss_anon(pid):
 
 def measure(folder):
     """Run CHILD in the project; return [tokens, ours, theirs, seconds, peak RssAnon in MB while encoding]."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD], cwd=folder, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout.readline() == "start\n"
     ended, peak, began = threading.Event(), 0, time.perf_counter()
     threading.Thread(target=lambda: (child.stdout.readline(), ended.set())).start()
@@ -97,8 +99,11 @@ def main():
             write_text(folder / "text.txt", megabytes)
             (folder / "settings.toml").write_text('data = "text.txt"\nvocabulary = 8192\n')
             tokens, ours, batch, fast, seconds, peak = measure(folder)
-            print(f"{megabytes:6} MB {seconds:7.1f} s {tokens:12,} tokens   ours {ours:10,.0f}/s   encode_batch {batch:10,.0f}/s ({ours / batch:.2f})   "
-                  f"encode_batch_fast {fast:10,.0f}/s ({ours / fast:.2f})   peak RssAnon {peak:,.0f} MB", flush=True)  # fmt: skip
+            print(
+                f"{megabytes:6} MB {seconds:7.1f} s {tokens:12,} tokens   ours {ours:10,.0f}/s   encode_batch {batch:10,.0f}/s ({ours / batch:.2f})   "
+                f"encode_batch_fast {fast:10,.0f}/s ({ours / fast:.2f})   peak RssAnon {peak:,.0f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,14 @@ def ours(args, rows_of, folder):
     from packing import message_batches
     from settings import start
 
-    settings = SimpleNamespace(model=str(args.model), method=args.method, batch=args.batch, context=args.context, seed=0, cpu=True)
+    settings = SimpleNamespace(
+        model=str(args.model),
+        method=args.method,
+        batch=args.batch,
+        context=args.context,
+        seed=0,
+        cpu=True,
+    )
     accelerator = start(settings)
     torch.use_deterministic_algorithms(False)
     model, tokenizer = finetune.load(settings)
@@ -48,15 +55,33 @@ def ours(args, rows_of, folder):
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     rows = [row for chat in rows_of for row in encode(tokenizer, chat["messages"])]
-    batches, weights = message_batches(rows, settings), [p for p in model.parameters() if p.requires_grad]
-    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(weights, 2e-4, weight_decay=0.0))
+    batches, weights = (
+        message_batches(rows, settings),
+        [p for p in model.parameters() if p.requires_grad],
+    )
+    model, optimizer = accelerator.prepare(
+        model, torch.optim.AdamW(weights, 2e-4, weight_decay=0.0)
+    )
     done = 0
 
     def turn(updates):
         nonlocal done
-        finetune.train(accelerator, model, batches, finetune.answer_loss, optimizer, lambda step: 2e-4, done + updates, first=done)
+        finetune.train(
+            accelerator,
+            model,
+            batches,
+            finetune.answer_loss,
+            optimizer,
+            lambda step: 2e-4,
+            done + updates,
+            first=done,
+        )
         done += updates
-        return sum(batch["inputs"].numel() for step in range(done - updates, done) for batch in batches(step))
+        return sum(
+            batch["inputs"].numel()
+            for step in range(done - updates, done)
+            for batch in batches(step)
+        )
 
     return turn
 
@@ -68,19 +93,43 @@ def trl(args, rows_of, folder):
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    packing = {"packing": True, "max_length": args.context} if "packing" in args.turn else {"per_device_train_batch_size": args.batch}
+    packing = (
+        {"packing": True, "max_length": args.context}
+        if "packing" in args.turn
+        else {"per_device_train_batch_size": args.batch}
+    )
     packing |= {"per_device_train_batch_size": 1} if "packing" in args.turn else {}
-    how = SFTConfig(folder, use_cpu=True, bf16=False, report_to="none", save_strategy="no", disable_tqdm=True, max_steps=args.updates + 2,
-                    learning_rate=2e-4, model_init_kwargs={"dtype": "float32"}, **packing)  # fmt: skip
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if args.method == "lora" else None
-    rows = Dataset.from_list([{"prompt": chat["messages"][:-1], "completion": chat["messages"][-1:]} for chat in rows_of])
+    how = SFTConfig(
+        folder,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        max_steps=args.updates + 2,
+        learning_rate=2e-4,
+        model_init_kwargs={"dtype": "float32"},
+        **packing,
+    )
+    lora = (
+        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        if args.method == "lora"
+        else None
+    )
+    rows = Dataset.from_list(
+        [{"prompt": chat["messages"][:-1], "completion": chat["messages"][-1:]} for chat in rows_of]
+    )
     trainer = SFTTrainer(str(args.model), how, train_dataset=rows, peft_config=lora)
     seen, clock = [], []
     inner = trainer.training_step
 
     def step(model, inputs, *more, **kwargs):
         mask = inputs.get("attention_mask")
-        seen.append(int(mask.sum()) if mask is not None and mask.ndim == 2 else int((inputs["input_ids"] != trainer.processing_class.pad_token_id).sum()))
+        seen.append(
+            int(mask.sum())
+            if mask is not None and mask.ndim == 2
+            else int((inputs["input_ids"] != trainer.processing_class.pad_token_id).sum())
+        )
         return inner(model, inputs, *more, **kwargs)
 
     class Clock(TrainerCallback):
@@ -105,12 +154,18 @@ def take_turn(args):
             clock = time.perf_counter()
             tokens = turn(args.updates)
             seconds = time.perf_counter() - clock
-    print(json.dumps([tokens / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9]))
+    print(
+        json.dumps(
+            [tokens / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9]
+        )
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", type=Path, default=Path(tempfile.gettempdir()) / "smollm2-135m-instruct")
+    parser.add_argument(
+        "--model", type=Path, default=Path(tempfile.gettempdir()) / "smollm2-135m-instruct"
+    )
     parser.add_argument("--method", choices=["full", "lora"], default="lora")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     for name, value in dict(rounds=3, updates=8, batch=8, context=512).items():
@@ -122,19 +177,31 @@ def main():
     found = {turn: [] for turn in TURNS}
     for number in range(args.rounds):
         for turn in TURNS[number % 4 :] + TURNS[: number % 4]:
-            same = [f"--{name}={getattr(args, name)}" for name in ("model", "method", "updates", "batch", "context")]
-            done = subprocess.run([sys.executable, __file__, "--turn", turn, *same], capture_output=True, text=True)
+            same = [
+                f"--{name}={getattr(args, name)}"
+                for name in ("model", "method", "updates", "batch", "context")
+            ]
+            done = subprocess.run(
+                [sys.executable, __file__, "--turn", turn, *same], capture_output=True, text=True
+            )
             if done.returncode:
                 sys.exit(f"{turn} failed:\n{done.stderr[-2000:]}")
             found[turn].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"  {turn}: {found[turn][-1][0]:.0f} tokens/s, {found[turn][-1][1]:.2f} GB", flush=True)
-    print(f"\n{args.method}, {torch.get_num_threads()} threads, {args.batch} rows an update, {args.rounds} rounds of {args.updates} updates\n\n"
-          "| who | real tokens/s (median) | peak memory, GB | handrail's speed beside it (least to most) |\n|---|---|---|---|")  # fmt: skip
+            print(
+                f"  {turn}: {found[turn][-1][0]:.0f} tokens/s, {found[turn][-1][1]:.2f} GB",
+                flush=True,
+            )
+    print(
+        f"\n{args.method}, {torch.get_num_threads()} threads, {args.batch} rows an update, {args.rounds} rounds of {args.updates} updates\n\n"
+        "| who | real tokens/s (median) | peak memory, GB | handrail's speed beside it (least to most) |\n|---|---|---|---|"
+    )
     for turn in TURNS:
         own = found[TURNS[2] if "memory" in turn else TURNS[0]]
         ratios = [mine / theirs for (mine, _), (theirs, _) in zip(own, found[turn])]
         speed, memory = (statistics.median(values) for values in zip(*found[turn]))
-        print(f"| {turn} | {speed:,.0f} | {memory:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
+        print(
+            f"| {turn} | {speed:,.0f} | {memory:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
 
 
 if __name__ == "__main__":

@@ -56,9 +56,18 @@ def project(folder, number, **settings):
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
     lines = [json.dumps(story) for story in islice(stories(0), number)]
     (folder / "village.jsonl").write_text("\n".join(lines) + "\n")
-    settings = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One "} | settings
-    (folder / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
-    subprocess.run([sys.executable, "tokenizer.py", "--cpu"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    settings = {
+        "data": "village.jsonl",
+        "vocabulary": 512,
+        "size": "1m",
+        "prompt": "One ",
+    } | settings
+    (folder / "settings.toml").write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+    )
+    subprocess.run(
+        [sys.executable, "tokenizer.py", "--cpu"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 class NanoGPT:
@@ -66,18 +75,32 @@ class NanoGPT:
 
     def __init__(self, path, layers, width, vocabulary, context, device, compiled, optimizer=None):
         if not (Path(path) / "model.py").exists():
-            sys.exit(f"There is no nanoGPT in {path}. git clone https://github.com/karpathy/nanoGPT, then --nanogpt FOLDER")
+            sys.exit(
+                f"There is no nanoGPT in {path}. git clone https://github.com/karpathy/nanoGPT, then --nanogpt FOLDER"
+            )
         spec = importlib.util.spec_from_file_location("nanogpt", Path(path) / "model.py")
         sys.modules["nanogpt"] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         torch.manual_seed(0)
-        shape = dict(n_layer=layers, n_head=max(4, width // 64), n_embd=width, vocab_size=vocabulary, block_size=context)
+        shape = dict(
+            n_layer=layers,
+            n_head=max(4, width // 64),
+            n_embd=width,
+            vocab_size=vocabulary,
+            block_size=context,
+        )
         self.plain = module.GPT(module.GPTConfig(**shape, dropout=0.0, bias=False)).to(device)
         self.parameters = self.plain.get_num_params()
         own = optimizer is None  # train.py's defaults: weight decay 0.1, betas 0.9 and 0.95
-        self.optimizer = self.plain.configure_optimizers(0.1, 1e-3, (0.9, 0.95), device) if own else optimizer(self.plain)
+        self.optimizer = (
+            self.plain.configure_optimizers(0.1, 1e-3, (0.9, 0.95), device)
+            if own
+            else optimizer(self.plain)
+        )
         self.model = torch.compile(self.plain) if compiled else self.plain
-        self.precision = torch.autocast(device, torch.bfloat16) if device == "cuda" else nullcontext()
+        self.precision = (
+            torch.autocast(device, torch.bfloat16) if device == "cuda" else nullcontext()
+        )
 
     def update(self, x, y, lr, after_forward=lambda: None):
         """Change the weights once; return the loss."""
@@ -96,8 +119,12 @@ class NanoGPT:
 def nanogpt_get_batch(path, folder, batch, context, device):
     """Return nanoGPT's own get_batch, taken out of its train.py, reading folder/train.bin."""
     tree = ast.parse((Path(path) / "train.py").read_text())
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "get_batch"]
-    names = dict(np=np, torch=torch, os=os, data_dir=str(folder), batch_size=batch, block_size=context)
+    tree.body = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "get_batch"
+    ]
+    names = dict(
+        np=np, torch=torch, os=os, data_dir=str(folder), batch_size=batch, block_size=context
+    )
     names |= dict(device=device, device_type=device)
     exec(compile(tree, "train.py", "exec"), names)
     return lambda: names["get_batch"]("train")

@@ -31,8 +31,14 @@ QUIET = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 def begin(machine, target):
     """Start the synced run on a machine, in a process group of its own."""
-    return subprocess.Popen([sys.executable, "sync.py", target, "pretrain.py", "--cpu"], cwd=machine, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, env=QUIET, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "sync.py", target, "pretrain.py", "--cpu"],
+        cwd=machine,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=QUIET,
+        start_new_session=True,
+    )
 
 
 def newest(folder):
@@ -70,31 +76,57 @@ def handed_over(machines, target, kills, rng, spread):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, value in dict(runs=4, kills=5, updates=240, every=4, batch=8, context=64, seed=0).items():
+    for name, value in dict(
+        runs=4, kills=5, updates=240, every=4, batch=8, context=64, seed=0
+    ).items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--spread", type=float, default=1.5, help="a kill comes up to so many seconds after the first new save")
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=1.5,
+        help="a kill comes up to so many seconds after the first new save",
+    )
     args = parser.parse_args()
     rng, same, lost, codes = random.Random(args.seed), 0, [], []
     with tempfile.TemporaryDirectory() as temporary:
         whole, origin = Path(temporary) / "whole", Path(temporary) / "origin"
-        ground.project(origin, 500, **{name: getattr(args, name) for name in ("updates", "every", "batch", "context")})
+        ground.project(
+            origin,
+            500,
+            **{name: getattr(args, name) for name in ("updates", "every", "batch", "context")},
+        )
         shutil.copytree(origin, whole)
-        if subprocess.run([sys.executable, "pretrain.py", "--cpu"], cwd=whole, stdout=subprocess.DEVNULL, env=QUIET).returncode:
+        if subprocess.run(
+            [sys.executable, "pretrain.py", "--cpu"],
+            cwd=whole,
+            stdout=subprocess.DEVNULL,
+            env=QUIET,
+        ).returncode:
             sys.exit("The run that nobody kills failed by itself.")
-        print("| kill | machine | last save | last note at TARGET | updates lost |\n|---|---|---|---|---|", flush=True)
+        print(
+            "| kill | machine | last save | last note at TARGET | updates lost |\n|---|---|---|---|---|",
+            flush=True,
+        )
         for run in range(args.runs):
             machines = [shutil.copytree(origin, Path(temporary) / f"{run}{name}") for name in "AB"]
             target = Path(temporary) / f"{run}-target"
             target.mkdir()
             gone, code = handed_over(machines, target, args.kills, rng, args.spread)
             last = machines[len(gone) % 2]
-            bits = [(folder / "model/model.safetensors").read_bytes() for folder in (whole / "out", last / "out", target / "pretrain")]
+            bits = [
+                (folder / "model/model.safetensors").read_bytes()
+                for folder in (whole / "out", last / "out", target / "pretrain")
+            ]
             same += bits[0] == bits[1] == bits[2] and losses(whole) == losses(last)
             lost, codes = lost + gone, codes + [code]
-    print(f"\n{len(lost)} kills in {args.runs} runs: {same} of {args.runs} ended with the same bytes, here and at TARGET, and the same losses; exit "
-          f"codes {codes}. Lost beyond the last save: {max(lost)} updates at most ({sum(map(bool, lost))} kills came before the copy was "
-          f"away; a save every {args.every}).")  # fmt: skip
-    sys.exit(0 if same == args.runs and not any(codes) and len(lost) == args.runs * args.kills else 1)
+    print(
+        f"\n{len(lost)} kills in {args.runs} runs: {same} of {args.runs} ended with the same bytes, here and at TARGET, and the same losses; exit "
+        f"codes {codes}. Lost beyond the last save: {max(lost)} updates at most ({sum(map(bool, lost))} kills came before the copy was "
+        f"away; a save every {args.every})."
+    )
+    sys.exit(
+        0 if same == args.runs and not any(codes) and len(lost) == args.runs * args.kills else 1
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ BENCHES = {
 
 names = sys.argv[1:] or list(BENCHES)
 if unknown := set(names) - set(BENCHES):
-    print(f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHES)}", file=sys.stderr)
+    print(
+        f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHES)}", file=sys.stderr
+    )
     sys.exit(2)
 failed = []
 for name in names:

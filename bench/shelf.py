@@ -1,6 +1,6 @@
 """What `handrail doctor` says of files alone: each mistake that shows in them, made on disk, beside the same files without it.
 
-    python bench/shelf.py       3 minutes
+python bench/shelf.py       3 minutes
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "faults"))
+sys.path.insert(0, str(Path(__file__).parent / "corpus" / "pairs"))
 from common import make_tokenizer, qa, stories, tiny_model  # noqa: E402
 
 PLAN = "updates=60 batch=8 lr=3e-4 context=512 method=lora"
@@ -19,7 +19,9 @@ TEXTS = stories(300, seed=8)
 
 def rows(file, rows):
     file.parent.mkdir(exist_ok=True)
-    file.write_text("".join(json.dumps(row if isinstance(row, dict) else {"text": row}) + "\n" for row in rows))
+    file.write_text(
+        "".join(json.dumps(row if isinstance(row, dict) else {"text": row}) + "\n" for row in rows)
+    )
 
 
 def files(folder, words=TEXTS, tokenizer=None, plan=PLAN, **config):
@@ -41,7 +43,9 @@ def eos_masked(folder, broken):
 def eos_missing(folder, broken):
     tokenizer = make_tokenizer()
     if broken:
-        tokenizer.chat_template = tokenizer.chat_template.replace(" + '<|im_end|>' }}{% endgeneration", " }}{% endgeneration")
+        tokenizer.chat_template = tokenizer.chat_template.replace(
+            " + '<|im_end|>' }}{% endgeneration", " }}{% endgeneration"
+        )
     return files(folder, tokenizer=tokenizer)
 
 
@@ -68,7 +72,10 @@ def too_many_epochs(folder, broken):
 
 
 def rows_dropped(folder, broken):
-    rows(folder / "data" / "rows.jsonl", [text * (i % 5 > 0 or not broken) for i, text in enumerate(TEXTS)])
+    rows(
+        folder / "data" / "rows.jsonl",
+        [text * (i % 5 > 0 or not broken) for i, text in enumerate(TEXTS)],
+    )
     return [folder / "data"]
 
 
@@ -82,13 +89,26 @@ def rate_of_the_other_method(folder, broken):
 
 
 def batch_shrinks_with_gpus(folder, broken):
-    return files(folder, plan=PLAN + (" gpus_before=8 processes=1" if broken else " gpus_before=8 processes=8"))
+    return files(
+        folder,
+        plan=PLAN + (" gpus_before=8 processes=1" if broken else " gpus_before=8 processes=8"),
+    )
 
 
 def log(folder, losses, vals=()):
     (folder / "config.json").write_text("{}")
-    history = [{"step": i, "loss": loss, "learning_rate": 1e-3, "epoch": i / 50} for i, loss in enumerate(losses, 1)]
-    (folder / "trainer_state.json").write_text(json.dumps({"log_history": history + [{"step": 10 * i, "eval_loss": val} for i, val in enumerate(vals, 1)]}))
+    history = [
+        {"step": i, "loss": loss, "learning_rate": 1e-3, "epoch": i / 50}
+        for i, loss in enumerate(losses, 1)
+    ]
+    (folder / "trainer_state.json").write_text(
+        json.dumps(
+            {
+                "log_history": history
+                + [{"step": 10 * i, "eval_loss": val} for i, val in enumerate(vals, 1)]
+            }
+        )
+    )
     (folder / "tokenizer.json").write_text("{}")
     return [folder]
 
@@ -101,7 +121,9 @@ def non_finite(folder, broken):
 
 
 def val_rises(folder, broken):
-    return log(folder, FALL, [4.0, 3.5, 3.2, 3.3, 3.5, 3.8] if broken else [4.0, 3.5, 3.2, 3.1, 3.05, 3.0])
+    return log(
+        folder, FALL, [4.0, 3.5, 3.2, 3.3, 3.5, 3.8] if broken else [4.0, 3.5, 3.2, 3.1, 3.05, 3.0]
+    )
 
 
 def resume_without_optimizer(folder, broken):
@@ -121,7 +143,9 @@ def reload_differs(folder, broken):
 
     tokenizer = make_tokenizer()
     model = get_peft_model(tiny_model(tokenizer), LoraConfig(target_modules=["q_proj"]))
-    (model.base_model.model if broken else model.merge_and_unload()).save_pretrained(folder / "model")
+    (model.base_model.model if broken else model.merge_and_unload()).save_pretrained(
+        folder / "model"
+    )
     tokenizer.save_pretrained(folder / "model")
     return [folder / "model"]
 
@@ -137,8 +161,26 @@ def time_left_misjudged(folder, broken):
     return [folder / "data"]
 
 
-CASES = [eos_masked, eos_missing, answer_truncated, double_bos, vocabulary_mismatch, train_val_overlap, too_many_epochs, rows_dropped, one_document_dominates, rate_of_the_other_method,
-         batch_shrinks_with_gpus, non_finite, val_rises, resume_without_optimizer, saved_without_tokenizer, reload_differs, out_of_memory_late, time_left_misjudged]  # fmt: skip
+CASES = [
+    eos_masked,
+    eos_missing,
+    answer_truncated,
+    double_bos,
+    vocabulary_mismatch,
+    train_val_overlap,
+    too_many_epochs,
+    rows_dropped,
+    one_document_dominates,
+    rate_of_the_other_method,
+    batch_shrinks_with_gpus,
+    non_finite,
+    val_rises,
+    resume_without_optimizer,
+    saved_without_tokenizer,
+    reload_differs,
+    out_of_memory_late,
+    time_left_misjudged,
+]
 
 
 def main():
@@ -148,13 +190,28 @@ def main():
         for broken in (True, False):
             with tempfile.TemporaryDirectory() as folder:
                 asked = case(Path(folder), broken)
-                done = subprocess.run([Path(sys.executable).with_name("handrail"), "doctor", *asked], capture_output=True, text=True)
+                done = subprocess.run(
+                    [Path(sys.executable).with_name("handrail"), "doctor", *asked],
+                    capture_output=True,
+                    text=True,
+                )
                 said[broken] = re.findall(r"^([✗!]) (\S+) \(", done.stdout, re.M)
                 if done.returncode > 1:
                     print(done.stderr[-600:])
-        named, alarms = named + (name in {found for _, found in said[True]}), alarms + bool(said[False])
-        print(f"{name}: " + (", ".join(map(" ".join, said[True])) or "-") + " · healthy: " + (", ".join(map(" ".join, said[False])) or "-"), flush=True)
-    print(f"{len(CASES)} mistakes that show in files: named {named}; healthy files with an alarm: {alarms}")
+        named, alarms = (
+            named + (name in {found for _, found in said[True]}),
+            alarms + bool(said[False]),
+        )
+        print(
+            f"{name}: "
+            + (", ".join(map(" ".join, said[True])) or "-")
+            + " · healthy: "
+            + (", ".join(map(" ".join, said[False])) or "-"),
+            flush=True,
+        )
+    print(
+        f"{len(CASES)} mistakes that show in files: named {named}; healthy files with an alarm: {alarms}"
+    )
 
 
 if __name__ == "__main__":

@@ -41,5 +41,7 @@ for what, most in ((help_ends, 0.4), (first_question, 1.5)):
         seconds.append(time.perf_counter() - clock)
     median = statistics.median(seconds)
     slow |= median > most
-    print(f"{what.__name__}: {median:.2f} s (at most {most} asked; {min(seconds):.2f} to {max(seconds):.2f} in {rounds} rounds)")
+    print(
+        f"{what.__name__}: {median:.2f} s (at most {most} asked; {min(seconds):.2f} to {max(seconds):.2f} in {rounds} rounds)"
+    )
 sys.exit(int(slow))

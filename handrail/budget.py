@@ -38,7 +38,10 @@ def seconds(operations, gpu, way, precision="bf16"):
     """Return how long an update takes on `gpu`: each of its (FLOPs, bytes) at the slower of arithmetic and memory."""
     rate, width = gpu["tflops"] * 1e12 * way.arithmetic, gpu["bandwidth"] * GB * way.bandwidth
     rate /= way.wide if precision == "fp32" else 1
-    return sum(max(flops / rate, (1 if flops else way.traffic) * moved / width, way.start) for flops, moved in operations)
+    return sum(
+        max(flops / rate, (1 if flops else way.traffic) * moved / width, way.start)
+        for flops, moved in operations
+    )
 
 
 def fits(peak, memory):
@@ -68,12 +71,24 @@ def offers(update, peak, updates, processes=1, price=None, precision="bf16", liv
     """Return an Offer for every GPU known, for `updates` updates; with several, `update` is the share of one."""
     found = []
     for name, gpu in gpus().items():
-        hours = tuple(seconds(update.operations, gpu, way, precision) * updates / 3600 for way in (FAST, SLOW))
-        hours = hours if processes == 1 else (hours[0] * 1.05, hours[1] * 1.3)  # they wait for one another
+        hours = tuple(
+            seconds(update.operations, gpu, way, precision) * updates / 3600 for way in (FAST, SLOW)
+        )
+        hours = (
+            hours if processes == 1 else (hours[0] * 1.05, hours[1] * 1.3)
+        )  # they wait for one another
         today = (live or {}).get(gpu.get("flavor"))
         cost = (price or today or gpu["price"]) * processes
-        source = "your price" if price else "hf jobs hardware, today" if today else f"{gpu['source']}, {gpu['read']}"
-        found.append(Offer(name, gpu["memory"], fits(peak, gpu["memory"]), hours, cost, gpu["where"], source))
+        source = (
+            "your price"
+            if price
+            else "hf jobs hardware, today"
+            if today
+            else f"{gpu['source']}, {gpu['read']}"
+        )
+        found.append(
+            Offer(name, gpu["memory"], fits(peak, gpu["memory"]), hours, cost, gpu["where"], source)
+        )
     return found
 
 
@@ -86,10 +101,16 @@ def no_weights(kind):
 
     def build(name, dtype=None, **_):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        no_writer = Stop(f"{name} is a {config.model_type}, which is no causal language model: it does not write one token after another.")
+        no_writer = Stop(
+            f"{name} is a {config.model_type}, which is no causal language model: it does not write one token after another."
+        )
         if config.is_encoder_decoder:
-            raise Stop(f"{name} is a {config.model_type}: an encoder reads, a decoder beside it writes. Handrail trains models of one part, that go on with a text (causal language models).")
-        if any(made.endswith(("ForMaskedLM", "ForPreTraining")) for made in config.architectures or []):
+            raise Stop(
+                f"{name} is a {config.model_type}: an encoder reads, a decoder beside it writes. Handrail trains models of one part, that go on with a text (causal language models)."
+            )
+        if any(
+            made.endswith(("ForMaskedLM", "ForPreTraining")) for made in config.architectures or []
+        ):
             raise no_writer
         try:
             return kind.from_config(config, dtype=dtype)
@@ -104,17 +125,25 @@ def a_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = {token: i for i, token in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"])}
+    alphabet = {
+        token: i for i, token in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"])
+    }
     bare = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    found = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<end>", bos_token="<end>", pad_token="<end>")
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=bare, eos_token="<end>", bos_token="<end>", pad_token="<end>"
+    )
     found.chat_template = "{% for m in messages %}{{ m['role'] + m['content'] + '<end>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
     return found
 
 
 def vocabulary_only(size):
     """Return what model.py asks of a tokenizer when a new model is built: how many tokens, and which ends a text."""
-    return type("Vocabulary", (), {"__len__": lambda _: size, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0})()
+    return type(
+        "Vocabulary",
+        (),
+        {"__len__": lambda _: size, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0},
+    )()
 
 
 def pretrain_rows(values, processes):
@@ -132,11 +161,23 @@ def finetune_rows(program, values, processes, folder, tokenizer):
     """Return the batches of one update: the one with most tokens, of the project's own chats; rows of a guessed length without."""
     if (folder / "train.jsonl").exists():
         chats = program.messages.load_rows(folder / "train.jsonl")
-        rows = [(ids[: values.context], said[: values.context]) for chat in chats for ids, said in program.messages.encode(tokenizer, chat["messages"])]
+        rows = [
+            (ids[: values.context], said[: values.context])
+            for chat in chats
+            for ids, said in program.messages.encode(tokenizer, chat["messages"])
+        ]
         batches = program.packing.message_batches(rows, values, 0, processes)
-        updates = [batches(step) for step in range(min(values.updates, math.ceil(len(rows) / values.batch), 200))]
+        updates = [
+            batches(step)
+            for step in range(min(values.updates, math.ceil(len(rows) / values.batch), 200))
+        ]
         return max(updates, key=lambda update: max(batch["inputs"].numel() for batch in update))
-    each = [([1] * (values.context // 2), [False] * (values.context // 4) + [True] * (values.context // 4))] * 2  # two in a row, half of each an answer
+    each = [
+        (
+            [1] * (values.context // 2),
+            [False] * (values.context // 4) + [True] * (values.context // 4),
+        )
+    ] * 2  # two in a row, half of each an answer
     return [program.packing.pack(each)] * max(1, values.batch // 2 // processes)
 
 
@@ -154,21 +195,34 @@ def pretraining(project, values, processes):
         model = program.model.build(values, tokenizer)
         return model, lambda model: program.optimizer.make_optimizer(model, values.lr)
 
-    return program.train, make, program.train.next_token_loss, pretrain_rows(values, processes), len(tokenizer), False
+    return (
+        program.train,
+        make,
+        program.train.next_token_loss,
+        pretrain_rows(values, processes),
+        len(tokenizer),
+        False,
+    )
 
 
 def finetuning(project, values, processes):
     """Return the same of a training from questions and answers; where the model has no tokenizer, a small one stands in."""
     from transformers import AutoTokenizer
 
-    program, name = project.load("train", "optimizer", "finetune", "messages", "packing"), local(project, values.model)
+    program, name = (
+        project.load("train", "optimizer", "finetune", "messages", "packing"),
+        local(project, values.model),
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError):
         tokenizer = a_tokenizer()
     bare = copy.deepcopy(tokenizer)
     large = SimpleNamespace(num_embeddings=math.inf)  # a model that needs no rows for new marks
-    program.messages.add_template(tokenizer, SimpleNamespace(get_input_embeddings=lambda: large, generation_config=SimpleNamespace()))
+    program.messages.add_template(
+        tokenizer,
+        SimpleNamespace(get_input_embeddings=lambda: large, generation_config=SimpleNamespace()),
+    )
 
     def make():
         with patch.object(AutoTokenizer, "from_pretrained", lambda *_, **__: copy.deepcopy(bare)):
@@ -176,7 +230,14 @@ def finetuning(project, values, processes):
         return model, lambda model: program.finetune.choose_optimizer(model, values)
 
     rows = finetune_rows(program, values, processes, project.out / "chats", tokenizer)
-    return program.train, make, program.finetune.answer_loss, rows, len(tokenizer), rows[0]["rows"] > 1
+    return (
+        program.train,
+        make,
+        program.finetune.answer_loss,
+        rows,
+        len(tokenizer),
+        rows[0]["rows"] > 1,
+    )
 
 
 @contextmanager
@@ -190,11 +251,15 @@ def telling(project):
         every = traceback.extract_tb(error.__traceback__)
         frames = [frame for frame in every if Path(frame.filename).parent == project.folder]
         if not frames or any("/transformers/models/" in frame.filename for frame in every):
-            raise Stop("This model cannot be rehearsed on fake tensors: its own code asks for numbers "
-                       f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). A dense model of as many parameters is an upper bound.") from error  # fmt: skip
+            raise Stop(
+                "This model cannot be rehearsed on fake tensors: its own code asks for numbers "
+                f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). A dense model of as many parameters is an upper bound."
+            ) from error
         where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
-        raise Stop(f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape and no "
-                   "numbers. If this line reads a number back (which makes a GPU wait, too), take it out of `update`, into `train`.") from error  # fmt: skip
+        raise Stop(
+            f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape and no "
+            "numbers. If this line reads a number back (which makes a GPU wait, too), take it out of `update`, into `train`."
+        ) from error
 
 
 def local(project, name):
@@ -218,8 +283,12 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
 
     name = values.base if script == "pretrain" else values.model
     config = opened(AutoConfig, local(project, name)) if name else None
-    train, make_model, loss, rows, vocabulary, packed = (pretraining if script == "pretrain" else finetuning)(project, values, processes)
-    ledger = estimate.Ledger(config.get_text_config().vocab_size if config else vocabulary, answer=not packed)
+    train, make_model, loss, rows, vocabulary, packed = (
+        pretraining if script == "pretrain" else finetuning
+    )(project, values, processes)
+    ledger = estimate.Ledger(
+        config.get_text_config().vocab_size if config else vocabulary, answer=not packed
+    )
 
     def make():
         model, optimizer = make_model()
@@ -231,14 +300,26 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
 
     AcceleratorState._reset_state(True)
     wide = precision == "fp32" or not (gpu or precision)
-    accelerator = Accelerator(cpu=True, mixed_precision="no" if wide else "bf16")  # fp16 takes the bytes of bf16
+    accelerator = Accelerator(
+        cpu=True, mixed_precision="no" if wide else "bf16"
+    )  # fp16 takes the bytes of bf16
     with ExitStack() as stack:
         stack.enter_context(telling(project))
-        stack.enter_context(patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM)))
+        stack.enter_context(
+            patch.object(AutoModelForCausalLM, "from_pretrained", no_weights(AutoModelForCausalLM))
+        )
         stack.enter_context(estimate.pretending(gpu))
-        stack.enter_context(redirect_stdout(io.StringIO()))  # what the program prints are no real numbers
+        stack.enter_context(
+            redirect_stdout(io.StringIO())
+        )  # what the program prints are no real numbers
         stack.enter_context(warnings.catch_warnings(action="ignore"))
-        batches = [{key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()} for batch in rows]
+        batches = [
+            {
+                key: torch.empty_like(value) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+            for batch in rows
+        ]
         found = estimate.keep_books(accelerator, train, make, batches, loss, ledger)
     accelerator.free_memory()
     AcceleratorState._reset_state(True)
@@ -254,14 +335,27 @@ def shard(update, processes):
     Layers are gathered in 16 bits while they are used, two of them at once; about a twentieth of the weights (ZeRO stage 3,
     Rajbhandari et al. 2020, section 5).
     """
-    divided = update.kinds["weights"] + 4 * update.trained + max(update.kinds["optimizer"], 4 * update.trained)
-    return divided / processes + max(update.passing + update.parameters * 2 / 20, update.working / processes)
+    divided = (
+        update.kinds["weights"]
+        + 4 * update.trained
+        + max(update.kinds["optimizer"], 4 * update.trained)
+    )
+    return divided / processes + max(
+        update.passing + update.parameters * 2 / 20, update.working / processes
+    )
 
 
 def most_rows(project, script, values, memory, how):
     """Return how many rows at once fit into `memory` GB, by straight line through two rehearsals; None where rows do not count."""
     rows = values.rows_at_once or values.batch
-    peak = lambda rows: rehearse(project, script, SimpleNamespace(**vars(values) | {"batch": rows, "rows_at_once": 0}), **how | {"processes": 1}).peak
+    peak = lambda rows: (
+        rehearse(
+            project,
+            script,
+            SimpleNamespace(**vars(values) | {"batch": rows, "rows_at_once": 0}),
+            **how | {"processes": 1},
+        ).peak
+    )
     few, many = peak(rows), peak(2 * rows)
     while many < 1.2 * few:  # the optimizer's step is the peak, not the rows
         rows, few = 2 * rows, many
@@ -276,13 +370,25 @@ def cheaper(project, script, values, how):
     """Yield (what to change, values, how), each with those before it, in the order of what it costs: nothing, time, reach."""
     changed = lambda **new: SimpleNamespace(**vars(values) | new)
     if script == "pretrain" and (values.rows_at_once or values.batch) > 1:
-        yield "one row at once, added up to the same update: rows_at_once = 1 in settings.toml", changed(rows_at_once=1), how
+        yield (
+            "one row at once, added up to the same update: rows_at_once = 1 in settings.toml",
+            changed(rows_at_once=1),
+            how,
+        )
     if script == "finetune" and values.method == "full":
         yield "LoRA in place of all weights: --method lora", changed(method="lora"), how
     slim = changed(rows_at_once=1) if script == "pretrain" else changed(method="lora")
     if not how.get("checkpointing"):
-        yield "activations made again on the way back (a third more time): model.activation_checkpointing_enable()", slim, how | {"checkpointing": True}
-    yield f"half the reach: --context {values.context // 2}", SimpleNamespace(**vars(slim) | {"context": values.context // 2}), how | {"checkpointing": True}
+        yield (
+            "activations made again on the way back (a third more time): model.activation_checkpointing_enable()",
+            slim,
+            how | {"checkpointing": True},
+        )
+    yield (
+        f"half the reach: --context {values.context // 2}",
+        SimpleNamespace(**vars(slim) | {"context": values.context // 2}),
+        how | {"checkpointing": True},
+    )
 
 
 def gb(size):
@@ -293,7 +399,11 @@ def gb(size):
 
 def operations(flops):
     """Return a number of floating-point operations, with what its unit means."""
-    return f"{flops / 1e12:,.3g} TFLOP (million million operations)" if flops >= 1e12 else f"{flops / 1e9:,.3g} GFLOP (thousand million operations)"
+    return (
+        f"{flops / 1e12:,.3g} TFLOP (million million operations)"
+        if flops >= 1e12
+        else f"{flops / 1e9:,.3g} GFLOP (thousand million operations)"
+    )
 
 
 def past(project):
@@ -308,4 +418,6 @@ def remember(project, what, estimated, measured):
     """Keep an estimate beside what was measured."""
     if estimated and measured and estimated == estimated and measured == measured:
         with open(project.out / "estimates.jsonl", "a") as file:
-            print(json.dumps({"what": what, "estimated": estimated, "measured": measured}), file=file)
+            print(
+                json.dumps({"what": what, "estimated": estimated, "measured": measured}), file=file
+            )

@@ -18,7 +18,8 @@ from handrail import sources
 from handrail.project import Stop
 
 ROLES = {"user": "user", "human": "user", "prompter": "user", "system": "system"} | dict.fromkeys(
-    ["assistant", "gpt", "bot", "model", "chatgpt"], "assistant")  # fmt: skip
+    ["assistant", "gpt", "bot", "model", "chatgpt"], "assistant"
+)
 
 COLUMNS = {  # each part of a chat and the names of its column, in any letter case; of several the first counts
     "chosen": ["chosen"],
@@ -32,7 +33,9 @@ COLUMNS = {  # each part of a chat and the names of its column, in any letter ca
 }
 NO_QUESTION = "id uuid url source date author language lang license split file filename".split()
 
-QUESTIONS = "prompt and completion (or prompt/response, question/answer, query/response, input/output, q/a)"
+QUESTIONS = (
+    "prompt and completion (or prompt/response, question/answer, query/response, input/output, q/a)"
+)
 EXAMPLES = {
     "messages": '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]}',
     "ShareGPT": '{"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}]}',
@@ -53,7 +56,9 @@ class Unusable(Exception):
 class Chats:
     """What was read; `copies` says how many of `rows` stand there already, letter for letter (they are kept)."""
 
-    rows: list = field(default_factory=list)  # {"messages": [...]}; of pairs also "chosen" and "rejected", two texts
+    rows: list = field(
+        default_factory=list
+    )  # {"messages": [...]}; of pairs also "chosen" and "rejected", two texts
     places: list = field(default_factory=list)  # where each of `rows` stood, as "qa.jsonl, line 12"
     form: str = ""
     pairs: bool = False
@@ -70,7 +75,11 @@ def unpacked(value):
     """Return the list of messages that stands in a cell as text, or the cell as it is."""
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(value) if re.match(r"\[\s*\{\s*[\"'](role|content|from|value)\b", value) else value
+            return (
+                read(value)
+                if re.match(r"\[\s*\{\s*[\"'](role|content|from|value)\b", value)
+                else value
+            )
         except (ValueError, SyntaxError):
             pass
     return value
@@ -89,7 +98,10 @@ def numbered(file, name, problems):
     """Return [(where, row)]; `where` is exact when no problems are found, and with problems nothing is used."""
     rows = (row for row, _ in READERS[file.suffix](file, problems))
     if file.suffix == ".jsonl":
-        return [(f"{name}, line {n}", row) for n, row in zip((n for n, text, _ in sources.lines(file) if text.strip()), rows)]
+        return [
+            (f"{name}, line {n}", row)
+            for n, row in zip((n for n, text, _ in sources.lines(file) if text.strip()), rows)
+        ]
     return [(f"{name}, row {n}", row) for n, row in enumerate(rows, start=1)]
 
 
@@ -98,10 +110,22 @@ def read_tables(path, notes):
     if not path.exists():
         raise Stop(f"There is no file or folder {path}. Look with `ls`, then name it again.")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    files = [file for file in files if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    tables = {file.name if file == path else str(file.relative_to(path)): file for file in files if file.suffix in READERS}
+    files = [
+        file
+        for file in files
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    tables = {
+        file.name if file == path else str(file.relative_to(path)): file
+        for file in files
+        if file.suffix in READERS
+    }
     if not tables:
-        raise plain_text(path) if any(file.suffix in {".txt", ".md"} for file in files) else sources.no_files(path)
+        raise (
+            plain_text(path)
+            if any(file.suffix in {".txt", ".md"} for file in files)
+            else sources.no_files(path)
+        )
     if passed := sources.endings(path, set(tables.values())):
         notes.append(f"Passed over, not read: {passed}.")
     problems, found = [], {}
@@ -111,7 +135,9 @@ def read_tables(path, notes):
         except sources.Unreadable as error:
             problems.append(str(error))
         except OSError as error:
-            problems.append(f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it.")
+            problems.append(
+                f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it."
+            )
     sources.raise_problems(sources.Survey(problems=problems))
     return found
 
@@ -122,11 +148,18 @@ def read_tables(path, notes):
 def parts_of(columns):
     """Return {part of a chat: its column} by the names alone; empty when they do not make a chat."""
     named = {str(column).strip().lower(): column for column in columns}
-    parts = {part: [named[name] for name in names if name in named] for part, names in COLUMNS.items()}
+    parts = {
+        part: [named[name] for name in names if name in named] for part, names in COLUMNS.items()
+    }
     parts = {part: found[0] for part, found in parts.items() if found}
     if parts.get("after") == parts.get("question"):
         parts.pop("after", None)
-    for needed in (["chosen", "rejected", "question"], ["chosen", "rejected"], ["messages"], ["question", "answer"]):
+    for needed in (
+        ["chosen", "rejected", "question"],
+        ["chosen", "rejected"],
+        ["messages"],
+        ["question", "answer"],
+    ):
         if all(part in parts for part in needed):
             more = ["before", "after", "system"] if "question" in needed else ["system"]
             return {part: parts[part] for part in needed + more if part in parts}
@@ -139,13 +172,23 @@ def is_text(value):
 
 def worded(value):
     """Return a number as text, for 42 may well be an answer; anything else as it is."""
-    return str(value) if type(value) is int or type(value) is float and math.isfinite(value) else value
+    return (
+        str(value) if type(value) is int or type(value) is float and math.isfinite(value) else value
+    )
 
 
 def two_columns(columns, rows):
     """Return the parts for a table whose names say nothing: two columns, or exactly two with more than numbers in them."""
-    columns = [c for c in columns if str(c).lower() not in NO_QUESTION and not str(c).lower().endswith("_id")]
-    texts = [c for c in columns if any(is_text(row.get(c)) and not sources.is_number(row[c]) for row in rows)]
+    columns = [
+        c
+        for c in columns
+        if str(c).lower() not in NO_QUESTION and not str(c).lower().endswith("_id")
+    ]
+    texts = [
+        c
+        for c in columns
+        if any(is_text(row.get(c)) and not sources.is_number(row[c]) for row in rows)
+    ]
     texts = columns if len(columns) == 2 and texts == columns[:1] else texts
     return dict(zip(["question", "answer"], texts)) if len(texts) == 2 else {}
 
@@ -154,25 +197,36 @@ def repeats(parts, rows):
     """Return True if the column before the question is only question and answer over again, as one text: it would give it away."""
     cells = [[row.get(parts[part]) for part in ("before", "question", "answer")] for row in rows]
     cells = [cell for cell in cells if all(map(is_text, cell))]
-    return sum(question in before and answer in before for before, question, answer in cells) > len(cells) / 2
+    return (
+        sum(question in before and answer in before for before, question, answer in cells)
+        > len(cells) / 2
+    )
 
 
 def find_parts(name, rows, notes):
     """Return the parts of the rows of one file, with notes on what was decided; raise Stop when no form fits."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     parts = parts_of(columns)
-    if "messages" in parts and not any(isinstance(row.get(parts["messages"]), list) for row in rows):
+    if "messages" in parts and not any(
+        isinstance(row.get(parts["messages"]), list) for row in rows
+    ):
         parts = parts_of([column for column in columns if column != parts["messages"]]) or parts
     if {"before", "question", "answer"} <= parts.keys() and repeats(parts, rows):
         del parts["before"]
     if not parts and (parts := two_columns(columns, rows)):
         asks, answers = parts.values()
-        notes.append(f"{name}: no name says what is what, so {asks!r} asks and {answers!r} answers.")
+        notes.append(
+            f"{name}: no name says what is what, so {asks!r} asks and {answers!r} answers."
+        )
         if name.endswith(".csv"):
-            notes.append(f"{name}: the first line was taken as column names. If it is data, put a line above it: question,answer")
+            notes.append(
+                f"{name}: the first line was taken as column names. If it is data, put a line above it: question,answer"
+            )
     if not parts:
         examples = "\n".join(f"  {form}:\n    {line}" for form, line in EXAMPLES.items())
-        raise Stop(f"{name}: no form of chat data fits. The columns: {listed(columns)}. Make it one of these forms:\n{examples}")
+        raise Stop(
+            f"{name}: no form of chat data fits. The columns: {listed(columns)}. Make it one of these forms:\n{examples}"
+        )
     if unused := [column for column in columns if column not in parts.values()]:
         notes.append(f"{name}: not used, the column{'s' * (len(unused) > 1)} {listed(unused)}.")
     return parts
@@ -217,7 +271,9 @@ def content(message):
     if not message.keys() & {"content", "value"}:
         raise Unusable("a message without content")
     said = message.get("value") if message.get("content") is None else message["content"]
-    if isinstance(said, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in said):
+    if isinstance(said, list) and all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in said
+    ):
         said = "".join(part["text"] for part in said)
     said = worded(said)
     if not isinstance(said, str | None):
@@ -234,7 +290,9 @@ def clean(said, system=None):
     messages = [{"role": role(message), "content": content(message)} for message in said]
     if not messages or messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": content({"content": system})})
-    return [message for message in messages if message["role"] != "system" or message["content"].strip()]
+    return [
+        message for message in messages if message["role"] != "system" or message["content"].strip()
+    ]
 
 
 def check_order(messages):
@@ -270,7 +328,11 @@ def asked(cell):
 
 def conversation(cell):
     """Return {"messages": ...} that ends with an answer, and what is to be remarked about it."""
-    said = cell["messages"] if "messages" in cell else asked(cell) + said_by("assistant", cell["answer"])
+    said = (
+        cell["messages"]
+        if "messages" in cell
+        else asked(cell) + said_by("assistant", cell["answer"])
+    )
     messages = clean(said, cell.get("system"))
     check_order(messages)
     cut = messages[-1]["role"] == "user"
@@ -283,20 +345,32 @@ def spoken(text):
         return said_by("assistant", text)
     pieces = re.split(r"(?:^\s*|\n\n)(Human|Assistant):", text)
     names = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": names[who], "content": said.strip()} for who, said in zip(pieces[1::2], pieces[2::2])]
+    return [
+        {"role": names[who], "content": said.strip()}
+        for who, said in zip(pieces[1::2], pieces[2::2])
+    ]
 
 
 def pair(cell):
     """Return {"messages": the prompt, "chosen": text, "rejected": text}: where the two are the same, they are the prompt."""
     prompted = cell.get("question") is not None
-    better, worse = (clean(said_by("assistant", cell[side]) if prompted else spoken(cell[side])) for side in ("chosen", "rejected"))
+    better, worse = (
+        clean(said_by("assistant", cell[side]) if prompted else spoken(cell[side]))
+        for side in ("chosen", "rejected")
+    )
     if better == worse:
         raise Unusable("chosen and rejected are the same")
     same = len(list(takewhile(lambda two: two[0] == two[1], zip(better, worse))))
     prompt, ends = better[:same], [*better[same:], *worse[same:]]
-    if len(ends) != 2 or len(better) != len(worse) or any(end["role"] != "assistant" for end in ends):
+    if (
+        len(ends) != 2
+        or len(better) != len(worse)
+        or any(end["role"] != "assistant" for end in ends)
+    ):
         raise Unusable("chosen and rejected are not one answer each to the same question")
-    if prompted and [message["role"] for message in prompt if message["role"] != "system"][:1] != ["user"]:
+    if prompted and [message["role"] for message in prompt if message["role"] != "system"][:1] != [
+        "user"
+    ]:
         prompt = asked(cell) + prompt
     prompt = clean(prompt, cell.get("system"))
     for end in ends:
@@ -312,7 +386,9 @@ def convert(chats, parts, table):
     remarks, left_out = defaultdict(list), defaultdict(list, chats.left_out)
     for where, row in table:
         try:
-            made, said = (pair if chats.pairs else conversation)({part: worded(row.get(column)) for part, column in parts.items()})
+            made, said = (pair if chats.pairs else conversation)(
+                {part: worded(row.get(column)) for part, column in parts.items()}
+            )
         except Unusable as reason:
             left_out[str(reason)].append(where)
             continue
@@ -345,14 +421,23 @@ def read_chats(source, name):
     parts = {file: find_parts(file, rows[file], chats.notes) for file in tables}
     chats.pairs = any("chosen" in found for found in parts.values())
     if others := [file for file in parts if ("chosen" in parts[file]) != chats.pairs]:
-        raise Stop(f"{name}: some files hold pairs (chosen and rejected), these do not: {some(others)}. Use one kind at a time.")
+        raise Stop(
+            f"{name}: some files hold pairs (chosen and rejected), these do not: {some(others)}. Use one kind at a time."
+        )
     chats.form = "; ".join(dict.fromkeys(sentence(parts[file]) for file in tables))
     for file, table in tables.items():
         for remark, places in convert(chats, parts[file], table).items():
-            chats.notes.append(f"{len(places):,} row{'s' * (len(places) > 1)}: {remark} ({some(places)}).")
+            chats.notes.append(
+                f"{len(places):,} row{'s' * (len(places) > 1)}: {remark} ({some(places)})."
+            )
     if not chats.rows:
-        reasons = "\n".join(f"  {reason}: {some(places)}" for reason, places in list(chats.left_out.items())[: sources.NAMED])
-        raise Stop(f"{name}: none of the {chats.total:,} rows can be used ({chats.form}). Why:\n{reasons}")
+        reasons = "\n".join(
+            f"  {reason}: {some(places)}"
+            for reason, places in list(chats.left_out.items())[: sources.NAMED]
+        )
+        raise Stop(
+            f"{name}: none of the {chats.total:,} rows can be used ({chats.form}). Why:\n{reasons}"
+        )
     chats.copies = len(chats.rows) - len({json.dumps(row) for row in chats.rows})
     return chats
 
@@ -367,7 +452,10 @@ def write_chats(rows, file):
 
 def split(rows):
     """Return (train, held out): the first question decides, about one in ten is held out, so no question is on both sides."""
-    questions = [next(message["content"] for message in row["messages"] if message["role"] == "user") for row in rows]
+    questions = [
+        next(message["content"] for message in row["messages"] if message["role"] == "user")
+        for row in rows
+    ]
     order = sorted(set(questions), key=lambda question: (zlib.crc32(question.encode()), question))
     held = {question for question in order if zlib.crc32(question.encode()) % 10 == 0}
     if len(order) > 1:

@@ -33,20 +33,43 @@ HELP = """handrail takes you from data to a language model and a training progra
 def parser():
     """Return the parser of the one command line there is."""
     p = argparse.ArgumentParser(
-        "handrail", description=HELP.format(steps=" ".join(WALK + LATER)), formatter_class=argparse.RawTextHelpFormatter,
-        usage="handrail [DIR | STEP [DIR] | steps [DIR] | explain WORD] [options]")  # fmt: skip
+        "handrail",
+        description=HELP.format(steps=" ".join(WALK + LATER)),
+        formatter_class=argparse.RawTextHelpFormatter,
+        usage="handrail [DIR | STEP [DIR] | steps [DIR] | explain WORD] [options]",
+    )
     p.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    p.add_argument("--data", help="village (the built-in world), a file, a folder, or a hub data set owner/name[:config[:split]]")
-    p.add_argument("--answers", help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for align: pairs")
-    p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning; default: full for your own model, lora for one that others trained")
-    p.add_argument("--objective", choices=["dpo", "grpo"], help="of align: from pairs, or from verdicts")
+    p.add_argument(
+        "--data",
+        help="village (the built-in world), a file, a folder, or a hub data set owner/name[:config[:split]]",
+    )
+    p.add_argument(
+        "--answers",
+        help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for align: pairs",
+    )
+    p.add_argument(
+        "--method",
+        choices=["full", "lora"],
+        help="of fine-tuning; default: full for your own model, lora for one that others trained",
+    )
+    p.add_argument(
+        "--objective", choices=["dpo", "grpo"], help="of align: from pairs, or from verdicts"
+    )
     p.add_argument("--column", help="the column of a table that holds the text")
     p.add_argument("--from", dest="base", help="a pretrained model to go on from: hub id or folder")
     p.add_argument("--size", help="1m 5m 25m 85m 300m 1b; default: chosen from data and machine")
     p.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
-    p.add_argument("--yes", action="store_true", help="do not ask, go on after every step that passes")
+    p.add_argument(
+        "--yes", action="store_true", help="do not ask, go on after every step that passes"
+    )
     p.add_argument("--until", choices=[*WALK, *LATER], help="stop after this step", metavar="STEP")
-    for name, kind in (("updates", int), ("batch", int), ("context", int), ("lr", float), ("seed", int)):
+    for name, kind in (
+        ("updates", int),
+        ("batch", int),
+        ("context", int),
+        ("lr", float),
+        ("seed", int),
+    ):
         p.add_argument(f"--{name}", type=kind, help="for every script; written into settings.toml")
     p.add_argument("--version", action="version", version=__version__)
     return p
@@ -63,10 +86,14 @@ handrail: from data to a language model of your own.
 
 def ask_source(question):
     """Ask until a file, a folder or a name of the hub (owner/name) is given."""
-    while not Path(source := input(question).strip().strip("'\"")).expanduser().exists() or not source:
+    while (
+        not Path(source := input(question).strip().strip("'\"")).expanduser().exists() or not source
+    ):
         if re.fullmatch(r"[\w.-]+/[\w.-]+(:.*)?", source):
             return source
-        print(f"There is no {source or 'file of that name'} here ({Path.cwd()}). A path from here, a full path, or a hub data set owner/name.")
+        print(
+            f"There is no {source or 'file of that name'} here ({Path.cwd()}). A path from here, a full path, or a hub data set owner/name."
+        )
     return source
 
 
@@ -75,13 +102,23 @@ def first_screen(options):
     print(STORIES)
     story = input("Which one? [1] ").strip()
     if story == "3":
-        options.answers = ask_source("The file with your questions and answers (.jsonl .json .csv .parquet): ")
-        options.base = input(f"The model to start from, hub name or folder [{OPEN}]: ").strip() or OPEN
+        options.answers = ask_source(
+            "The file with your questions and answers (.jsonl .json .csv .parquet): "
+        )
+        options.base = (
+            input(f"The model to start from, hub name or folder [{OPEN}]: ").strip() or OPEN
+        )
     elif story == "2":
-        options.data = ask_source("The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): ")
+        options.data = ask_source(
+            "The file or folder with your texts (.txt .md .jsonl .json .csv .parquet): "
+        )
     else:
         options.data = "village"
-    source = f"--answers {options.answers} --from {options.base}" if options.answers else f"--data {options.data}"
+    source = (
+        f"--answers {options.answers} --from {options.base}"
+        if options.answers
+        else f"--data {options.data}"
+    )
     command = f"handrail {options.words[0] if options.words else 'first-model'} {source}"
     print(f"\nThe same in one line, next time:  {command}{' --cpu' if options.cpu else ''}")
     print(f"In a new terminal, first:         source {Path(sys.prefix) / 'bin' / 'activate'}\n")
@@ -89,7 +126,13 @@ def first_screen(options):
 
 def folder(options):
     """Return the folder that is meant: the one named, the current one if it is a project, else ./first-model."""
-    return options.words[0] if options.words else "." if Path("settings.toml").exists() else "first-model"
+    return (
+        options.words[0]
+        if options.words
+        else "."
+        if Path("settings.toml").exists()
+        else "first-model"
+    )
 
 
 def absolute(source):
@@ -100,7 +143,11 @@ def absolute(source):
 
 def seen_from(project, source):
     """Return a path as seen from the project, so that both may be copied to another machine together."""
-    return os.path.relpath(absolute(source), project.folder) if Path(source).expanduser().exists() else source
+    return (
+        os.path.relpath(absolute(source), project.folder)
+        if Path(source).expanduser().exists()
+        else source
+    )
 
 
 def check_numbers(values, place):
@@ -110,8 +157,12 @@ def check_numbers(values, place):
     for name in ("updates", "batch", "context", "lr", "seed"):
         value = values.get(name)
         kind = (int, float) if name == "lr" else int
-        if value is not None and not (isinstance(value, kind) and (0 < value < math.inf or name == "seed" and value == 0)):
-            raise Stop(f"{place}{name} = {value!r}: it has to be a {'' if name == 'lr' else 'whole '}number above 0.")
+        if value is not None and not (
+            isinstance(value, kind) and (0 < value < math.inf or name == "seed" and value == 0)
+        ):
+            raise Stop(
+                f"{place}{name} = {value!r}: it has to be a {'' if name == 'lr' else 'whole '}number above 0."
+            )
 
 
 def check_flags(options, project):
@@ -124,12 +175,20 @@ def check_flags(options, project):
     for flag in ("data", "answers"):
         if (source := getattr(options, flag)) and source != "village":
             locate(project, absolute(source), flag)
-    if options.base and not Path(options.base).expanduser().exists() and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", options.base):
-        raise Stop(f"There is no folder {options.base!r} (looked in {Path.cwd()}), and it is no model's name on the hub (owner/name). Check it with `ls`.")
+    if (
+        options.base
+        and not Path(options.base).expanduser().exists()
+        and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", options.base)
+    ):
+        raise Stop(
+            f"There is no folder {options.base!r} (looked in {Path.cwd()}), and it is no model's name on the hub (owner/name). Check it with `ls`."
+        )
     size = options.size or project.settings.get("size", "auto")
     with suppress(SyntaxError):  # a model.py that cannot be read is named by its step
         if size not in ["auto", *sizes(project)]:
-            raise Stop(f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine).")
+            raise Stop(
+                f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine)."
+            )
 
 
 def open_project(options, word=None):
@@ -146,7 +205,9 @@ def open_project(options, word=None):
     check_flags(options, project)
     if new:
         if (outer := project.inside()) and sys.stdin.isatty() and not options.yes:
-            print(f"{project.folder} lies inside the git repository {outer}.\nThe project gets a history of its own; nothing is committed in the other one.")
+            print(
+                f"{project.folder} lies inside the git repository {outer}.\nThe project gets a history of its own; nothing is committed in the other one."
+            )
             if input("Enter to go on, q to stop: ").strip().lower() == "q":
                 raise KeyboardInterrupt
         project.create()
@@ -156,23 +217,40 @@ def open_project(options, word=None):
             "never changed behind its owner's back: install that version, or edit the line `handrail = ` in settings.toml."
         )
     begun = project.settings
-    for part, values in {"": begun, **{f"{name}.": values for name, values in begun.items() if isinstance(values, dict)}}.items():
+    for part, values in {
+        "": begun,
+        **{f"{name}.": values for name, values in begun.items() if isinstance(values, dict)},
+    }.items():
         check_numbers(values, f"{project.folder / 'settings.toml'}: {part}")
     if not new and options.answers and word not in LATER and begun.get("data"):
-        raise Stop(f"{project.folder} has learned from texts first. To teach it answers on top: handrail finetune {folder(options)} --answers {options.answers}")
+        raise Stop(
+            f"{project.folder} has learned from texts first. To teach it answers on top: handrail finetune {folder(options)} --answers {options.answers}"
+        )
     if not new and options.data and not begun.get("data"):
-        raise Stop(f"{project.folder} was begun with questions and answers. Texts are another walk; name a new folder: handrail my-texts --data {options.data}")
-    if word == "align" and options.answers and (options.objective or begun.get("objective")) == "grpo":
+        raise Stop(
+            f"{project.folder} was begun with questions and answers. Texts are another walk; name a new folder: handrail my-texts --data {options.data}"
+        )
+    if (
+        word == "align"
+        and options.answers
+        and (options.objective or begun.get("objective")) == "grpo"
+    ):
         raise Stop(
             f"GRPO reads no file, {options.answers} neither: it asks the questions of the fine-tuning, in out/chats. Type the command without --answers.\n"
             "To learn from that file: --objective dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
         )
     if options.data or new and not options.answers:
-        project.decide("data", seen_from(project, options.data or "village"), "where the texts come from")
+        project.decide(
+            "data", seen_from(project, options.data or "village"), "where the texts come from"
+        )
     elif new:
         options.base = options.base or OPEN
     if options.answers:
-        project.decide("pairs" if word == "align" else "answers", seen_from(project, options.answers), "questions and answers to learn from")
+        project.decide(
+            "pairs" if word == "align" else "answers",
+            seen_from(project, options.answers),
+            "questions and answers to learn from",
+        )
     if options.base:
         options.base = absolute(options.base)
     for name in ("column", "base", "size", "seed", "objective"):
@@ -202,10 +280,19 @@ def run(options):
         options.words = options.words[1:]
         project = Project(folder(options), options.cpu)
         if not (project.folder / "settings.toml").exists():
-            raise Stop(f"{project.folder} holds no project yet. This starts one: handrail {folder(options)}")
+            raise Stop(
+                f"{project.folder} holds no project yet. This starts one: handrail {folder(options)}"
+            )
     steps = ["steps", "explain", *WALK, *LATER]
-    if word not in steps and word and not Path(word).exists() and (near := get_close_matches(word, steps, 1, 0.8)):
-        raise Stop(f"There is no step {word!r}. Did you mean: handrail {near[0]}? A new folder of that name would be: handrail ./{word}")
+    if (
+        word not in steps
+        and word
+        and not Path(word).exists()
+        and (near := get_close_matches(word, steps, 1, 0.8))
+    ):
+        raise Stop(
+            f"There is no step {word!r}. Did you mean: handrail {near[0]}? A new folder of that name would be: handrail ./{word}"
+        )
     if len(options.words) > 1:
         raise Stop(f"There is no step {word!r}. The steps: {' '.join(WALK + LATER)}")
     if word == "steps":
@@ -224,8 +311,23 @@ def run(options):
 
 def ahead(words):
     """Return True if a run is to be rehearsed on fake tensors alone: no GPU and no --cpu, or an idea that is no project yet."""
-    idea = ("--from", "--size", "--vocabulary", "--method", "--rows-at-once", "--checkpointing", "--precision", "--gpus", "--price", "--hf", "-h", "--help")
-    return "--cpu" not in words and (not machine.gpu() or any(word.split("=")[0] in idea for word in words))
+    idea = (
+        "--from",
+        "--size",
+        "--vocabulary",
+        "--method",
+        "--rows-at-once",
+        "--checkpointing",
+        "--precision",
+        "--gpus",
+        "--price",
+        "--hf",
+        "-h",
+        "--help",
+    )
+    return "--cpu" not in words and (
+        not machine.gpu() or any(word.split("=")[0] in idea for word in words)
+    )
 
 
 def other_commands(words):

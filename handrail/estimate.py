@@ -48,8 +48,15 @@ class Ledger(TorchDispatchMode):
     def __init__(self, vocabulary=None, answer=True):
         super().__init__()
         self.vocabulary, self.answer = vocabulary, answer
-        self.known, self.events, self.kinds = {}, [], {}  # id(storage) -> number; +number, -number; number -> (bytes, kind)
-        self.operations, self.stepping = [], False  # (FLOPs, bytes read and written) of each operation; is the optimizer at work?
+        self.known, self.events, self.kinds = (
+            {},
+            [],
+            {},
+        )  # id(storage) -> number; +number, -number; number -> (bytes, kind)
+        self.operations, self.stepping = (
+            [],
+            False,
+        )  # (FLOPs, bytes read and written) of each operation; is the optimizer at work?
 
     def number(self, storage):
         """Return the number of a storage, a new one at first sight."""
@@ -74,17 +81,35 @@ class Ledger(TorchDispatchMode):
         named = named or {}
         if function is torch.ops.prim.device.default:  # two of three calls: where are you?
             return function(*arguments)
-        if function in (aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default) and isinstance(arguments[0], FakeTensor):
-            return self.answer if arguments[0].dtype == torch.bool or function is not aten._local_scalar_dense.default else 1
-        experts = function is grouped and isinstance(arguments[0], FakeTensor)  # PyTorch's own answer on fake tensors knows 16 bits only
-        found = arguments[0].new_empty(one_expert_a_row(*arguments, **named)) if experts else function(*arguments, **named)
+        if function in (
+            aten._local_scalar_dense.default,
+            aten.is_nonzero.default,
+            aten.equal.default,
+        ) and isinstance(arguments[0], FakeTensor):
+            return (
+                self.answer
+                if arguments[0].dtype == torch.bool
+                or function is not aten._local_scalar_dense.default
+                else 1
+            )
+        experts = function is grouped and isinstance(
+            arguments[0], FakeTensor
+        )  # PyTorch's own answer on fake tensors knows 16 bits only
+        found = (
+            arguments[0].new_empty(one_expert_a_row(*arguments, **named))
+            if experts
+            else function(*arguments, **named)
+        )
         came, made = tensors((arguments, named)), tensors(found)
         before = {self.number(tensor.untyped_storage()) for tensor in came}
         copied = function is aten._to_copy.default and self.kinds[min(before)][1] == "weights"
         for tensor in made:
             if id(tensor.untyped_storage()) not in self.known:
                 self.call([tensor], "copies" if copied else self.kind_of(tensor))
-        alias = function._schema.name.startswith("aten::") and {self.known[id(t.untyped_storage())] for t in made} <= before
+        alias = (
+            function._schema.name.startswith("aten::")
+            and {self.known[id(t.untyped_storage())] for t in made} <= before
+        )
         if made and not (alias and not function._schema.is_mutable):  # a view costs nothing
             flops = arithmetic(function, arguments, named, found)
             self.operations.append((flops, sum(t.numel() * t.element_size() for t in came + made)))
@@ -115,7 +140,11 @@ class Ledger(TorchDispatchMode):
 
 def one_expert_a_row(rows, weight, offs, **_):
     """Return the shape of a product in which each of S rows meets one of E experts: (S, K) with (E, K, N); on the way back (K, S) with (S, N)."""
-    return (rows.shape[0], weight.shape[-1]) if weight.ndim == 3 else (offs.numel(), rows.shape[0], weight.shape[-1])
+    return (
+        (rows.shape[0], weight.shape[-1])
+        if weight.ndim == 3
+        else (offs.numel(), rows.shape[0], weight.shape[-1])
+    )
 
 
 def arithmetic(function, arguments, named, found):
@@ -125,10 +154,19 @@ def arithmetic(function, arguments, named, found):
         return 2 * arguments[0].numel() * arguments[1].shape[-1]
     if packet in flop_registry:
         return flop_registry[packet](*arguments, **named, out_val=found)
-    if packet in (aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention_for_cpu_backward):
-        q, k, v = arguments[:3] if packet is aten._scaled_dot_product_flash_attention_for_cpu else arguments[1:4]
+    if packet in (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    ):
+        q, k, v = (
+            arguments[:3]
+            if packet is aten._scaled_dot_product_flash_attention_for_cpu
+            else arguments[1:4]
+        )
         way_back = packet is aten._scaled_dot_product_flash_attention_for_cpu_backward
-        return sdpa_flop_count(q.shape, k.shape, v.shape) * (2.5 if way_back else 1)  # five products where there were two
+        return sdpa_flop_count(q.shape, k.shape, v.shape) * (
+            2.5 if way_back else 1
+        )  # five products where there were two
     return 0
 
 
@@ -146,14 +184,25 @@ def pretending(gpu):
     """Make all tensors fake ones; with `gpu` they take the ways through PyTorch and the program that a CUDA card would."""
     real = torch.nn.Module._apply
     changes = [
-        patch.object(torch.nn.Module, "_apply", lambda module, apply, recurse=True: stays(module, apply) or real(module, apply, recurse)),
-        patch("transformers.masking_utils.is_tracing", lambda *_: False),  # else masks are built that a real run does not need
+        patch.object(
+            torch.nn.Module,
+            "_apply",
+            lambda module, apply, recurse=True: (
+                stays(module, apply) or real(module, apply, recurse)
+            ),
+        ),
+        patch(
+            "transformers.masking_utils.is_tracing", lambda *_: False
+        ),  # else masks are built that a real run does not need
     ]
     if gpu:
         attention = torch.nn.functional.scaled_dot_product_attention
         changes += [
             # a card's kernel drops parts of attention without ever holding it; the CPU's would
-            patch("torch.nn.functional.scaled_dot_product_attention", lambda *a, **how: attention(*a, **how | {"dropout_p": 0.0})),
+            patch(
+                "torch.nn.functional.scaled_dot_product_attention",
+                lambda *a, **how: attention(*a, **how | {"dropout_p": 0.0}),
+            ),
             patch.object(FakeTensor, "is_cuda", True),
             patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),
         ]
@@ -187,7 +236,9 @@ def once_each(batches):
     """Return (batches, how many each stands for): between the first and the last, one of each shape. The others cost the same."""
     kept, times = {}, Counter()
     for i, batch in enumerate(batches):
-        shape = i if i in (0, len(batches) - 1) else tuple(tensor.shape for tensor in tensors(batch))
+        shape = (
+            i if i in (0, len(batches) - 1) else tuple(tensor.shape for tensor in tensors(batch))
+        )
         kept.setdefault(shape, batch)
         times[shape] += 1
     return list(kept.values()), [times[shape] for shape in kept]
@@ -221,14 +272,32 @@ def keep_books(accelerator, train, make, batches, loss, ledger):
             gc.collect()  # what only a circle of references holds would go at some time or other
             train.update(accelerator, model, share, marked, optimizer, 1.0)
             ledger.call(tensors(list(optimizer.state.values())), "optimizer")
-            if share is few and len(starts) == len(few):  # else an update of the learner's own, which does not take them one by one: all of them
+            if (
+                share is few and len(starts) == len(few)
+            ):  # else an update of the learner's own, which does not take them one by one: all of them
                 break
         else:
             starts, times = [0], [1]
     edges = [0, *starts[1:], len(ledger.operations)]
-    operations = [each for start, end, n in zip(edges, edges[1:], times) for each in ledger.operations[start:end] * n]
+    operations = [
+        each
+        for start, end, n in zip(edges, edges[1:], times)
+        for each in ledger.operations[start:end] * n
+    ]
     peak, kinds = ledger.peak()
     plain = accelerator.unwrap_model(model)
-    count = [sum(p.numel() for p in plain.parameters() if p.requires_grad or all_) for all_ in (True, False)]
+    count = [
+        sum(p.numel() for p in plain.parameters() if p.requires_grad or all_)
+        for all_ in (True, False)
+    ]
     read = sum(batch["inputs"].numel() for batch in batches)
-    return Update(peak, kinds, ledger.peak(SHARED)[0], ledger.peak([kind for kind in KINDS if kind != "update"])[0], operations, read, *count, time.perf_counter() - began)
+    return Update(
+        peak,
+        kinds,
+        ledger.peak(SHARED)[0],
+        ledger.peak([kind for kind in KINDS if kind != "update"])[0],
+        operations,
+        read,
+        *count,
+        time.perf_counter() - began,
+    )

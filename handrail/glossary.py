@@ -22,7 +22,10 @@ def lessons():
 
 def explain(word=""):
     """Return what a word means; near words when it is not known, all words when none is given."""
-    entries = {names: meaning for names, meaning in ENTRY.findall(Path(__file__).with_suffix(".md").read_text())}
+    entries = {
+        names: meaning
+        for names, meaning in ENTRY.findall(Path(__file__).with_suffix(".md").read_text())
+    }
     words = {plain(name): names for names in entries for name in names.split(", ")}
     asked = plain(word)
     if not asked:
@@ -33,8 +36,14 @@ def explain(word=""):
             return textwrap.fill(f"{names}: {entries[names]}", 96)
     if asked.replace(" ", "-") in (faults := lessons()):
         fault = faults[asked.replace(" ", "-")]
-        parts = [f"{fault.name}: {fault.parts['What it is']}", f"In real life: {fault.parts['In real life']}", f"See it happen: handrail break {fault.name}"]
+        parts = [
+            f"{fault.name}: {fault.parts['What it is']}",
+            f"In real life: {fault.parts['In real life']}",
+            f"See it happen: handrail break {fault.name}",
+        ]
         return "\n\n".join(textwrap.fill(part, 96, break_on_hyphens=False) for part in parts)
     near = [known for known in words if asked in known] + get_close_matches(asked, words, 4)
     near = "; ".join(dict.fromkeys(words[known] for known in near))
-    return f'"{word}" is not in the list. ' + (f"Near it: {near}" if near else "`handrail explain` shows all words.")
+    return f'"{word}" is not in the list. ' + (
+        f"Near it: {near}" if near else "`handrail explain` shows all words."
+    )

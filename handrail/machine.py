@@ -28,7 +28,11 @@ def gpu():
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return "Apple GPU (MPS)"
     if shutil.which("nvidia-smi"):
-        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+        )
         if found.returncode == 0 and found.stdout.strip():
             return found.stdout.splitlines()[0].strip()
     return "AMD GPU (ROCm)" if Path("/dev/kfd").exists() else None

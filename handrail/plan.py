@@ -20,14 +20,22 @@ VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 1000, "vocabula
 PATIENCE = {True: 4 * 60, False: 60 * 60}  # seconds: with the CPU alone, with a GPU
 USED = 0.4  # of the speed measured for one large product of matrices, a whole update reaches about this part
 EPOCHS, PER_PARAMETER = 4, 20
-CONTEXTS = {"1m": 256, "5m": 256, "25m": 512}  # the longest that is worth it; 1024 for the larger ones
+CONTEXTS = {
+    "1m": 256,
+    "5m": 256,
+    "25m": 512,
+}  # the longest that is worth it; 1024 for the larger ones
 
 
 def sizes(project):
     """Return {name: (layers, width)} as model.py has it: the project's own, once it is there."""
     file = project.folder / "model.py"
     tree = ast.parse((file if file.exists() else PROGRAM / "model.py").read_text())
-    found = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SIZES"]
+    found = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "SIZES"
+    ]
     return ast.literal_eval(found[0])
 
 
@@ -35,7 +43,9 @@ def check_size(project):
     """Raise Stop for a size that model.py does not have."""
     size = project.settings.get("size", "auto")
     if size != "auto" and size not in sizes(project):
-        raise Stop(f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine).")
+        raise Stop(
+            f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, or auto (chosen from data and machine)."
+        )
 
 
 def machine(project):
@@ -73,9 +83,13 @@ def opened(kind, base, **how):
                 "handrail runs nobody else's program. Choose a model that Transformers itself knows (--from)."
             ) from error
         if str(base).startswith(("/", ".", "~")) and not Path(base).exists():
-            raise Stop(f"There is no folder {base}. Look with `ls`, then name it again: --from THE/RIGHT/PATH") from error
+            raise Stop(
+                f"There is no folder {base}. Look with `ls`, then name it again: --from THE/RIGHT/PATH"
+            ) from error
         if Path(base).is_dir():
-            raise Stop(f"The model in {base} could not be opened: {' '.join(str(error).split())[:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?") from error
+            raise Stop(
+                f"The model in {base} could not be opened: {' '.join(str(error).split())[:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?"
+            ) from error
         raise Stop(
             f"The model {base} could not be opened: {str(error).splitlines()[0]}\nIs the name right "
             f"(https://huggingface.co/{base})? If it asks who you are: hf auth login\nIf HF_HUB_OFFLINE is set: unset HF_HUB_OFFLINE\n"
@@ -88,7 +102,10 @@ def check_weights(base):
     from safetensors import SafetensorError, safe_open
     from transformers.utils import has_file
 
-    there = [any(has_file(base, name + end) for end in ("", ".index.json")) for name in ("model.safetensors", "pytorch_model.bin")]
+    there = [
+        any(has_file(base, name + end) for end in ("", ".index.json"))
+        for name in ("model.safetensors", "pytorch_model.bin")
+    ]
     if there == [False, True]:
         raise Stop(
             f"The weights of {base} are pickled (pytorch_model.bin). A pickle can run any program on your machine while it is opened, so "
@@ -100,7 +117,9 @@ def check_weights(base):
         try:
             safe_open(file, "pt")
         except SafetensorError as error:
-            raise Stop(f"{file} is not whole ({error}): its download or copy was interrupted. Fetch it again.") from error
+            raise Stop(
+                f"{file} is not whole ({error}): its download or copy was interrupted. Fetch it again."
+            ) from error
 
 
 def base_parameters(base):
@@ -119,7 +138,11 @@ def choose_size(shapes, vocabulary, tokens, operations, memory):
     best = next(iter(shapes))
     for name, shape in shapes.items():
         n = parameters(shape, vocabulary)
-        if PER_PARAMETER * n <= EPOCHS * tokens and 6 * n * PER_PARAMETER * n <= operations and 16 * n <= memory / 2:
+        if (
+            PER_PARAMETER * n <= EPOCHS * tokens
+            and 6 * n * PER_PARAMETER * n <= operations
+            and 16 * n <= memory / 2
+        ):
             best = name
     return best
 
@@ -136,27 +159,44 @@ def choose(project, fixed, bytes_, documents):
         n, most, epochs, least = base_parameters(fixed["base"]), 256 if cpu else 1024, 3, 2048
     else:
         vocabulary = fixed.get("vocabulary") or power_of_two(math.sqrt(tokens), 512, 32768)
-        chosen["vocabulary"] = vocabulary, f"a power of two near the square root of a quarter of your {bytes_:,.0f} bytes"
+        chosen["vocabulary"] = (
+            vocabulary,
+            f"a power of two near the square root of a quarter of your {bytes_:,.0f} bytes",
+        )
         tokens = bytes_ / bytes_per_token(vocabulary)
         size = fixed.get("size", "auto")
         if size == "auto":
             size = choose_size(sizes(project), vocabulary, tokens, operations, memory)
         why = f"the largest that gets {PER_PARAMETER} tokens a parameter from your text in {time}; else the smallest"
         chosen["size"] = size, why
-        n, most, epochs, least = parameters(sizes(project)[size], vocabulary), CONTEXTS.get(size, 1024), EPOCHS, 4096
+        n, most, epochs, least = (
+            parameters(sizes(project)[size], vocabulary),
+            CONTEXTS.get(size, 1024),
+            EPOCHS,
+            4096,
+        )
     if 16 * n > memory:  # weights, gradients and two averages, in 32 bits
         raise Stop(
             f"{n / 1e9:.2g} billion parameters need {16 * n / 1e9:.0f} GB to train, this machine ({m['name']}) has "
             f"{memory / 1e9:.0f} GB. Choose a smaller one: --size or --from"
         )
     context = fixed.get("context") or power_of_two(1.5 * tokens / documents, 128, most)
-    chosen["context"] = context, f"your documents have about {tokens / documents:,.0f} tokens; at most {most} for this model here"
+    chosen["context"] = (
+        context,
+        f"your documents have about {tokens / documents:,.0f} tokens; at most {most} for this model here",
+    )
     seen = min(epochs * tokens, max(operations / (6 * n), 50 * least))
     batch = fixed.get("batch") or max(1, power_of_two(seen / 2000, least, 2**19) // context)
-    chosen["batch"] = batch, f"{batch * context:,} tokens an update: enough for a steady direction, few enough for many updates"
+    chosen["batch"] = (
+        batch,
+        f"{batch * context:,} tokens an update: enough for a steady direction, few enough for many updates",
+    )
     updates = fixed.get("updates") or max(50, math.ceil(seen / (batch * context)))
     used = updates * batch * context
-    chosen["updates"] = updates, f"{used / tokens:.1f} epochs of your text, about {max(1, 6 * n * used / speed / 60):.0f} min here"
+    chosen["updates"] = (
+        updates,
+        f"{used / tokens:.1f} epochs of your text, about {max(1, 6 * n * used / speed / 60):.0f} min here",
+    )
     return chosen
 
 
@@ -165,12 +205,21 @@ def plan(project, bytes_, documents, prompt):
     note = project.out / "plan.json"  # the last plan: a setting that differs from it is a person's
     last = json.loads(note.read_text()) if note.exists() else {}
     settings = {name: value for name, value in project.settings.items() if value != "auto"}
-    fixed = {name: value for name, value in settings.items() if last.get(name) != value or project.asked(name)}
+    fixed = {
+        name: value
+        for name, value in settings.items()
+        if last.get(name) != value or project.asked(name)
+    }
     if fixed.get("world"):
-        chosen = {name: (value, "tried out for the built-in world") for name, value in VILLAGE.items()}
+        chosen = {
+            name: (value, "tried out for the built-in world") for name, value in VILLAGE.items()
+        }
     else:
         chosen = choose(project, fixed, bytes_, documents)
-    chosen["prompt"] = prompt, "the first words of a val document; the model continues them at every look"
+    chosen["prompt"] = (
+        prompt,
+        "the first words of a val document; the model continues them at every look",
+    )
     for name in last.keys() - chosen.keys() - fixed.keys():
         project.decide(name, None)  # a pretrained model has a size and a vocabulary of its own
     chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}

@@ -29,12 +29,18 @@ MEND = {
     errno.ENOSPC: "`df -h` shows how much room there is. Make some, and the same command goes on.",
     errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself leave, or name a folder of your own: handrail ~/my-model",
 }
-MEND |= {errno.EDQUOT: MEND[errno.ENOSPC], errno.EPERM: MEND[errno.EACCES], errno.EROFS: MEND[errno.EACCES]}
+MEND |= {
+    errno.EDQUOT: MEND[errno.ENOSPC],
+    errno.EPERM: MEND[errno.EACCES],
+    errno.EROFS: MEND[errno.EACCES],
+}
 
 
 def refused(error):
     """Return as a Stop what the system refused (the disk is full, no permission), or None for any other error."""
-    number = re.search(r"os error (\d+)", str(error))  # libraries written in Rust raise errors of their own
+    number = re.search(
+        r"os error (\d+)", str(error)
+    )  # libraries written in Rust raise errors of their own
     if not isinstance(error, OSError) and not number:
         return None
     number = int(number[1]) if number else error.errno
@@ -114,8 +120,12 @@ class Project:
         try:
             return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError as error:  # no TOML, or no UTF-8
-            said = str(error).replace("Cannot overwrite a value", "the name of that line stands there twice")
-            raise Stop(f"{file} cannot be read: {said}. Mend that line, or take it out to have it chosen again.")
+            said = str(error).replace(
+                "Cannot overwrite a value", "the name of that line stands there twice"
+            )
+            raise Stop(
+                f"{file} cannot be read: {said}. Mend that line, or take it out to have it chosen again."
+            )
 
     def decide(self, name, value, why=""):
         """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it; None takes it out.
@@ -124,20 +134,30 @@ class Project:
         """
         file = self.folder / "settings.toml"
         lines = file.read_text(encoding="utf-8").splitlines()
-        heads = {i: line.split("]")[0].strip(" [\t") for i, line in enumerate(lines) if re.match(r"\s*\[", line)}
+        heads = {
+            i: line.split("]")[0].strip(" [\t")
+            for i, line in enumerate(lines)
+            if re.match(r"\s*\[", line)
+        }
         table, _, key = name.rpartition(".")
         start = next((i + 1 for i, head in heads.items() if head == table), 0)
         end = next((i for i in heads if i >= start), len(lines))
         key = key if start else name
-        others = [line for line in lines[start:end] if not re.match(rf"\s*{re.escape(key)}\s*=", line)]
-        lines[start:end] = others + [f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"] * (value is not None)
+        others = [
+            line for line in lines[start:end] if not re.match(rf"\s*{re.escape(key)}\s*=", line)
+        ]
+        lines[start:end] = others + [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"
+        ] * (value is not None)
         part = file.with_suffix(".part")
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         part.replace(file)  # a full disk leaves the old one whole
 
     def asked(self, name):
         """Return True if the user named this setting on the command line: then no step changes it."""
-        lines = (self.folder / "settings.toml").read_text(encoding="utf-8").split("\n[")[0]  # not those of a table
+        lines = (
+            (self.folder / "settings.toml").read_text(encoding="utf-8").split("\n[")[0]
+        )  # not those of a table
         return bool(re.search(rf"^{name}\s*=.*{ASKED}", lines, re.M))
 
     # --- files: handed over, then the owner's ---
@@ -145,7 +165,9 @@ class Project:
     def create(self):
         """Make the folder a project: settings.toml, the files around the program, its own git repository."""
         if self.folder.is_file():
-            raise Stop(f"{self.folder} is a file. Texts go after --data: handrail my-model --data {self.folder.name}")
+            raise Stop(
+                f"{self.folder} is a file. Texts go after --data: handrail my-model --data {self.folder.name}"
+            )
         if self.folder.exists() and any(self.folder.iterdir()):
             raise Stop(
                 f"{self.folder} is not empty and holds no settings.toml, so it is no project of handrail's. "
@@ -156,14 +178,19 @@ class Project:
             for file in (PROGRAM.parent / "around").iterdir():
                 shutil.copyfile(file, self.folder / file.name.replace("gitignore", ".gitignore"))
         except PermissionError as error:
-            raise Stop(f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail ~/my-model")
+            raise Stop(
+                f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail ~/my-model"
+            )
         (self.folder / "settings.toml").write_text(
             "# What was chosen for this project, and why. Edit any line; a flag typed after a command wins for that run.\n"
             f'handrail = "{__version__}"  # the version that grew this project\n'
         )
         if shutil.which("git"):
             self.git("init", "-q")
-            self.commit(["settings.toml", "README.md", "AGENTS.md", "requirements.txt", ".gitignore"], "An empty project")
+            self.commit(
+                ["settings.toml", "README.md", "AGENTS.md", "requirements.txt", ".gitignore"],
+                "An empty project",
+            )
 
     def inside(self):
         """Return the git repository of somebody else in which this folder lies, or None."""
@@ -180,17 +207,31 @@ class Project:
 
     def edited(self, files):
         """Return those of `files` that are no longer as handed over."""
-        return [f for f in files if (self.folder / f).exists() and (self.folder / f).read_bytes() != (PROGRAM / f).read_bytes()]
+        return [
+            f
+            for f in files
+            if (self.folder / f).exists()
+            and (self.folder / f).read_bytes() != (PROGRAM / f).read_bytes()
+        ]
 
     # --- git: the project's own history is the lesson ---
 
     def git(self, *arguments):
         """Run git in the project; return its output. An identity is supplied if the machine has none."""
-        who = [] if subprocess.run(["git", "config", "user.email"], cwd=self.folder, capture_output=True).stdout else [
-            "-c", "user.name=handrail", "-c", "user.email=handrail@localhost"]  # fmt: skip
-        done = subprocess.run(["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True)
+        who = (
+            []
+            if subprocess.run(
+                ["git", "config", "user.email"], cwd=self.folder, capture_output=True
+            ).stdout
+            else ["-c", "user.name=handrail", "-c", "user.email=handrail@localhost"]
+        )
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True
+        )
         if done.returncode:
-            raise Stop(f"`git {' '.join(arguments)}` failed in {self.folder}: {done.stderr.strip()}")
+            raise Stop(
+                f"`git {' '.join(arguments)}` failed in {self.folder}: {done.stderr.strip()}"
+            )
         return done.stdout.strip()
 
     def has_git(self):
@@ -212,7 +253,11 @@ class Project:
 
     def mark(self):
         """Return four letters of the project's first commit: the same wherever its history is, and no other project's; "" without git."""
-        return "".join(self.git("rev-list", "--max-parents=0", "--all").split()[-1:])[:4] if self.has_git() else ""
+        return (
+            "".join(self.git("rev-list", "--max-parents=0", "--all").split()[-1:])[:4]
+            if self.has_git()
+            else ""
+        )
 
     # --- running what is there ---
 
@@ -226,9 +271,13 @@ class Project:
         importlib.invalidate_caches()
         sys.path.insert(0, str(self.folder))
         try:
-            program = SimpleNamespace(**{name: importlib.import_module(name) for name in ("settings", *names)})
+            program = SimpleNamespace(
+                **{name: importlib.import_module(name) for name in ("settings", *names)}
+            )
         except (ImportError, SyntaxError) as error:
-            raise Stop(f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what was changed.")
+            raise Stop(
+                f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what was changed."
+            )
         finally:
             sys.path.remove(str(self.folder))
         for name in names:
@@ -245,4 +294,6 @@ class Project:
 
     def python(self, script, *arguments, **how):
         """Start a script of the project as its owner would: `python SCRIPT`, in the project's folder; return the process."""
-        return subprocess.Popen([sys.executable, script, *arguments, *self.flags], cwd=self.folder, **how)
+        return subprocess.Popen(
+            [sys.executable, script, *arguments, *self.flags], cwd=self.folder, **how
+        )

@@ -1,8 +1,8 @@
 """`handrail rehearse` without a GPU: what a run needs, where it fits, how long and how much, on any machine.
 
-    handrail rehearse my-model                               the project's own run, its own files, its own settings
-    handrail rehearse --size 300m --updates 20000            a new model, before there is a project
-    handrail rehearse --from HuggingFaceTB/SmolLM2-1.7B --method lora        fine-tuning, from the configuration alone
+handrail rehearse my-model                               the project's own run, its own files, its own settings
+handrail rehearse --size 300m --updates 20000            a new model, before there is a project
+handrail rehearse --from HuggingFaceTB/SmolLM2-1.7B --method lora        fine-tuning, from the configuration alone
 """
 
 import argparse
@@ -38,60 +38,133 @@ def lasting(hours):
 
 
 def dollars(cost):
-    return "< $0.01" if cost[1] < 0.01 else f"${span(cost[0], cost[1])}" if cost[0] >= 0.01 else f"up to ${cost[1]:.2g}"
+    return (
+        "< $0.01"
+        if cost[1] < 0.01
+        else f"${span(cost[0], cost[1])}"
+        if cost[0] >= 0.01
+        else f"up to ${cost[1]:.2g}"
+    )
 
 
 def show_memory(screen, update, processes):
     """Print the peak of an update, kind by kind."""
     from handrail.estimate import KINDS
 
-    copies = f" With {processes} GPUs each keeps a second copy of the gradients too, {gb(4 * update.trained)}." if processes > 1 else ""
+    copies = (
+        f" With {processes} GPUs each keeps a second copy of the gradients too, {gb(4 * update.trained)}."
+        if processes > 1
+        else ""
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head, side in (("", "left"), ("", "right"), ("", "left")):
         table.add_column(head, justify=side)
     for kind, meaning in KINDS.items():
         table.add_row(kind, gb(update.kinds[kind]) if update.kinds[kind] else "none then", meaning)
-    table.add_row("at the peak", gb(update.peak), "all of these together; they are not all at their highest at once", style="bold")
+    table.add_row(
+        "at the peak",
+        gb(update.peak),
+        "all of these together; they are not all at their highest at once",
+        style="bold",
+    )
     screen.console.print(table)
-    screen.print(f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.{copies}\n")
+    screen.print(
+        f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.{copies}\n"
+    )
 
 
 def show_offers(screen, found, processes):
     """Print the table to decide by; the cheapest and the fastest that fit are marked, and where each price is from."""
-    good, sources = [offer for offer in found if offer.fit != "no"], list(dict.fromkeys(offer.source for offer in found))
+    good, sources = (
+        [offer for offer in found if offer.fit != "no"],
+        list(dict.fromkeys(offer.source for offer in found)),
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("GPU" if processes == 1 else f"{processes} GPUs", "GB", "fits", "how long", "cost", "", "where, and whose price"):
+    for head in (
+        "GPU" if processes == 1 else f"{processes} GPUs",
+        "GB",
+        "fits",
+        "how long",
+        "cost",
+        "",
+        "where, and whose price",
+    ):
         table.add_column(head, no_wrap=True)
     for offer in found:
-        best = [word for word, key in (("cheapest", lambda o: o.cost), ("fastest", lambda o: o.hours)) if offer in good and offer is min(good, key=key)]
+        best = [
+            word
+            for word, key in (("cheapest", lambda o: o.cost), ("fastest", lambda o: o.hours))
+            if offer in good and offer is min(good, key=key)
+        ]
         time, cost = (lasting(offer.hours), dollars(offer.cost)) if offer in good else ("", "")
         place = f"{offer.where} ({sources.index(offer.source) + 1})"
-        table.add_row(offer.name, f"{offer.memory:.0f}", offer.fit, time, cost, ", ".join(best), place, style=None if offer in good else "dim")
+        table.add_row(
+            offer.name,
+            f"{offer.memory:.0f}",
+            offer.fit,
+            time,
+            cost,
+            ", ".join(best),
+            place,
+            style=None if offer in good else "dim",
+        )
     screen.console.print(table)
-    screen.print("  Prices: " + ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1)) + "\n")
+    screen.print(
+        "  Prices: "
+        + ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1))
+        + "\n"
+    )
 
 
 def shared(update):
     """Return how many GPUs that share the weights hold an update, in words; "" where no number known does."""
-    number = next((n for n in (2, 4, 8, 16, 32, 64, 128, 256) if budget.fits(budget.shard(update, n), 80) == "yes"), None)
-    return f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(update, number))} on each; the command is in the project's README" if number else ""
+    number = next(
+        (
+            n
+            for n in (2, 4, 8, 16, 32, 64, 128, 256)
+            if budget.fits(budget.shard(update, n), 80) == "yes"
+        ),
+        None,
+    )
+    return (
+        f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(budget.shard(update, number))} on each; the command is in the project's README"
+        if number
+        else ""
+    )
 
 
 def say_less(screen, project, script, values, how, update, sure):
     """Say what to change, where an update fits no GPU for sure."""
-    screen.print("  rehearsing it with less, one change after another; each takes about as long ...\n")
-    ways = [(what, budget.rehearse(project, script, new, **other)) for what, new, other in budget.cheaper(project, script, values, how)]
-    where = lambda peak: ", ".join(n for n, g in budget.gpus().items() if budget.fits(peak, g["memory"]) == "yes") or "still none"
+    screen.print(
+        "  rehearsing it with less, one change after another; each takes about as long ...\n"
+    )
+    ways = [
+        (what, budget.rehearse(project, script, new, **other))
+        for what, new, other in budget.cheaper(project, script, values, how)
+    ]
+    where = lambda peak: (
+        ", ".join(n for n, g in budget.gpus().items() if budget.fits(peak, g["memory"]) == "yes")
+        or "still none"
+    )
     lines = [f"{what}: {gb(slim.peak)}, fits {where(slim.peak)}" for what, slim in ways]
     enough = any(where(slim.peak) != "still none" for _, slim in ways)
     if script == "finetune":
         lora = next((slim for what, slim in ways if "LoRA" in what), update)
         frozen = lora.parameters - lora.trained
-        lines.append(f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less")
+        lines.append(
+            f"the frozen weights in 16 bits (dtype=torch.bfloat16 in `load` of finetune.py): {gb(2 * frozen)} less; in 4 bits (QLoRA, see PEFT's documentation): {gb(3.5 * frozen)} less"
+        )
     slim = min([update, *(slim for _, slim in ways)], key=lambda slim: slim.passing)
     as_it_is, at_least = shared(update), shared(slim)
-    lines = [f"nothing, on {as_it_is}"] * bool(as_it_is) + lines + [f"with all of that, on {at_least}" if at_least else "a smaller model"] * (not enough)
-    screen.say(f"It fits none of them{sure}. What to change, by what it costs, each with those above it", lines)
+    lines = (
+        [f"nothing, on {as_it_is}"] * bool(as_it_is)
+        + lines
+        + [f"with all of that, on {at_least}" if at_least else "a smaller model"] * (not enough)
+    )
+    screen.say(
+        f"It fits none of them{sure}. What to change, by what it costs, each with those above it",
+        lines,
+    )
 
 
 def show(screen, project, script, values, how, price, live):
@@ -100,47 +173,95 @@ def show(screen, project, script, values, how, price, live):
     update, processes = budget.rehearse(project, script, values, **how), how["processes"]
     each = f"{update.tokens:,} tokens" + f" on each of {processes} GPUs" * (processes > 1)
     trained = "" if update.trained == update.parameters else f", {update.trained:,} of them trained"
-    screen.say("Rehearsed without a GPU", [
-        f"{update.parameters:,} weights{trained}; an update of {each} costs {budget.operations(update.flops)}.",
-        f"The real update, of {'your ' * project.out.exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
-    ])  # fmt: skip
+    screen.say(
+        "Rehearsed without a GPU",
+        [
+            f"{update.parameters:,} weights{trained}; an update of {each} costs {budget.operations(update.flops)}.",
+            f"The real update, of {'your ' * project.out.exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
+        ],
+    )
     show_memory(screen, update, processes)
-    peak = update.peak + 4 * update.trained * (processes > 1)  # DDP keeps a second copy of the gradients, in buckets
+    peak = update.peak + 4 * update.trained * (
+        processes > 1
+    )  # DDP keeps a second copy of the gradients, in buckets
     found = budget.offers(update, peak, values.updates, processes, price, how["precision"], live)
     show_offers(screen, found, processes)
     sure = [offer for offer in found if offer.fit == "yes"]
     if not sure:
-        say_less(screen, project, script, values, how, update, " for sure" * any(offer.fit == "perhaps" for offer in found))
+        say_less(
+            screen,
+            project,
+            script,
+            values,
+            how,
+            update,
+            " for sure" * any(offer.fit == "perhaps" for offer in found),
+        )
     elif script == "pretrain" and update.seconds < 3:  # two more of them are to be waited for
         cheapest = min(sure, key=lambda offer: offer.cost)
         if rows := budget.most_rows(project, script, values, cheapest.memory, how):
-            screen.print(f"  Most rows of {values.context:,} tokens at once on a {cheapest.name}: about {rows:,}.\n")
+            screen.print(
+                f"  Most rows of {values.context:,} tokens at once on a {cheapest.name}: about {rows:,}.\n"
+            )
     guessed = script == "finetune" and not (project.out / "chats" / "train.jsonl").exists()
     slow, fast = budget.SLOW, budget.FAST
-    screen.say("What this rests on", [
-        "Memory: counted" + ", for examples of half a row each, half of it answer: your own file will differ" * guessed
-        + f". Time: {slow.arithmetic:.0%} to {fast.arithmetic:.0%} of the data sheet's arithmetic, {slow.bandwidth:.0%} to {fast.bandwidth:.0%} of its bandwidth; "
-        f"the low end needs torch.compile. {values.updates:,} updates, without evaluations.",
-        "Prices move: look at where they are from. The bill runs from start to stop, the minutes of setting up and of forgetting included.",
-        *(f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured ({measured / estimated - 1:+.0%})." for what, estimated, measured in budget.past(project)[-3:]),
-    ])  # fmt: skip
+    screen.say(
+        "What this rests on",
+        [
+            "Memory: counted"
+            + ", for examples of half a row each, half of it answer: your own file will differ"
+            * guessed
+            + f". Time: {slow.arithmetic:.0%} to {fast.arithmetic:.0%} of the data sheet's arithmetic, {slow.bandwidth:.0%} to {fast.bandwidth:.0%} of its bandwidth; "
+            f"the low end needs torch.compile. {values.updates:,} updates, without evaluations.",
+            "Prices move: look at where they are from. The bill runs from start to stop, the minutes of setting up and of forgetting included.",
+            *(
+                f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured ({measured / estimated - 1:+.0%})."
+                for what, estimated, measured in budget.past(project)[-3:]
+            ),
+        ],
+    )
     return any(offer.fit != "no" for offer in found)
 
 
 def parser():
-    p = argparse.ArgumentParser("handrail rehearse", description="What a run needs, where it fits, how long and how much. Needs no GPU.")
+    p = argparse.ArgumentParser(
+        "handrail rehearse",
+        description="What a run needs, where it fits, how long and how much. Needs no GPU.",
+    )
     p.add_argument("folder", nargs="?", help="a project; default: the one here, or none")
-    p.add_argument("--from", dest="base", help="a pretrained model: hub id, or a folder with config.json; its weights are not read")
+    p.add_argument(
+        "--from",
+        dest="base",
+        help="a pretrained model: hub id, or a folder with config.json; its weights are not read",
+    )
     p.add_argument("--size", help="of a new model: 1m 5m 25m 85m 300m 1b")
     p.add_argument("--vocabulary", type=int, help="tokens of a new model")
     p.add_argument("--method", choices=["full", "lora"], help="of fine-tuning")
-    for name, meaning in (("updates", "how many"), ("batch", "rows in one update"), ("context", "tokens in a row"), ("rows-at-once", "rows in memory at once")):
+    for name, meaning in (
+        ("updates", "how many"),
+        ("batch", "rows in one update"),
+        ("context", "tokens in a row"),
+        ("rows-at-once", "rows in memory at once"),
+    ):
         p.add_argument(f"--{name}", type=int, help=meaning)
-    p.add_argument("--checkpointing", action="store_true", help="make activations again on the way back: less memory, a third more time")
-    p.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="number format of the products")
+    p.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="make activations again on the way back: less memory, a third more time",
+    )
+    p.add_argument(
+        "--precision",
+        choices=["bf16", "fp16", "fp32"],
+        default="bf16",
+        help="number format of the products",
+    )
     p.add_argument("--gpus", type=int, default=1, help="how many share an update")
-    p.add_argument("--price", type=float, help="dollars an hour for one GPU, in place of the list's")
-    p.add_argument("--hf", action="store_true", help="ask Hugging Face for today's prices of its jobs")
+    p.add_argument(
+        "--price", type=float, help="dollars an hour for one GPU, in place of the list's"
+    )
+    p.add_argument(
+        "--hf", action="store_true", help="ask Hugging Face for today's prices of its jobs"
+    )
     return p
 
 
@@ -153,7 +274,9 @@ def idea(words, folder):
     if real:
         Project(place).settings  # a slip in it is said of the file that its owner knows
     if words.folder and not real:
-        raise Stop(f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora")
+        raise Stop(
+            f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora"
+        )
     for file in PROGRAM.glob("*.py"):  # what the walk has not handed over yet
         shutil.copy(file, folder)
     (Path(folder) / "settings.toml").write_text("[finetune]\n")
@@ -165,16 +288,35 @@ def idea(words, folder):
     began = project.settings.get("data") if real else not words.method
     script = "finetune" if words.method or not began else "pretrain"
     if script == "finetune" and not real and not words.base:
-        raise Stop(f"Which model is to be fine-tuned? handrail rehearse --from {OPEN} --method {words.method}")
-    values = project.load().settings.read("", ["--cpu"], script if "finetune" in project.settings else "")
-    typed = {name: getattr(words, name) for name in ("base", "size", "vocabulary", "method", "updates", "batch", "context", "rows_at_once") if getattr(words, name) is not None}
+        raise Stop(
+            f"Which model is to be fine-tuned? handrail rehearse --from {OPEN} --method {words.method}"
+        )
+    values = project.load().settings.read(
+        "", ["--cpu"], script if "finetune" in project.settings else ""
+    )
+    typed = {
+        name: getattr(words, name)
+        for name in (
+            "base",
+            "size",
+            "vocabulary",
+            "method",
+            "updates",
+            "batch",
+            "context",
+            "rows_at_once",
+        )
+        if getattr(words, name) is not None
+    }
     for name, value in typed.items():
         if isinstance(value, int) and value < 1:
             raise Stop(f"--{name} {value}: it has to be a number above 0")
     if words.base and Path(words.base).exists():
         typed["base"] = str(Path(words.base).resolve())
     defaults = {"size": "85m", "vocabulary": 32768, "method": "lora", "lr": 1e-4}
-    vars(values).update({name: value for name, value in defaults.items() if not hasattr(values, name)} | typed)
+    vars(values).update(
+        {name: value for name, value in defaults.items() if not hasattr(values, name)} | typed
+    )
     if script == "finetune":
         values.model = typed.get("base") or getattr(values, "model", None) or values.base
         if not values.model:
@@ -188,16 +330,24 @@ def idea(words, folder):
 def check_numbers(values, script, gpus):
     """Raise Stop for what no run could be."""
     if script == "pretrain" and values.batch % gpus:
-        raise Stop(f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. Take a multiple of {gpus}.")
+        raise Stop(
+            f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. Take a multiple of {gpus}."
+        )
     if values.batch * values.context > 2**31:
-        raise Stop(f"--batch {values.batch:,} with --context {values.context:,}: an update of more than two billion tokens is more than anybody has made.")
+        raise Stop(
+            f"--batch {values.batch:,} with --context {values.context:,}: an update of more than two billion tokens is more than anybody has made."
+        )
     if base := values.model if script == "finetune" else values.base:
         from transformers import AutoConfig
 
         config = opened(AutoConfig, base).get_text_config()
         most = getattr(config, "max_position_embeddings", None)
-        if most and values.context > most and not getattr(config, "rope_parameters", None):  # a table of places; others can be read on
-            raise Stop(f"--context {values.context:,}: {base} has places for {most:,} tokens at once.")
+        if (
+            most and values.context > most and not getattr(config, "rope_parameters", None)
+        ):  # a table of places; others can be read on
+            raise Stop(
+                f"--context {values.context:,}: {base} has places for {most:,} tokens at once."
+            )
 
 
 def main(arguments):
@@ -206,7 +356,9 @@ def main(arguments):
     if words.gpus < 1 or (words.price is not None and not 0 < words.price < math.inf):
         raise Stop("--gpus and --price have to be numbers above 0")
     if words.base is not None and not words.base.strip():
-        raise Stop(f"--from is empty. It names a model of the hub, as {OPEN}, or a folder with config.json.")
+        raise Stop(
+            f"--from is empty. It names a model of the hub, as {OPEN}, or a folder with config.json."
+        )
     if words.size and words.base:
         raise Stop("--size is of a new model, --from names one that is there: one of the two")
     with tempfile.TemporaryDirectory() as folder:
@@ -214,15 +366,28 @@ def main(arguments):
         if not values.base and script == "pretrain" and values.size not in sizes(project):
             raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
         check_numbers(values, script, words.gpus)
-        how = {"checkpointing": words.checkpointing, "processes": words.gpus, "precision": words.precision}
+        how = {
+            "checkpointing": words.checkpointing,
+            "processes": words.gpus,
+            "precision": words.precision,
+        }
         live = {}
         if words.hf:
             from handrail.rent.jobs import live_prices
 
             if not (live := live_prices()):
-                raise Stop("Hugging Face did not give its prices. Is there a network, is HF_HUB_OFFLINE set? Without --hf the list in gpus.toml is used, with its dates.")
+                raise Stop(
+                    "Hugging Face did not give its prices. Is there a network, is HF_HUB_OFFLINE set? Without --hf the list in gpus.toml is used, with its dates."
+                )
         screen = Screen(yes=True)
-        name = values.model if script == "finetune" else values.base or f"a new model of size {values.size}"
+        name = (
+            values.model
+            if script == "finetune"
+            else values.base or f"a new model of size {values.size}"
+        )
         kind = f"{values.method} fine-tuning" if script == "finetune" else "training"
-        screen.title(f"{name}: {kind}", f"{values.batch} rows of {values.context:,} tokens an update, {words.precision}")
+        screen.title(
+            f"{name}: {kind}",
+            f"{values.batch} rows of {values.context:,} tokens an update, {words.precision}",
+        )
         return int(not show(screen, project, script, values, how, words.price, live))

@@ -57,27 +57,48 @@ class Screen:
     def say(self, head, text):
         """Print a headed paragraph or list."""
         wide = min(self.console.width, 96) - 2
-        lines = text if isinstance(text, list) else [" ".join(part.split()) for part in text.split("\n\n")]
-        lines = [textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False) for line in lines]
+        lines = (
+            text
+            if isinstance(text, list)
+            else [" ".join(part.split()) for part in text.split("\n\n")]
+        )
+        lines = [
+            textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False)
+            for line in lines
+        ]
         self.console.print(f"[bold cyan]{head}[/]")
         body = textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ")
-        self.console.print(re.sub(r"\*(\w[\w -]*)\*(?![\w*])", r"[italic]\1[/]", escape(body)) + "\n")
+        self.console.print(
+            re.sub(r"\*(\w[\w -]*)\*(?![\w*])", r"[italic]\1[/]", escape(body)) + "\n"
+        )
 
     def code(self, file):
         self.console.print(f"[bold cyan]{file.name}[/]")
-        self.console.print(Syntax(file.read_text(), "python", background_color="default", word_wrap=True))
+        self.console.print(
+            Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
+        )
 
     def tokens(self, pieces):
         """Print a row of (token, is it trained): what is trained bright, what is only read dim."""
         text = Text("  ")
         for piece, trained in pieces:
             text.append(piece, "green" if trained else "dim")
-        self.console.print(text if self.console.is_terminal else Text("  " + "".join(f"[{p}]" if said else p for p, said in pieces)))
+        self.console.print(
+            text
+            if self.console.is_terminal
+            else Text("  " + "".join(f"[{p}]" if said else p for p, said in pieces))
+        )
         self.print()
 
     def measured(self, checks):
         """Print each number beside what was expected, then what the ones that did not pass mean."""
-        table = Table(box=None, padding=(0, 2, 0, 0), title="[bold cyan]Measured[/]", title_justify="left", title_style="")
+        table = Table(
+            box=None,
+            padding=(0, 2, 0, 0),
+            title="[bold cyan]Measured[/]",
+            title_justify="left",
+            title_style="",
+        )
         for head in ("", "", "expected", "measured"):
             table.add_column(head, style="dim" if head == "expected" else None)
         for c in checks:
@@ -86,7 +107,10 @@ class Screen:
         self.print()
         for c in checks:
             if c.verdict != "pass":
-                self.say(f"{c.name}: {c.verdict}", [t for t in (c.meaning, c.advice and f"Try next: {c.advice}") if t])
+                self.say(
+                    f"{c.name}: {c.verdict}",
+                    [t for t in (c.meaning, c.advice and f"Try next: {c.advice}") if t],
+                )
 
     def ask(self, question, default=""):
         """Return a person's answer, or `default` when nobody is there."""

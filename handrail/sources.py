@@ -40,12 +40,20 @@ class Survey:
     pieces: bool = False  # plain text among it, which data.py cuts as it likes
     rows: int = 0
     filled: Counter = field(default_factory=Counter)  # column: rows with text in it
-    characters: Counter = field(default_factory=Counter)  # column: length of all its texts that are no numbers
-    columns: dict = field(default_factory=dict)  # every column's name, in order: the files in which it holds text
+    characters: Counter = field(
+        default_factory=Counter
+    )  # column: length of all its texts that are no numbers
+    columns: dict = field(
+        default_factory=dict
+    )  # every column's name, in order: the files in which it holds text
     problems: list = field(default_factory=list)
     files: int = 0
-    passed: Counter = field(default_factory=Counter)  # files of other endings in the same folder, not read
-    no_rows: list = field(default_factory=list)  # whole .json files that are no tables: settings of some program, say
+    passed: Counter = field(
+        default_factory=Counter
+    )  # files of other endings in the same folder, not read
+    no_rows: list = field(
+        default_factory=list
+    )  # whole .json files that are no tables: settings of some program, say
 
 
 # --- lines, as they are on the disk ---
@@ -85,7 +93,9 @@ def lines(file):
                     f"fold -s -w 1000 {shlex.quote(str(file))} > {shlex.quote(str(file.with_name(file.stem + '.folded' + file.suffix)))}"
                 )
             if b"\0" in line:
-                raise Unreadable(f"{where}: null bytes, so this is no plain text. Take the file out of the data.")
+                raise Unreadable(
+                    f"{where}: null bytes, so this is no plain text. Take the file out of the data."
+                )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -114,18 +124,26 @@ def jsonl_rows(file, problems):
         try:
             row = json.loads(text)
             if "\\u" in text:
-                json.dumps(row, ensure_ascii=False).encode()  # half a character, as in "\ud800", fails here
+                json.dumps(
+                    row, ensure_ascii=False
+                ).encode()  # half a character, as in "\ud800", fails here
         except json.JSONDecodeError as error:
-            problems.append(f"{file}, line {number}, character {error.colno}: not valid JSON ({error.msg}).")
+            problems.append(
+                f"{file}, line {number}, character {error.colno}: not valid JSON ({error.msg})."
+            )
             broken.append(number)
         except UnicodeEncodeError:
-            problems.append(f"{file}, line {number}: holds half a character (a lone surrogate such as \\ud800).")
+            problems.append(
+                f"{file}, line {number}: holds half a character (a lone surrogate such as \\ud800)."
+            )
             broken.append(number)
         else:
             if isinstance(row, dict):
                 yield row, size
             else:
-                problems.append(f"{file}, line {number}: {type(row).__name__} where an object {{...}} is expected.")
+                problems.append(
+                    f"{file}, line {number}: {type(row).__name__} where an object {{...}} is expected."
+                )
                 broken.append(number)
         if len(broken) == 1000:  # no JSON lines at all
             return
@@ -145,20 +163,32 @@ def json_rows(file, problems):
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise Unreadable(f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Mend that place.")
+        raise Unreadable(
+            f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Mend that place."
+        )
     if not isinstance(found, list):
-        raise NoRows(f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line.")
+        raise NoRows(
+            f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line."
+        )
     for number, row in enumerate(found, start=1):
         if isinstance(row, dict):
             yield row, len(json.dumps(row))
         else:
-            problems.append(f"{file}, item {number}: {type(row).__name__} where an object {{...}} is expected.")
+            problems.append(
+                f"{file}, item {number}: {type(row).__name__} where an object {{...}} is expected."
+            )
 
 
 def holds_a_table(text):
     """Return True for an object that is no row, but has a list of rows in it, as in {"data": [{...}]}."""
     found = json.loads(text)
-    return isinstance(found, dict) and any(isinstance(value, list) and value and isinstance(value[0], dict) and not {"role", "from"} & value[0].keys() for value in found.values())
+    return isinstance(found, dict) and any(
+        isinstance(value, list)
+        and value
+        and isinstance(value[0], dict)
+        and not {"role", "from"} & value[0].keys()
+        for value in found.values()
+    )
 
 
 def is_json(text):
@@ -176,7 +206,9 @@ def csv_rows(file, problems):
         head = next(reader)
         if max(map(len, head), default=0) > 80:
             columns = ",".join(f"column{n}" for n in range(1, len(head) + 1))
-            raise Unreadable(f"{file}, line 1: a row stands where the names of the columns should. Put them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}")
+            raise Unreadable(
+                f"{file}, line 1: a row stands where the names of the columns should. Put them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}"
+            )
         if len(head) == 1 and (other := [sign for sign in ";\t|" if sign in head[0]]):
             raise Unreadable(
                 f"{file}: the columns seem to be separated by {other[0]!r}, expected is a comma. Make a copy with commas: python -c "
@@ -211,7 +243,9 @@ def parquet_rows(file, problems):
             for row in batch.to_pylist():
                 yield row, size
     except (pyarrow.ArrowException, OSError) as error:
-        raise Unreadable(f"{file}: no whole parquet file ({str(error).strip()[:200]}). Download or write it again.")
+        raise Unreadable(
+            f"{file}: no whole parquet file ({str(error).strip()[:200]}). Download or write it again."
+        )
 
 
 READERS = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".parquet": parquet_rows}
@@ -236,7 +270,11 @@ def add(survey, row, size, file=None):
 
 def survey_files(files):
     """Return the Survey of local files; problems are collected, not raised."""
-    survey = Survey(bytes=sum(file.stat().st_size for file in files), tables=any(file.suffix in READERS for file in files), pieces=any(file.suffix not in READERS for file in files))
+    survey = Survey(
+        bytes=sum(file.stat().st_size for file in files),
+        tables=any(file.suffix in READERS for file in files),
+        pieces=any(file.suffix not in READERS for file in files),
+    )
     for file in files:
         try:
             for row, size in READERS.get(file.suffix, text_rows)(file, survey.problems):
@@ -248,7 +286,9 @@ def survey_files(files):
             survey.problems.append(str(error))
             survey.no_rows += [file] * isinstance(error, NoRows)
         except OSError as error:
-            survey.problems.append(f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it.")
+            survey.problems.append(
+                f"{file}: cannot be opened ({error.strerror}). `ls -l` shows who may read it."
+            )
     return survey
 
 
@@ -269,14 +309,26 @@ def hub_fault(source, error):
     page = f"https://huggingface.co/datasets/{name}"
     head = f"The data set {source} could not be opened. There is no file or folder of that name here either.\n"
     if "OfflineMode" in text:
-        return head + "HF_HUB_OFFLINE is set, so nothing is fetched. Allow it, then type the same command: unset HF_HUB_OFFLINE"
+        return (
+            head
+            + "HF_HUB_OFFLINE is set, so nothing is fetched. Allow it, then type the same command: unset HF_HUB_OFFLINE"
+        )
     if re.search("gated|401|403|private|authenticated", text):
-        return head + f"It asks who you are. Accept its conditions at {page} and log in: hf auth login\nThen the same command goes on."
+        return (
+            head
+            + f"It asks who you are. Accept its conditions at {page} and log in: hf auth login\nThen the same command goes on."
+        )
     if "Couldn't reach" in text or isinstance(error, ConnectionError):
-        return head + "The hub cannot be reached. Check the network: curl -I https://huggingface.co   Then the same command goes on."
+        return (
+            head
+            + "The hub cannot be reached. Check the network: curl -I https://huggingface.co   Then the same command goes on."
+        )
     if re.search("config|split", text, re.I) and "DatasetNotFound" not in text:
         return head + f"{str(error)[:600]}\nName one of them: --data {name}:CONFIG:SPLIT"
-    return head + f"{str(error)[:300]}\nLook for its exact name at {page}. If it is private, log in first: hf auth login"
+    return (
+        head
+        + f"{str(error)[:300]}\nLook for its exact name at {page}. If it is private, log in first: hf auth login"
+    )
 
 
 def no_files(source):
@@ -287,7 +339,13 @@ def no_files(source):
     there = f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}."
     known = [ending for ending, _ in count_endings(source, []).most_common(5)]
     found = [ending for ending in known if not not_text(source, ending)]
-    mend = as_text(found) if found else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt" if known else ""
+    mend = (
+        as_text(found)
+        if found
+        else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt"
+        if known
+        else ""
+    )
     return Stop(f"{there} {mend}".rstrip())
 
 
@@ -304,14 +362,25 @@ def as_text(endings):
 def local_files(source):
     """Return the files of a folder, or the one file; what is hidden or belongs to a project of handrail's is passed over, as in data.py."""
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
-    seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
-    projects = {file.parent for file in seen if file.name == "settings.toml" and (file.parent / "out").exists()}
+    seen = [
+        file
+        for file in found
+        if not any(part.startswith(".") for part in file.relative_to(source).parts)
+    ]
+    projects = {
+        file.parent
+        for file in seen
+        if file.name == "settings.toml" and (file.parent / "out").exists()
+    }
     return [file for file in seen if file.is_file() and projects.isdisjoint(file.parents)]
 
 
 def endings(source, without):
     """Return the kinds of files in a folder that are not in `without`, as "3 .pdf, 1 .docx"."""
-    return ", ".join(f"{number:,} {ending or '(no ending)'}" for ending, number in count_endings(source, without).most_common(5))
+    return ", ".join(
+        f"{number:,} {ending or '(no ending)'}"
+        for ending, number in count_endings(source, without).most_common(5)
+    )
 
 
 def count_endings(source, without):
@@ -340,4 +409,6 @@ def raise_problems(survey):
         tips = [p for p in survey.problems if p.startswith("To leave")]
         found = [p for p in survey.problems if p not in tips]
         more = [f"... and {len(found) - NAMED} more."] if len(found) > NAMED else []
-        raise Stop("\n".join(["The data cannot be read as it is:", *found[:NAMED], *more, *tips[:NAMED]]))
+        raise Stop(
+            "\n".join(["The data cannot be read as it is:", *found[:NAMED], *more, *tips[:NAMED]])
+        )

@@ -26,26 +26,40 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import Iterator
 
-NAMES = ("Tom Ben Sam Max Leo Jack Paul Adam Finn Noah "
-         "Mia Anna Lucy Emma Rosa Kate Nina Ruth Clara Zoe").split()
-THINGS = ("rope hat lamp map key book drum kite bell coin cup ball "
-          "ring flute box spoon coat brush jar candle").split()
-ADJECTIVES = ["an old", "an odd", "an ugly", "an orange"] + ["a " + word for word in (
-    "new red blue green white black brown grey pink yellow golden small big little tiny huge "
-    "heavy shiny dusty strange lovely plain pretty broken fine rare dirty clean cheap lucky "
-    "funny special useful").split()]
-PLACES = ("mill bridge well market harbour school farm station lake museum library park "
-          "castle inn church barn gate fountain").split()
-GOALS = ("beach pond tower bakery shop river garden square bank zoo cave hotel forest palace "
-         "stable port house lighthouse").split()
-WEATHER = ("cold warm windy rainy sunny foggy quiet bright dark mild snowy misty stormy hot "
-           "cool clear calm icy wet dry frosty hazy").split()
-TIMES = ("morning afternoon evening night day Monday Tuesday Wednesday Thursday Friday "
-         "Saturday Sunday").split()
+NAMES = (
+    "Tom Ben Sam Max Leo Jack Paul Adam Finn Noah Mia Anna Lucy Emma Rosa Kate Nina Ruth Clara Zoe"
+).split()
+THINGS = (
+    "rope hat lamp map key book drum kite bell coin cup ball "
+    "ring flute box spoon coat brush jar candle"
+).split()
+ADJECTIVES = ["an old", "an odd", "an ugly", "an orange"] + [
+    "a " + word
+    for word in (
+        "new red blue green white black brown grey pink yellow golden small big little tiny huge "
+        "heavy shiny dusty strange lovely plain pretty broken fine rare dirty clean cheap lucky "
+        "funny special useful"
+    ).split()
+]
+PLACES = (
+    "mill bridge well market harbour school farm station lake museum library park "
+    "castle inn church barn gate fountain"
+).split()
+GOALS = (
+    "beach pond tower bakery shop river garden square bank zoo cave hotel forest palace "
+    "stable port house lighthouse"
+).split()
+WEATHER = (
+    "cold warm windy rainy sunny foggy quiet bright dark mild snowy misty stormy hot "
+    "cool clear calm icy wet dry frosty hazy"
+).split()
+TIMES = (
+    "morning afternoon evening night day Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+).split()
 
 FINDS = [" found ", " bought ", " got ", " borrowed ", " won ", " picked up "]
 CARRIES = [" took the ", " brought the ", " carried the "]
@@ -58,15 +72,17 @@ LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At
 GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
 IDLE = [" to ", " alone", " for tea", " for lunch", " at noon"]
 LEAVES = [" at once", " and left the ", " and gave the "]
-PURPOSES = ("rest sing eat dance work play read swim think sleep draw wait cook talk "
-            "write help learn paint pray knit fish").split()
+PURPOSES = (
+    "rest sing eat dance work play read swim think sleep draw wait cook talk "
+    "write help learn paint pray knit fish"
+).split()
 
 
 @dataclass
 class Verdict:
     valid: bool
     nats: float | None  # -log P(text), natural logarithm; None when not valid
-    position: int       # the character where the text first goes wrong; its length when valid
+    position: int  # the character where the text first goes wrong; its length when valid
     why: str
 
 
@@ -107,17 +123,18 @@ class Reader:
                 self.position += len(option)
                 self.ways *= len(options)
                 return option
-        rest = self.text[self.position:]
+        rest = self.text[self.position :]
         for other in others:
-            if rest.startswith(other) and not (other[-1] + rest[len(other):][:1]).isalpha():
+            if rest.startswith(other) and not (other[-1] + rest[len(other) :][:1]).isalpha():
                 raise Wrong(self.position, "inconsistent: " + why(other))
         same = max(len(commonprefix([rest, option])) for option in options)
         if same == len(rest):
             raise Wrong(len(self.text), "unfinished: the text stops before the story ends")
         wanted = " or ".join(repr(option) for option in options[:3])
         more = f" or {len(options) - 3} others" if len(options) > 3 else ""
-        raise Wrong(self.position + same, f"ungrammatical: expected {wanted}{more}, "
-                                          f"found {rest[:20]!r}")
+        raise Wrong(
+            self.position + same, f"ungrammatical: expected {wanted}{more}, found {rest[:20]!r}"
+        )
 
 
 def but(options, *used):
@@ -160,11 +177,16 @@ def tell(pen) -> dict:
     # "Soon Tom gave Mia the rope(, and Mia gave Tom a red hat)." or the other way round
     say(". "), pick(THEN)
     giver = pick(people, NAMES, lambda word: f"{word} is not in this story")
-    taker, = but(people, giver)
+    (taker,) = but(people, giver)
 
     def hand_over(giver, taker):
-        pick([taker], NAMES, lambda word: (
-            f"{word} cannot give to {word}" if word == giver else f"{word} is not there"))
+        pick(
+            [taker],
+            NAMES,
+            lambda word: (
+                f"{word} cannot give to {word}" if word == giver else f"{word} is not there"
+            ),
+        )
         say(" ")
         if giver == first:
             pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
@@ -189,43 +211,89 @@ def tell(pen) -> dict:
     say(" stayed at the ")
     pick([place], PLACES + GOALS, lambda word: f"{other} is at the {place}, not the {word}")
     say(". "), pick(LATER)
-    mover, = but(people, other)
-    pick([mover], NAMES, lambda word: (
-        f"{word} stayed at the {place}" if word == other else f"{word} is not in this story"))
+    (mover,) = but(people, other)
+    pick(
+        [mover],
+        NAMES,
+        lambda word: (
+            f"{word} stayed at the {place}" if word == other else f"{word} is not in this story"
+        ),
+    )
     mine = [t for t in has if has[t] == mover]
-    moves = pick(CARRIES + GOES if mine else GOES, CARRIES, lambda word: f"{mover} has nothing to take")
-    carried = pick(mine, THINGS, lambda word: other_thing(word, mover)) if moves in CARRIES else None
+    moves = pick(
+        CARRIES + GOES if mine else GOES, CARRIES, lambda word: f"{mover} has nothing to take"
+    )
+    carried = (
+        pick(mine, THINGS, lambda word: other_thing(word, mover)) if moves in CARRIES else None
+    )
     say(" to the ")
     goal = pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
     act = pick(LEAVES if carried else IDLE, LEAVES, lambda word: f"{mover} has taken nothing along")
     if act == " to ":
         pick(PURPOSES)
     elif act in LEAVES[1:]:
-        pick([carried], THINGS, lambda word: f"{mover} has taken the {carried} along, not the {word}")
+        pick(
+            [carried], THINGS, lambda word: f"{mover} has taken the {carried} along, not the {word}"
+        )
         if act == " and left the ":
             say(" there")
             has[carried] = goal
         else:
             say(" to ")
-            has[carried] = pick(but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}")
+            has[carried] = pick(
+                but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}"
+            )
     say(".")
     return {"first": first, "second": second, "thing": thing, "place": place, "other": other}
 
 
 QUESTIONS = [  # question, answer, the same in a few words, the same in a whole sentence
-    ("Who brought the {thing} to the {place}?", "{first}", "It was {first}.", "One day {first} brought the {thing} to the {place}."),
-    ("What did {first} bring to the {place}?", "the {thing}", "It was the {thing}.", "One day {first} brought the {thing} to the {place}."),
-    ("Where did {first} and {second} meet?", "the {place}", "At the {place}.", "One day {first} met {second} at the {place}."),
-    ("Who did {first} meet?", "{second}", "There {first} met {second}.", "One day {first} met {second} at the {place}."),
-    ("Who stayed at the {place}?", "{other}", "Only {other}.", "Then {other} stayed at the {place}."),
-    ("Where did {other} stay?", "the {place}", "At the {place}.", "Then {other} stayed at the {place}."),
+    (
+        "Who brought the {thing} to the {place}?",
+        "{first}",
+        "It was {first}.",
+        "One day {first} brought the {thing} to the {place}.",
+    ),
+    (
+        "What did {first} bring to the {place}?",
+        "the {thing}",
+        "It was the {thing}.",
+        "One day {first} brought the {thing} to the {place}.",
+    ),
+    (
+        "Where did {first} and {second} meet?",
+        "the {place}",
+        "At the {place}.",
+        "One day {first} met {second} at the {place}.",
+    ),
+    (
+        "Who did {first} meet?",
+        "{second}",
+        "There {first} met {second}.",
+        "One day {first} met {second} at the {place}.",
+    ),
+    (
+        "Who stayed at the {place}?",
+        "{other}",
+        "Only {other}.",
+        "Then {other} stayed at the {place}.",
+    ),
+    (
+        "Where did {other} stay?",
+        "the {place}",
+        "At the {place}.",
+        "Then {other} stayed at the {place}.",
+    ),
 ]
 
 
 def ask(rng: random.Random, parts: dict) -> dict:
     """One question about a story, and its one right answer: bare, in a few words, in a whole sentence."""
     forms = QUESTIONS[int(rng.random() * len(QUESTIONS))]
-    return {name: form.format(**parts) for name, form in zip(("question", "answer", "short", "whole"), forms)}
+    return {
+        name: form.format(**parts)
+        for name, form in zip(("question", "answer", "short", "whole"), forms)
+    }
 
 
 def stories(seed: int = 0) -> Iterator[dict]:

@@ -28,7 +28,9 @@ def lesson(file):
 def why(project, name):
     """Return the lesson of a step: its own, or that of the first file it adds."""
     module = step(name)
-    return module.WHY if hasattr(module, "WHY") else lesson(files(project, name)[0]).split("\n", 2)[2]
+    return (
+        module.WHY if hasattr(module, "WHY") else lesson(files(project, name)[0]).split("\n", 2)[2]
+    )
 
 
 # --- what was done, verified from what is on disk ---
@@ -50,8 +52,17 @@ def content(file, size, changed):
 
 def contents(place, kinds=None):
     """Return the names and contents of all files (of these kinds) in a folder, or of one file, as bytes."""
-    found = [(file, file.stat()) for file in sources.local_files(place) if not kinds or file.suffix in kinds]
-    return str([(str(file.relative_to(place)), content(file, seen.st_size, seen.st_mtime_ns)) for file, seen in found]).encode()
+    found = [
+        (file, file.stat())
+        for file in sources.local_files(place)
+        if not kinds or file.suffix in kinds
+    ]
+    return str(
+        [
+            (str(file.relative_to(place)), content(file, seen.st_size, seen.st_mtime_ns))
+            for file, seen in found
+        ]
+    ).encode()
 
 
 def fingerprint(project, name):
@@ -62,11 +73,26 @@ def fingerprint(project, name):
     digest, parts = hashlib.sha256(), [*before(project, name), name]
     for part in parts:
         for file in files(project, part):
-            digest.update((project.folder / file).read_bytes() if (project.folder / file).exists() else b"missing")
-        digest.update(json.dumps([project.settings.get(key) for key in getattr(step(part), "USES", [])]).encode())
+            digest.update(
+                (project.folder / file).read_bytes()
+                if (project.folder / file).exists()
+                else b"missing"
+            )
+        digest.update(
+            json.dumps(
+                [project.settings.get(key) for key in getattr(step(part), "USES", [])]
+            ).encode()
+        )
     used = {key for part in parts for key in getattr(step(part), "USES", [])}
-    for source in [project.settings[key] for key in SOURCES if key in used and project.settings.get(key)]:
-        digest.update(contents(project.folder / Path(source).expanduser(), project.settings.get("kinds", sources.KINDS)))
+    for source in [
+        project.settings[key] for key in SOURCES if key in used and project.settings.get(key)
+    ]:
+        digest.update(
+            contents(
+                project.folder / Path(source).expanduser(),
+                project.settings.get("kinds", sources.KINDS),
+            )
+        )
     for path in getattr(step(name), "LEAVES", []):
         digest.update(contents(project.out / path))
     return digest.hexdigest()[:16]
@@ -96,7 +122,12 @@ def write_down(project, name, outcome, expected, seconds, commit):
     """Keep the outcome in out/steps/NAME.json, add its checks to out/checks.jsonl, and draw the notebook anew."""
     folder = project.out / "steps"
     folder.mkdir(parents=True, exist_ok=True)
-    written = asdict(outcome) | {"title": step(name).TITLE, "why": why(project, name), "expect": expected, "commit": commit}
+    written = asdict(outcome) | {
+        "title": step(name).TITLE,
+        "why": why(project, name),
+        "expect": expected,
+        "commit": commit,
+    }
     written |= {"seconds": round(seconds, 1), "fingerprint": fingerprint(project, name)}
     (folder / f"{name}.json").write_text(json.dumps(written, indent=1))
     with open(project.out / "checks.jsonl", "a") as file:
@@ -115,8 +146,15 @@ def promises(file, functions):
     if not (PROGRAM / file).exists():
         return ""
     tree = ast.walk(ast.parse((PROGRAM / file).read_text()))
-    found = [node for node in tree if isinstance(node, ast.FunctionDef) and node.name in functions and ast.get_docstring(node)]
-    return "".join(f"\n{file} promises {node.name}({ast.unparse(node.args)}): {ast.get_docstring(node)}" for node in found)
+    found = [
+        node
+        for node in tree
+        if isinstance(node, ast.FunctionDef) and node.name in functions and ast.get_docstring(node)
+    ]
+    return "".join(
+        f"\n{file} promises {node.name}({ast.unparse(node.args)}): {ast.get_docstring(node)}"
+        for node in found
+    )
 
 
 def blame(project, error, name):
@@ -125,7 +163,11 @@ def blame(project, error, name):
     changed = project.edited(files(project, name)) or project.edited(dict.fromkeys(rests))
     if not changed:
         return None
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == project.folder]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename).parent == project.folder
+    ]
     frames = [f for f in frames if Path(f.filename).name in changed] or frames
     kind = f"{type(error).__name__}: "
     if isinstance(error, Broken):
@@ -142,7 +184,9 @@ def blame(project, error, name):
     said = promises(file, functions)
     if file not in changed or not functions:
         said += "".join(promises(other, PROMISED.get(Path(other).stem, [])) for other in changed)
-    return Stop(f"{where}: {kind}{error}{said}\n`git diff` in {project.folder} shows your changes, in {', '.join(changed)}.")
+    return Stop(
+        f"{where}: {kind}{error}{said}\n`git diff` in {project.folder} shows your changes, in {', '.join(changed)}."
+    )
 
 
 def hand_over(project, screen, wanted):
@@ -151,7 +195,10 @@ def hand_over(project, screen, wanted):
         lines = len((PROGRAM / file).read_text().splitlines())
         if screen.talks:
             screen.code(PROGRAM / file)
-        screen.say("New file", f"{file}, {lines} lines, is added to your project. It is yours: read it, change it.")
+        screen.say(
+            "New file",
+            f"{file}, {lines} lines, is added to your project. It is yours: read it, change it.",
+        )
         if screen.ask("Enter to add it, q to stop here:").lower() == "q":
             raise KeyboardInterrupt
         project.add([file])
@@ -163,7 +210,9 @@ def patiently(project, screen, name, work):
         try:
             return work()
         except Exception as error:
-            stop = error if isinstance(error, Stop) else blame(project, error, name) or refused(error)
+            stop = (
+                error if isinstance(error, Stop) else blame(project, error, name) or refused(error)
+            )
             if not (stop and screen.talks):
                 raise stop or error
             screen.print(f"\n{stop}\n")
@@ -175,7 +224,9 @@ def take(project, screen, name, place):
     """Take one step: why, expect, the new file, run, measured, what it tells; return its Outcome."""
     module = step(name)
     if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
-        raise Stop(f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.typed}")
+        raise Stop(
+            f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.typed}"
+        )
     screen.title(module.TITLE, place)
     screen.say("Why", why(project, name))
     hand_over(project, screen, files(project, name))
@@ -190,9 +241,14 @@ def take(project, screen, name, place):
         screen.say("You guessed", guessed)
     screen.say("What this tells you", outcome.tells)
     mine = [file for file in files(project, name) if (project.folder / file).exists()]
-    named = [*(file for file in mine if file not in project.edited(mine)), "settings.toml"]  # what its owner edited, its owner commits
+    named = [
+        *(file for file in mine if file not in project.edited(mine)),
+        "settings.toml",
+    ]  # what its owner edited, its owner commits
     commit = project.commit(named, f"{module.TITLE}\n\n{why(project, name)}\n\n{outcome.tells}")
-    commit = commit or (record(project, name) or {}).get("commit")  # taken again: what the first time added is still there
+    commit = commit or (record(project, name) or {}).get(
+        "commit"
+    )  # taken again: what the first time added is still there
     write_down(project, name, outcome, expected, time.perf_counter() - began, commit)
     return outcome
 
@@ -201,7 +257,9 @@ def undo(project, screen, name):
     """Take a step back: its commit is reverted, its note removed; what it made in out/ is made again next time."""
     written = record(project, name)
     if changed := [file for file in files(project, name) if project.dirty(file)]:
-        raise Stop(f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout .")
+        raise Stop(
+            f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout ."
+        )
     if written["commit"]:
         try:
             project.git("revert", "--no-edit", written["commit"])
@@ -210,7 +268,9 @@ def undo(project, screen, name):
                 project.git("revert", "--abort")
             except Stop:
                 raise reason  # git did not begin
-            raise Stop(f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes.")
+            raise Stop(
+                f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes."
+            )
     (project.out / "steps" / f"{name}.json").unlink()
     screen.say("Undone", f"The step {name} is taken back. `handrail` takes it again, from here.")
 
@@ -248,11 +308,20 @@ def walk(project, screen, until=None, steps=None):
             screen.print(f"  ✓  {name}: done, verified")
         while now != "done":
             if now == "changed":
-                screen.print(f"  ·  {name}: something it rests on was changed since; it is taken again")
+                screen.print(
+                    f"  ·  {name}: something it rests on was changed since; it is taken again"
+                )
             left = sum(step(later).SECONDS[project.cpu] for later in steps[number - 1 :])
-            outcome = take(project, screen, name, f"{number} of {len(steps)}, about {max(1, round(left / 60))} min left")
+            outcome = take(
+                project,
+                screen,
+                name,
+                f"{number} of {len(steps)}, about {max(1, round(left / 60))} min left",
+            )
             if any(check.verdict == "fail" for check in outcome.checks):
-                screen.say("Stopped", "A check of this step failed. Mend it, then `handrail` goes on here.")
+                screen.say(
+                    "Stopped", "A check of this step failed. Mend it, then `handrail` goes on here."
+                )
                 return 1
             answer = "next" if name == "machine" else check_in(project, screen, name)
             if answer in ("stop", "undone"):
@@ -268,18 +337,26 @@ def finish(project, screen):
     """Say what the learner has now, and what can be done with it."""
     answers = (project.out / "finetune" / "model").exists()
     screen.title("The walk is done" if answers else "The first walk is done", str(project.folder))
-    screen.say("You own", [
-        f"a model: out/{'finetune/' if answers else ''}model, a plain Transformers folder",
-        "a training program: the .py files here, and git log tells how it grew",
-        f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
-    ])  # fmt: skip
-    screen.say("Go on", [
-        f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   # then `python` is the right one",
-        f"python chat.py{' --cpu' if project.cpu else ''}   # talk to it",
-        "handrail align   # from answering to answering well" if answers else "handrail finetune   # teach it to answer questions",
-        "handrail share   # take it home: check it without handrail, write its card",
-        "Change a file, run it again, see what happens. That is the whole trade.",
-    ])  # fmt: skip
+    screen.say(
+        "You own",
+        [
+            f"a model: out/{'finetune/' if answers else ''}model, a plain Transformers folder",
+            "a training program: the .py files here, and git log tells how it grew",
+            f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
+        ],
+    )
+    screen.say(
+        "Go on",
+        [
+            f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   # then `python` is the right one",
+            f"python chat.py{' --cpu' if project.cpu else ''}   # talk to it",
+            "handrail align   # from answering to answering well"
+            if answers
+            else "handrail finetune   # teach it to answer questions",
+            "handrail share   # take it home: check it without handrail, write its card",
+            "Change a file, run it again, see what happens. That is the whole trade.",
+        ],
+    )
 
 
 def show_steps(project):

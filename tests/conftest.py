@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run side by side (pytest-xdist), on two cores
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two tests run side by side (pytest-xdist), on two cores
 
 import pytest
 import torch
@@ -18,7 +20,16 @@ from filelock import FileLock
 HOUSE = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 SMALL = ["--updates", "80", "--batch", "8"]
-SLOW = ("test_doctor", "test_program", "test_walk", "test_rent", "test_renting", "test_processes", "test_answers", "test_estimate")
+SLOW = (
+    "test_doctor",
+    "test_program",
+    "test_walk",
+    "test_rent",
+    "test_renting",
+    "test_processes",
+    "test_answers",
+    "test_estimate",
+)
 left_out = []
 
 
@@ -29,10 +40,20 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     here = {"gpu": torch.accelerator.is_available(), "long": bool(os.environ.get("LONG"))}
-    left_out.extend(item for item in items if any(item.get_closest_marker(mark) and not there for mark, there in here.items()))
+    left_out.extend(
+        item
+        for item in items
+        if any(item.get_closest_marker(mark) and not there for mark, there in here.items())
+    )
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))  # long ones last would leave one worker alone
-    for name, place in (("alone", 70), ("answering", 50), ("walked", 0)):  # nor shall one wait for what the other makes
+    items.sort(
+        key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
+    )  # long ones last would leave one worker alone
+    for name, place in (
+        ("alone", 70),
+        ("answering", 50),
+        ("walked", 0),
+    ):  # nor shall one wait for what the other makes
         first = next((item for item in items if name in item.fixturenames), None)
         if first:
             items.remove(first)
@@ -53,7 +74,9 @@ def pytest_testnodedown(node, error):
 def pytest_terminal_summary(terminalreporter):
     if left_out:
         terminalreporter.section("NOT RUN")
-        terminalreporter.line(f"{len(left_out)} checks need a GPU (run `make test` on a machine that has one) or minutes (`make test LONG=1`):")
+        terminalreporter.line(
+            f"{len(left_out)} checks need a GPU (run `make test` on a machine that has one) or minutes (`make test LONG=1`):"
+        )
         for item in left_out:
             terminalreporter.line(f"  {getattr(item, 'nodeid', item)}")
 
@@ -71,7 +94,9 @@ def script(project, name, *arguments, **how):
 def interrupted(project, ready, kind, name="pretrain.py"):
     """Start a script, send it a signal once ready() says so; return its exit code and what it printed."""
     with open(project / "log.txt", "w") as log:
-        process = subprocess.Popen([sys.executable, name, "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, name, "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT
+        )
         while process.poll() is None and not ready():
             time.sleep(0.002)
         process.send_signal(kind)
@@ -79,14 +104,19 @@ def interrupted(project, ready, kind, name="pretrain.py"):
 
 
 def metrics(project):
-    return [json.loads(line) for line in (project / "out" / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (project / "out" / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def decide(project, **settings):
     """Change settings.toml as an owner would."""
     file = project / "settings.toml"
     lines = [line for line in file.read_text().splitlines() if line.split(" =")[0] not in settings]
-    file.write_text("\n".join(lines + [f"{name} = {json.dumps(value)}" for name, value in settings.items()]) + "\n")
+    file.write_text(
+        "\n".join(lines + [f"{name} = {json.dumps(value)}" for name, value in settings.items()])
+        + "\n"
+    )
 
 
 def once(tmp_path_factory, name, make):

@@ -23,44 +23,81 @@ TEMPLATES = {
     "mistral": "{{ '<s>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% elif m['role'] == 'user' %}{{ '[INST] ' + (at.lead if loop.last else '') + m['content'] + '[/INST]' }}{% else %}{{ ' ' + m['content'] + '</s>' }}{% endif %}{% endfor %}",
     "qwen3": "{% set at = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set at.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.index0 > at.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
     "zephyr": "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + '</s>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}",
-}  # fmt: skip
+}
 SINGLE = [("user", "Hi there"), ("assistant", "Hello!")]
 MULTI = [*SINGLE, ("user", "Bye"), ("assistant", "See you")]
 SYSTEM = [("system", "Be kind."), *SINGLE]
 
 # Written by hand: the rows that should come of each, what is trained between « and ».
 EXPECTED = {
-    ("chatml", "single"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"],
-    ("chatml", "multi"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«See you<|im_end|>»"],
-    ("chatml", "system"): ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"],
-    ("llama-3", "single"): ["<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"],
-    ("llama-3", "multi"): ["<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«See you<|eot_id|>»"],
-    ("llama-3", "system"): ["<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"],
-    ("gemma", "single"): ["<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"],
-    ("gemma", "multi"): ["<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n«See you<end_of_turn>»"],
-    ("gemma", "system"): ["<bos><start_of_turn>user\nBe kind.\n\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"],
+    ("chatml", "single"): [
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"
+    ],
+    ("chatml", "multi"): [
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«See you<|im_end|>»"
+    ],
+    ("chatml", "system"): [
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"
+    ],
+    ("llama-3", "single"): [
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
+    ],
+    ("llama-3", "multi"): [
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«See you<|eot_id|>»"
+    ],
+    ("llama-3", "system"): [
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
+    ],
+    ("gemma", "single"): [
+        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"
+    ],
+    ("gemma", "multi"): [
+        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n«See you<end_of_turn>»"
+    ],
+    ("gemma", "system"): [
+        "<bos><start_of_turn>user\nBe kind.\n\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"
+    ],
     ("mistral", "single"): ["<s>[INST] Hi there[/INST]« Hello!</s>»"],
     ("mistral", "multi"): ["<s>[INST] Hi there[/INST]« Hello!</s>»[INST] Bye[/INST]« See you</s>»"],
-    ("mistral", "system"): ["<s>[INST] Be kind.\n\nHi there[/INST]« Hello!</s>»"],  # the template itself would lose the system turn
-    ("qwen3", "single"): ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"],
+    ("mistral", "system"): [
+        "<s>[INST] Be kind.\n\nHi there[/INST]« Hello!</s>»"
+    ],  # the template itself would lose the system turn
+    ("qwen3", "single"): [
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"
+    ],
     ("qwen3", "multi"): [  # its template drops the thoughts of earlier turns: two rows
         "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»",
         "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nSee you<|im_end|>»",
     ],
-    ("qwen3", "system"): ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"],
+    ("qwen3", "system"): [
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"
+    ],
     ("zephyr", "single"): ["<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"],
-    ("zephyr", "multi"): ["<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»\n<|user|>\nBye</s>\n<|assistant|>\n«See you</s>»"],
-    ("zephyr", "system"): ["<|system|>\nBe kind.</s>\n<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"],
-}  # fmt: skip
+    ("zephyr", "multi"): [
+        "<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»\n<|user|>\nBye</s>\n<|assistant|>\n«See you</s>»"
+    ],
+    ("zephyr", "system"): [
+        "<|system|>\nBe kind.</s>\n<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"
+    ],
+}
 
 
 def byte_tokenizer(template=None):
     """Return a tokenizer of single bytes and all the marks above, each one token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     plain = Tokenizer(models.BPE({sign: i for i, sign in enumerate(alphabet)}, []))
-    plain.pre_tokenizer, plain.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    plain.pre_tokenizer, plain.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     plain.add_special_tokens([*MARKS, "<|endoftext|>"])
-    return PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<|endoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>", chat_template=template)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        chat_template=template,
+    )
 
 
 def chat(turns):
@@ -69,7 +106,16 @@ def chat(turns):
 
 def tiny(vocabulary, **more):
     torch.manual_seed(0)
-    config = Qwen3Config(vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16, **more)
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        **more,
+    )
     return Qwen3ForCausalLM(config)
 
 
@@ -79,19 +125,30 @@ def test_exactly_the_answers_are_trained(name, case):
     import messages
 
     tokenizer = byte_tokenizer(TEMPLATES.get(name, messages.CHATML))
-    rows = messages.encode(tokenizer, chat({"single": SINGLE, "multi": MULTI, "system": SYSTEM}[case]))
+    rows = messages.encode(
+        tokenizer, chat({"single": SINGLE, "multi": MULTI, "system": SYSTEM}[case])
+    )
     wanted = []
     for text in EXPECTED[name, case]:
         pieces = re.split("[«»]", text)  # every second one is trained
-        coded = [(tokenizer(piece, add_special_tokens=False)["input_ids"], bool(i % 2)) for i, piece in enumerate(pieces) if piece]
-        wanted.append(([i for ids, _ in coded for i in ids], [said for ids, said in coded for _ in ids]))
+        coded = [
+            (tokenizer(piece, add_special_tokens=False)["input_ids"], bool(i % 2))
+            for i, piece in enumerate(pieces)
+            if piece
+        ]
+        wanted.append(
+            ([i for ids, _ in coded for i in ids], [said for ids, said in coded for _ in ids])
+        )
     assert rows == wanted
 
 
 def some_rows(tokenizer, number=4):
     import messages
 
-    said = [[("user", "Count to " + "1" * i), ("assistant", "one " * (2 * i + 1))] for i in range(1, number + 1)]
+    said = [
+        [("user", "Count to " + "1" * i), ("assistant", "one " * (2 * i + 1))]
+        for i in range(1, number + 1)
+    ]
     return [row for turns in said for row in messages.encode(tokenizer, chat(turns))]
 
 
@@ -104,50 +161,67 @@ def test_packed_rows_do_not_see_each_other():
     model, rows = tiny(len(tokenizer)).eval(), some_rows(tokenizer)
     with torch.no_grad():
         together = packing.pack(rows)
-        packed = model(together["inputs"], position_ids=together["positions"], use_cache=False).logits[0]
-        alone = torch.cat([model(torch.tensor([ids[:-1]]), use_cache=False).logits[0] for ids, _ in rows])
+        packed = model(
+            together["inputs"], position_ids=together["positions"], use_cache=False
+        ).logits[0]
+        alone = torch.cat(
+            [model(torch.tensor([ids[:-1]]), use_cache=False).logits[0] for ids, _ in rows]
+        )
     assert (packed - alone).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind, leaks", [("Llama", False), ("Bloom", True), ("Mamba", True)])
 def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
     """Some architectures read from one packed row into the next and say nothing: that is measured, and unpacked they learn from each row alone."""
+    import transformers
+
     import finetune
     import messages
     import packing
-    import transformers
-
     from handrail.steps.examples import SAME, leak
 
     tokenizer = byte_tokenizer(messages.CHATML)
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4
+    )
     model, rows = transformers.AutoModelForCausalLM.from_config(config).eval(), some_rows(tokenizer)
     assert (leak(model, rows) > SAME) == leaks
     model.packed = not leaks
-    together, alone = finetune.token_losses(model, packing.pack(rows)), [finetune.token_losses(model, packing.pack([row])) for row in rows]
+    together, alone = (
+        finetune.token_losses(model, packing.pack(rows)),
+        [finetune.token_losses(model, packing.pack([row])) for row in rows],
+    )
     assert (together - torch.cat(alone)).abs().max() < 1e-5
 
 
 def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path):
     """A downloaded model must not run its maker's code here, by a pickle or by its own Python, and half a file is named: a sentence each."""
     import finetune
-
     from handrail.plan import base_parameters
     from handrail.project import Stop
 
     tiny(300).save_pretrained(tmp_path / "whole")
     byte_tokenizer().save_pretrained(tmp_path / "whole")
-    folders = {name: shutil.copytree(tmp_path / "whole", tmp_path / name) for name in ("pickled", "foreign", "half")}
+    folders = {
+        name: shutil.copytree(tmp_path / "whole", tmp_path / name)
+        for name in ("pickled", "foreign", "half")
+    }
     torch.save(tiny(300).state_dict(), folders["pickled"] / "pytorch_model.bin")
     (folders["pickled"] / "model.safetensors").unlink()
     config = json.loads((folders["foreign"] / "config.json").read_text())
-    (folders["foreign"] / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
+    (folders["foreign"] / "config.json").write_text(
+        json.dumps(config | {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}})
+    )
     (folders["foreign"] / "own.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
     weights = folders["half"] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     assert base_parameters(str(tmp_path / "whole")) == tiny(300).num_parameters()
-    for name, said in {"pickled": "can run any program", "foreign": "Python program of its own", "half": "model.safetensors is not whole"}.items():
+    for name, said in {
+        "pickled": "can run any program",
+        "foreign": "Python program of its own",
+        "half": "model.safetensors is not whole",
+    }.items():
         with pytest.raises(Stop, match=said):
             base_parameters(str(folders[name]))
         with pytest.raises(Exception):
@@ -155,16 +229,24 @@ def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path)
     assert not (tmp_path / "was-run").exists()
 
 
-@pytest.mark.parametrize("name, V, verdicts", [("right", 300, ["pass", "pass"]), ("too many ids", 200, ["fail", "pass"]), ("empty", 300, ["pass", "fail"])])
+@pytest.mark.parametrize(
+    "name, V, verdicts",
+    [
+        ("right", 300, ["pass", "pass"]),
+        ("too many ids", 200, ["fail", "pass"]),
+        ("empty", 300, ["pass", "fail"]),
+    ],
+)
 def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts):
     """Ids without a row in the model crash later, and a tokenizer that knows no letter trains on nothing: both are seen before."""
     import messages
-
     from handrail.steps.examples import judge_tokens
 
     tokenizer, talk = byte_tokenizer(messages.CHATML), {"messages": chat(MULTI)}
     if name == "empty":
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), chat_template=messages.CHATML)
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(models.BPE()), chat_template=messages.CHATML
+        )
         tokenizer.add_special_tokens({"additional_special_tokens": messages.MARKS})
     rows = messages.encode(tokenizer, talk["messages"])
     checks = judge_tokens(tokenizer, [(talk, rows)], max(rows[0][0]), V)
@@ -177,17 +259,40 @@ def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
 
     tokenizer = AutoTokenizer.from_pretrained(walked[0] / "out" / "model")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|assistant|>", "</s>"]})
-    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TEMPLATES["zephyr"]
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        + TEMPLATES["zephyr"]
+    )
     tokenizer.save_pretrained(tmp_path / "gpt2")
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=256)).save_pretrained(tmp_path / "gpt2")
-    rows = [{"question": f"How many is {n} and {n}?", "answer": f"It is {n + n}."} for n in range(60)]
-    rows[10:10] = [{"system": "Be kind.", "question": "Well?", "answer": "Yes."}, {"question": "And then?", "answer": "more and " * 300}]
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=256)
+    ).save_pretrained(tmp_path / "gpt2")
+    rows = [
+        {"question": f"How many is {n} and {n}?", "answer": f"It is {n + n}."} for n in range(60)
+    ]
+    rows[10:10] = [
+        {"system": "Be kind.", "question": "Well?", "answer": "Yes."},
+        {"question": "And then?", "answer": "more and " * 300},
+    ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = handrail("mine", "--answers", "qa.jsonl", "--from", tmp_path / "gpt2", "--cpu", "--yes", "--until", "examples", cwd=tmp_path)
+    done = handrail(
+        "mine",
+        "--answers",
+        "qa.jsonl",
+        "--from",
+        tmp_path / "gpt2",
+        "--cpu",
+        "--yes",
+        "--until",
+        "examples",
+        cwd=tmp_path,
+    )
     said = " ".join(done.stdout.split())
     assert done.returncode == 0, said[-2000:] + done.stderr[-2000:]
     assert "60 of 62 rows can be used" in said and "(no system turn): 1 (qa.jsonl, line 11)" in said
-    assert "longer than 176 tokens: 1 (qa.jsonl, line 12)" in said and "finetune.context = 176" in said
+    assert (
+        "longer than 176 tokens: 1 (qa.jsonl, line 12)" in said and "finetune.context = 176" in said
+    )
 
 
 def test_one_batch_or_four_parts_give_the_same_gradient():
@@ -203,8 +308,12 @@ def test_one_batch_or_four_parts_give_the_same_gradient():
     for batches in ([packing.pack(rows)], [packing.pack([row]) for row in rows]):
         model = tiny(len(tokenizer))
         optimizer, gradients = torch.optim.SGD(model.parameters(), 0.0), []
-        optimizer.register_step_pre_hook(lambda *_: gradients.extend(p.grad.flatten().clone() for p in model.parameters()))
-        loss, norm = update(accelerator, model, batches, finetune.answer_loss, optimizer, float("inf")).tolist()
+        optimizer.register_step_pre_hook(
+            lambda *_: gradients.extend(p.grad.flatten().clone() for p in model.parameters())
+        )
+        loss, norm = update(
+            accelerator, model, batches, finetune.answer_loss, optimizer, float("inf")
+        ).tolist()
         found.append((loss, torch.cat(gradients)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     assert (found[0][1] - found[1][1]).norm() / found[0][1].norm() < 1e-6
@@ -213,8 +322,14 @@ def test_one_batch_or_four_parts_give_the_same_gradient():
 def padded(rows):
     """Return rows as TRL wants them: input_ids, attention_mask, completion_mask, each (R, T)."""
     longest = max(len(ids) for ids, _ in rows)
-    fill = lambda lists: torch.tensor([list(values) + [0] * (longest - len(values)) for values in lists])
-    return {"input_ids": fill([ids for ids, _ in rows]), "attention_mask": fill([[1] * len(ids) for ids, _ in rows]), "completion_mask": fill([list(map(int, said)) for _, said in rows])}
+    fill = lambda lists: torch.tensor(
+        [list(values) + [0] * (longest - len(values)) for values in lists]
+    )
+    return {
+        "input_ids": fill([ids for ids, _ in rows]),
+        "attention_mask": fill([[1] * len(ids) for ids, _ in rows]),
+        "completion_mask": fill([list(map(int, said)) for _, said in rows]),
+    }
 
 
 def gradient(model):
@@ -223,19 +338,35 @@ def gradient(model):
 
 def test_the_dpo_loss_is_trl_s(tmp_path):
     """On the same pairs our loss and gradient are those of TRL's DPOTrainer."""
-    import dpo
     from accelerate import Accelerator
     from datasets import Dataset
-    from messages import CHATML
     from trl import DPOConfig, DPOTrainer
+
+    import dpo
+    from messages import CHATML
 
     tokenizer = byte_tokenizer(CHATML)
     model, reference = tiny(len(tokenizer)), tiny(len(tokenizer))
     with torch.no_grad():
         model.model.norm.weight.mul_(1.3)  # no longer the reference
-    pairs = [dpo.encode_pair(tokenizer, {"messages": chat(SINGLE[:1]), "chosen": c, "rejected": r}) for c, r in [("Yes.", "Well, no"), ("Hello you", "What?")]]
-    trainer = DPOTrainer(model, reference, DPOConfig(str(tmp_path), beta=dpo.BETA, use_cpu=True, report_to="none", bf16=False, gradient_checkpointing=False),
-                         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2), processing_class=tokenizer)  # fmt: skip
+    pairs = [
+        dpo.encode_pair(tokenizer, {"messages": chat(SINGLE[:1]), "chosen": c, "rejected": r})
+        for c, r in [("Yes.", "Well, no"), ("Hello you", "What?")]
+    ]
+    trainer = DPOTrainer(
+        model,
+        reference,
+        DPOConfig(
+            str(tmp_path),
+            beta=dpo.BETA,
+            use_cpu=True,
+            report_to="none",
+            bf16=False,
+            gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2),
+        processing_class=tokenizer,
+    )
     both = padded([rows[0] for rows in pairs] + [rows[1] for rows in pairs])
     theirs = trainer._compute_loss(trainer.model, both, False)
     theirs.backward()
@@ -243,36 +374,62 @@ def test_the_dpo_loss_is_trl_s(tmp_path):
     batch = dpo.to_batch(dpo.with_reference(Accelerator(cpu=True), reference, pairs))
     ours = dpo.dpo_loss(model, batch) / batch["count"]
     ours.backward()
-    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5) and abs(ours.item() - 0.6931) > 1e-4
+    assert (
+        ours.item() == pytest.approx(theirs.item(), abs=1e-5) and abs(ours.item() - 0.6931) > 1e-4
+    )
     assert (gradient(model) - wanted).abs().max() < 1e-5
 
 
 def test_the_grpo_loss_is_trl_s(tmp_path):
     """On the same answers and rewards our advantages, loss and gradient are those of TRL's GRPOTrainer."""
-    import grpo
     from datasets import Dataset
-    from messages import CHATML
     from trl import GRPOConfig, GRPOTrainer
+
+    import grpo
+    from messages import CHATML
 
     tokenizer = byte_tokenizer(CHATML)
     model = tiny(len(tokenizer))
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    said = [tokenizer(text, add_special_tokens=False)["input_ids"] + [end] for text in ("Yes", "No, never", "Maybe", "I do not know")]
+    said = [
+        tokenizer(text, add_special_tokens=False)["input_ids"] + [end]
+        for text in ("Yes", "No, never", "Maybe", "I do not know")
+    ]
     rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
     rows = [grpo.written(tokenizer, chat(SINGLE[:1]), reply) for reply in said]
     advantage = grpo.advantages(rewards).flatten()
-    trainer = GRPOTrainer(model, lambda completions, **_: [0.0] * len(completions),
-                          GRPOConfig(str(tmp_path), use_cpu=True, report_to="none", bf16=False, num_generations=4, per_device_train_batch_size=4, gradient_checkpointing=False),
-                          train_dataset=Dataset.from_list([{"prompt": "a"}] * 4), processing_class=tokenizer)  # fmt: skip
+    trainer = GRPOTrainer(
+        model,
+        lambda completions, **_: [0.0] * len(completions),
+        GRPOConfig(
+            str(tmp_path),
+            use_cpu=True,
+            report_to="none",
+            bf16=False,
+            num_generations=4,
+            per_device_train_batch_size=4,
+            gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * 4),
+        processing_class=tokenizer,
+    )
     both, asked = padded(rows), len(rows[0][0]) - len(said[0])
-    inputs = {"prompt_ids": both["input_ids"][:, :asked], "prompt_mask": both["attention_mask"][:, :asked], "completion_ids": both["input_ids"][:, asked:],
-              "completion_mask": both["completion_mask"][:, asked:], "advantages": advantage, "num_items_in_batch": both["completion_mask"].sum()}  # fmt: skip
+    inputs = {
+        "prompt_ids": both["input_ids"][:, :asked],
+        "prompt_mask": both["attention_mask"][:, :asked],
+        "completion_ids": both["input_ids"][:, asked:],
+        "completion_mask": both["completion_mask"][:, asked:],
+        "advantages": advantage,
+        "num_items_in_batch": both["completion_mask"].sum(),
+    }
     trainer.current_gradient_accumulation_steps = 1
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     wanted, _ = gradient(model), model.zero_grad()
     batches = grpo.to_batches(list(zip(rows, advantage.tolist())), 10_000)
-    ours = sum(grpo.grpo_loss(model, batch) for batch in batches) / sum(batch["count"] for batch in batches)
+    ours = sum(grpo.grpo_loss(model, batch) for batch in batches) / sum(
+        batch["count"] for batch in batches
+    )
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert wanted.abs().max() > 1e-4 and (gradient(model) - wanted).abs().max() < 1e-5
@@ -284,6 +441,7 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
 @pytest.fixture(scope="session")
 def answering(walked, tmp_path_factory):
     """(project, screen): the walked project, taught to answer by `handrail finetune`, in a few updates."""
+
     def make(folder):
         shutil.copytree(walked[0], folder, symlinks=True)
         return handrail("finetune", folder, "--cpu", "--yes", "--updates", "12", "--batch", "8")
@@ -294,29 +452,50 @@ def answering(walked, tmp_path_factory):
 def test_finetune_goes_on_from_the_first_walk(answering):
     """One command after the walk: rows are shown as they are trained, the loss on new questions falls, before and after stand side by side."""
     project, screen = answering
-    assert "[<|im_end|>]" in screen and "✓  rows whose end mark is trained" in screen and "✓  loss on answers never seen" in screen
+    assert (
+        "[<|im_end|>]" in screen
+        and "✓  rows whose end mark is trained" in screen
+        and "✓  loss on answers never seen" in screen
+    )
     assert "✓  end mark in the saved model" in screen and "before:" in screen and "after:" in screen
     result = json.loads((project / "out" / "answers.json").read_text())
     assert result["after"]["loss"] < result["before"]["loss"] - 1 and 0 < result["blind"] < 0.2
-    assert {"messages.py", "finetune.py", "answers.py"} <= {file.name for file in project.glob("*.py")}
+    assert {"messages.py", "finetune.py", "answers.py"} <= {
+        file.name for file in project.glob("*.py")
+    }
 
 
 def test_chat_answers_and_is_what_generate_gives(answering):
     """chat.py uses the template and the model that learned last, and stops at the end mark."""
     done = script(answering[0], "chat.py", input="Who met Mia?\n")
-    assert done.returncode == 0 and "out/finetune/model" in done.stdout and "<|im_" not in done.stdout, done.stdout + done.stderr
+    assert (
+        done.returncode == 0 and "out/finetune/model" in done.stdout and "<|im_" not in done.stdout
+    ), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", pytest.param("dpo", marks=pytest.mark.long), pytest.param("grpo", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finetune",
+        pytest.param("dpo", marks=pytest.mark.long),
+        pytest.param("grpo", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, tmp_path, name):
     """The same loop, so the same promise: killed without warning and started again, each objective ends with the same bits."""
     whole = shutil.copytree(answering[0], tmp_path / "whole", symlinks=True)
     exam = whole / "out" / "chats" / "val.jsonl"
-    exam.write_text("".join(exam.read_text().splitlines(keepends=True)[:24]))  # a run of four updates needs no more
+    exam.write_text(
+        "".join(exam.read_text().splitlines(keepends=True)[:24])
+    )  # a run of four updates needs no more
     if name != "finetune":
-        align = handrail("align", whole, "--cpu", "--yes", "--objective", name, "--updates", "2", "--batch", "4")
+        align = handrail(
+            "align", whole, "--cpu", "--yes", "--objective", name, "--updates", "2", "--batch", "4"
+        )
         assert align.returncode == 0, align.stdout[-2000:] + align.stderr[-2000:]
-        assert "reminder" not in align.stdout + align.stderr  # it answers beyond the context that it was pretrained with, on purpose
+        assert (
+            "reminder" not in align.stdout + align.stderr
+        )  # it answers beyond the context that it was pretrained with, on purpose
     for file in whole.glob("out/*/train.jsonl"):
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:100]))
     shutil.rmtree(whole / "out" / name)
@@ -324,7 +503,12 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     killed = shutil.copytree(whole, tmp_path / "killed", symlinks=True)
     assert script(whole, f"{name}.py").returncode == 0
     lines = killed / "out" / name / "metrics.jsonl"
-    code, said = interrupted(killed, lambda: lines.exists() and lines.read_text().count("\n") >= 3, signal.SIGKILL, f"{name}.py")
+    code, said = interrupted(
+        killed,
+        lambda: lines.exists() and lines.read_text().count("\n") >= 3,
+        signal.SIGKILL,
+        f"{name}.py",
+    )
     assert code == -signal.SIGKILL, said
     done = script(killed, f"{name}.py")
     assert "going on after update 2" in done.stdout, done.stdout + done.stderr
@@ -332,14 +516,29 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
 
 
-@pytest.mark.parametrize("broken, said", [('return float("nan")', "gave nan"), ("return None", "raised TypeError"), ("return 1 / 0", "raised ZeroDivisionError")])
+@pytest.mark.parametrize(
+    "broken, said",
+    [
+        ('return float("nan")', "gave nan"),
+        ("return None", "raised TypeError"),
+        ("return 1 / 0", "raised ZeroDivisionError"),
+    ],
+)
 def test_a_reward_that_gives_no_number_is_named(answering, tmp_path, broken, said):
     """The learner's own reward is the first thing that breaks: the sentence says what it did and for which reply; exit 2."""
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
     for name in ("grpo.py", "answers.py"):
         text = (HOUSE / "handrail" / "program" / name).read_text()
         (project / name).write_text(text.replace("return float(right(reply, chat))", broken))
-    decide(project, **{"grpo.model": "out/finetune/model", "grpo.method": "full", "grpo.batch": 2, "grpo.updates": 2})
+    decide(
+        project,
+        **{
+            "grpo.model": "out/finetune/model",
+            "grpo.method": "full",
+            "grpo.batch": 2,
+            "grpo.updates": 2,
+        },
+    )
     done = script(project, "grpo.py")
     assert done.returncode == 2 and f"reward in grpo.py {said}" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
@@ -349,22 +548,61 @@ def test_grpo_says_that_it_reads_no_file(answering, tmp_path):
     """A file named for an objective that reads none is refused, not stored and forgotten."""
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
     (tmp_path / "sums.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 9)
-    done = handrail("align", project, "--objective", "grpo", "--answers", tmp_path / "sums.jsonl", "--cpu", "--yes")
-    assert done.returncode == 2 and "GRPO reads no file" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    done = handrail(
+        "align",
+        project,
+        "--objective",
+        "grpo",
+        "--answers",
+        tmp_path / "sums.jsonl",
+        "--cpu",
+        "--yes",
+    )
+    assert (
+        done.returncode == 2
+        and "GRPO reads no file" in done.stderr
+        and "Traceback" not in done.stderr
+    ), done.stderr
 
 
 def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
     """Story 3, the whole short walk: a CSV of questions, a pretrained model, LoRA; merged, it gives the logits that were trained."""
-    rows = ["question,answer"] + [f"How many is {a} and {b}?,It is {a + b}." for a in range(12) for b in range(12)]
+    rows = ["question,answer"] + [
+        f"How many is {a} and {b}?,It is {a + b}." for a in range(12) for b in range(12)
+    ]
     (tmp_path / "sums.csv").write_text("\n".join(rows) + "\n")
     base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
-    options = ["--answers", "sums.csv", "--from", base, "--method", "lora", "--cpu", "--yes", "--updates", "30", "--batch", "8", "--lr", "1e-2"]
+    options = [
+        "--answers",
+        "sums.csv",
+        "--from",
+        base,
+        "--method",
+        "lora",
+        "--cpu",
+        "--yes",
+        "--updates",
+        "30",
+        "--batch",
+        "8",
+        "--lr",
+        "1e-2",
+    ]
     done = handrail("mine", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Warning" not in done.stderr and "mean_resizing" not in done.stderr, done.stderr
-    assert "✓  difference between saved and trained logits" in done.stdout and "✓  frozen tensors that moved" in done.stdout
-    assert "✓  losses before and after the kill" in done.stdout and "✓  loss on answers never seen" in done.stdout
-    assert not (tmp_path / "mine" / "pretrain.py").exists() and not (tmp_path / "mine" / "tokenizer.py").exists()
+    assert (
+        "✓  difference between saved and trained logits" in done.stdout
+        and "✓  frozen tensors that moved" in done.stdout
+    )
+    assert (
+        "✓  losses before and after the kill" in done.stdout
+        and "✓  loss on answers never seen" in done.stdout
+    )
+    assert (
+        not (tmp_path / "mine" / "pretrain.py").exists()
+        and not (tmp_path / "mine" / "tokenizer.py").exists()
+    )
     again = handrail("mine", "--cpu", "--yes", cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.count("done, verified") == 6, again.stdout
 
@@ -376,15 +614,35 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
 
     base = smollm2(tmp_path / "smollm2")
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats(160)))
-    options = ["--answers", "talk.jsonl", "--from", base, "--cpu", "--yes", "--updates", "8", "--batch", "4", "--lr", "1e-3"]
+    options = [
+        "--answers",
+        "talk.jsonl",
+        "--from",
+        base,
+        "--cpu",
+        "--yes",
+        "--updates",
+        "8",
+        "--batch",
+        "4",
+        "--lr",
+        "1e-3",
+    ]
     done = handrail("mine", *options, "--until", "examples", cwd=tmp_path)
-    assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, (
+        done.stdout[-3000:] + done.stderr[-3000:]
+    )
     decide(tmp_path / "mine", **{"finetune.every": 2})
     for file in (HOUSE / "handrail" / "program").glob("*.py"):
         shutil.copy(file, tmp_path / "mine")
     trained = script(tmp_path / "mine", "finetune.py")
     assert trained.returncode == 0, trained.stderr[-2000:]
-    lines = [json.loads(line) for line in (tmp_path / "mine" / "out" / "finetune" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "mine" / "out" / "finetune" / "metrics.jsonl")
+        .read_text()
+        .splitlines()
+    ]
     vals = [line["val_loss"] for line in lines if "val_loss" in line]
     assert vals[-1] < 0.95 * vals[0], vals
 
@@ -395,10 +653,24 @@ def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
         "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail align"),
         "notes.txt": ("Some notes.\n", "questions with answers"),
         "few.jsonl": ('{"question": "a", "answer": "b"}\n', "too few"),
-        "same.jsonl": ("".join('{"question": "a", "answer": %d}\n' % n for n in range(60)), "all ask the same question"),
+        "same.jsonl": (
+            "".join('{"question": "a", "answer": %d}\n' % n for n in range(60)),
+            "all ask the same question",
+        ),
     }
     base = str(walked[0] / "out" / "model")
     for name, (text, said) in files.items():
         (tmp_path / name).write_text(text)
-        done = handrail(tmp_path / f"for-{name}", "--answers", name, "--from", base, "--cpu", "--yes", cwd=tmp_path)
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+        done = handrail(
+            tmp_path / f"for-{name}",
+            "--answers",
+            name,
+            "--from",
+            base,
+            "--cpu",
+            "--yes",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, (
+            done.stderr
+        )

@@ -9,7 +9,10 @@ from handrail import chats
 from handrail.chats import read_chats, split, write_chats
 from handrail.project import Stop
 
-U, A, S = (lambda text, role=role: {"role": role, "content": text} for role in ("user", "assistant", "system"))
+U, A, S = (
+    lambda text, role=role: {"role": role, "content": text}
+    for role in ("user", "assistant", "system")
+)
 PART = {"type": "text", "text": "Hi!"}
 TALK = [U("Hello"), A("Hi!")]
 LONG = [S("Be kind."), U("Hello"), A("Hi!"), U("And now?"), A("Tea.")]
@@ -17,9 +20,23 @@ LONG = [S("Be kind."), U("Hello"), A("Hi!"), U("And now?"), A("Tea.")]
 FORMS = {  # a row and the messages that it must become
     "messages": ({"messages": LONG, "id": 7}, LONG),
     "conversation": ({"Conversation": TALK, "system": "Be kind."}, [S("Be kind."), *TALK]),
-    "content in parts": ({"messages": [U([PART | {"text": "Hel"}, PART | {"text": "lo"}], "User"), A([PART])]}, TALK),
-    "ShareGPT": ({"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}]}, TALK),
-    "more roles": ({"conversations": [{"from": "prompter", "value": "Hello"}, {"from": "ChatGPT", "value": "Hi!"}]}, TALK),
+    "content in parts": (
+        {"messages": [U([PART | {"text": "Hel"}, PART | {"text": "lo"}], "User"), A([PART])]},
+        TALK,
+    ),
+    "ShareGPT": (
+        {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}]},
+        TALK,
+    ),
+    "more roles": (
+        {
+            "conversations": [
+                {"from": "prompter", "value": "Hello"},
+                {"from": "ChatGPT", "value": "Hi!"},
+            ]
+        },
+        TALK,
+    ),
     "prompt/completion": ({"prompt": "Hello", "completion": "Hi!"}, TALK),
     "lists": ({"prompt": LONG[:4], "completion": LONG[4:]}, LONG),
     "prompt/response": ({"PROMPT": "Hello", "Response": "Hi!"}, TALK),
@@ -28,9 +45,18 @@ FORMS = {  # a row and the messages that it must become
     "input/output": ({"input": "Hello", "output": "Hi!"}, TALK),
     "q/a": ({"Q": "Hello", "A": "Hi!"}, TALK),
     "instruction": ({"instruction": "Hello", "input": "", "output": "Hi!"}, TALK),
-    "instruction with input": ({"instruction": "Add.", "input": "1, 2", "output": "3!"}, [U("Add.\n\n1, 2"), A("3!")]),
-    "rendered again": ({"instruction": "Hello", "output": "Hi!", "text": "### Hello\n### Hi!"}, TALK),
-    "village": ({"text": "Tom ran.", "nats": 1.5, "question": "Who?", "answer": "Tom"}, [U("Tom ran.\nWho?"), A("Tom")]),
+    "instruction with input": (
+        {"instruction": "Add.", "input": "1, 2", "output": "3!"},
+        [U("Add.\n\n1, 2"), A("3!")],
+    ),
+    "rendered again": (
+        {"instruction": "Hello", "output": "Hi!", "text": "### Hello\n### Hi!"},
+        TALK,
+    ),
+    "village": (
+        {"text": "Tom ran.", "nats": 1.5, "question": "Who?", "answer": "Tom"},
+        [U("Tom ran.\nWho?"), A("Tom")],
+    ),
     "two columns": ({"id": "x1", "me": "Hello", "you": "Hi!"}, TALK),
     "two columns, one of numbers": ({"ask": "6 * 7", "say": 42}, [U("6 * 7"), A("42")]),
     "numbers": ({"question": 6, "answer": 0.5}, [U("6"), A("0.5")]),
@@ -39,11 +65,22 @@ FORMS = {  # a row and the messages that it must become
 PAIR = {"messages": [U("Hello")], "chosen": "Hi!", "rejected": "What?"}
 PAIRS = {
     "texts": {"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"},
-    "lists with the prompt in them": {"chosen": TALK, "rejected": [U("Hello"), A("What?")], "prompt": "Hello"},
-    "lists without a prompt": {"chosen": TALK, "rejected": [U("Hello"), A("What?")], "messages": TALK},
+    "lists with the prompt in them": {
+        "chosen": TALK,
+        "rejected": [U("Hello"), A("What?")],
+        "prompt": "Hello",
+    },
+    "lists without a prompt": {
+        "chosen": TALK,
+        "rejected": [U("Hello"), A("What?")],
+        "messages": TALK,
+    },
     "three lists": {"prompt": [U("Hello")], "chosen": [A("Hi!")], "rejected": [A("What?")]},
-    "whole talks": {"chosen": "\n\nHuman: Hello\n\nAssistant: Hi!", "rejected": "\n\nHuman: Hello\n\nAssistant: What?"},
-}  # fmt: skip
+    "whole talks": {
+        "chosen": "\n\nHuman: Hello\n\nAssistant: Hi!",
+        "rejected": "\n\nHuman: Hello\n\nAssistant: What?",
+    },
+}
 BAD = {  # a row that cannot be used, and what is said of it
     "no answer in it": [U("Hello")],
     "no list of messages": "Hello",
@@ -80,7 +117,11 @@ def test_every_form_becomes_the_same_messages(tmp_path, form, kind):
     """Nothing of a chat is changed, lost or put into another's mouth, whatever form and file it came in."""
     row, wanted = FORMS[form]
     found = read_chats([row] if kind == "rows" else write(tmp_path / f"a.{kind}", [row]), "a")
-    assert found.rows == [{"messages": wanted}] and (found.total, found.left_out, found.pairs) == (1, {}, False)
+    assert found.rows == [{"messages": wanted}] and (found.total, found.left_out, found.pairs) == (
+        1,
+        {},
+        False,
+    )
 
 
 @pytest.mark.parametrize("form", PAIRS)
@@ -95,20 +136,36 @@ def test_every_form_of_pairs_becomes_prompt_better_and_worse(tmp_path, form, kin
 def test_a_row_that_cannot_be_used_is_named(tmp_path, reason):
     """One bad row costs only itself, and its line on the disk is said, blank lines counted."""
     file = tmp_path / "qa.jsonl"
-    file.write_text(f"\n{json.dumps({'messages': TALK})}\n\n{json.dumps({'messages': BAD[reason]})}\n")
+    file.write_text(
+        f"\n{json.dumps({'messages': TALK})}\n\n{json.dumps({'messages': BAD[reason]})}\n"
+    )
     found = read_chats(file, "qa")
-    assert found.rows == [{"messages": TALK}] and found.places == ["qa.jsonl, line 2"] and found.total == 2
+    assert (
+        found.rows == [{"messages": TALK}]
+        and found.places == ["qa.jsonl, line 2"]
+        and found.total == 2
+    )
     ((said, where),) = found.left_out.items()
     assert reason in said and where == ["qa.jsonl, line 4"]
 
 
-@pytest.mark.parametrize("reason, row", [
-    ("the same", {"prompt": "Hello", "chosen": "Hi!", "rejected": "Hi!"}),
-    ("one answer each", {"prompt": None, "chosen": [*TALK, U("So?"), A("Yes")], "rejected": [U("Hello"), A("What?")]}),
-    ("begins with an answer", {"prompt": None, "chosen": "Hi!", "rejected": "What?"}),
-    ("empty answer", {"prompt": "Hello", "chosen": "Hi!", "rejected": ""}),
-    ("half a character", {"prompt": "Hello", "chosen": "Hi!", "rejected": "\ud83d"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reason, row",
+    [
+        ("the same", {"prompt": "Hello", "chosen": "Hi!", "rejected": "Hi!"}),
+        (
+            "one answer each",
+            {
+                "prompt": None,
+                "chosen": [*TALK, U("So?"), A("Yes")],
+                "rejected": [U("Hello"), A("What?")],
+            },
+        ),
+        ("begins with an answer", {"prompt": None, "chosen": "Hi!", "rejected": "What?"}),
+        ("empty answer", {"prompt": "Hello", "chosen": "Hi!", "rejected": ""}),
+        ("half a character", {"prompt": "Hello", "chosen": "Hi!", "rejected": "\ud83d"}),
+    ],
+)
 def test_a_pair_that_cannot_be_used_is_named(reason, row):
     """A pair teaches only if two different answers follow the same question."""
     found = read_chats([PAIRS["texts"], row], "pairs")
@@ -118,11 +175,24 @@ def test_a_pair_that_cannot_be_used_is_named(reason, row):
 
 def test_what_is_kept_but_odd_is_noted():
     """A question without an answer at the end is cut off; copies, two answers in a row and unused columns are counted and said."""
-    rows = [{"messages": TALK, "score": 1}, {"messages": TALK}, {"messages": [*TALK, U("And?")]}, {"messages": [*TALK, A("Tea?")]}]
+    rows = [
+        {"messages": TALK, "score": 1},
+        {"messages": TALK},
+        {"messages": [*TALK, U("And?")]},
+        {"messages": [*TALK, A("Tea?")]},
+    ]
     found = read_chats(rows, "hub/set")
-    assert [len(row["messages"]) for row in found.rows] == [2, 2, 2, 3] and found.copies == 2 and not found.left_out
+    assert (
+        [len(row["messages"]) for row in found.rows] == [2, 2, 2, 3]
+        and found.copies == 2
+        and not found.left_out
+    )
     notes = " ".join(found.notes)
-    assert "last question without an answer, cut off (row 3)" in notes and "two answers in a row" in notes and "(row 4)" in notes
+    assert (
+        "last question without an answer, cut off (row 3)" in notes
+        and "two answers in a row" in notes
+        and "(row 4)" in notes
+    )
     assert "not used, the column score" in notes
 
 
@@ -130,7 +200,10 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
     """An answer such as 42 is an answer, and the first line of a CSV without names is not lost in silence."""
     (tmp_path / "sums.csv").write_text('question,answer\n"6 * 7",42\n"a ""b""\nc?",yes\n6 * 8,\n')
     found = read_chats(tmp_path / "sums.csv", "sums")
-    assert found.rows == [{"messages": [U("6 * 7"), A("42")]}, {"messages": [U('a "b"\nc?'), A("yes")]}]
+    assert found.rows == [
+        {"messages": [U("6 * 7"), A("42")]},
+        {"messages": [U('a "b"\nc?'), A("yes")]},
+    ]
     assert found.left_out == {"empty answer": ["sums.csv, row 3"]}
     (tmp_path / "bare.csv").write_text("Who are you?,A parrot.\nHello,Hi!\n")
     found = read_chats(tmp_path / "bare.csv", "bare")
@@ -148,13 +221,28 @@ def test_the_forms_that_a_refusal_shows_are_accepted():
 
 
 STOPS = {
-    "notes.txt": ("Once there was", ["plain text", '"question": "Hello"', "handrail my-model --data"]),
-    "plain.jsonl": ('{"id": "n1", "body": "Once"}', ["plain.jsonl: no form", "id and body", '"from"', '"chosen"', '"instruction"']),
+    "notes.txt": (
+        "Once there was",
+        ["plain text", '"question": "Hello"', "handrail my-model --data"],
+    ),
+    "plain.jsonl": (
+        '{"id": "n1", "body": "Once"}',
+        ["plain.jsonl: no form", "id and body", '"from"', '"chosen"', '"instruction"'],
+    ),
     "three.csv": ("a,b,c\nx,y,z", ["no form", "a, b and c"]),
-    "lines.jsonl": ('{"messages": "user: Hello"}', ["none of the 1 rows", "no list of messages: lines.jsonl, line 1"]),
-    "none.jsonl": ('{"q": "Hello", "a": ""}\n' * 9, ["none of the 9 rows", "empty answer: none.jsonl, line 1;", "and 4 more"]),
+    "lines.jsonl": (
+        '{"messages": "user: Hello"}',
+        ["none of the 1 rows", "no list of messages: lines.jsonl, line 1"],
+    ),
+    "none.jsonl": (
+        '{"q": "Hello", "a": ""}\n' * 9,
+        ["none of the 9 rows", "empty answer: none.jsonl, line 1;", "and 4 more"],
+    ),
     "zero.json": ("[]", ["not one row"]),
-    "broken.jsonl": ('{"q": "a", "a": "b"}\n{"q": \n', ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"]),
+    "broken.jsonl": (
+        '{"q": "a", "a": "b"}\n{"q": \n',
+        ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"],
+    ),
     "uneven.csv": ("q,a\nb,2,3\n", ["uneven.csv, line 2", "3 columns"]),
     "semicolon.csv": ("q;a\nb;2\n", ["separated by ';'", "pandas"]),
     "cut.parquet": ("PAR1", ["cut.parquet", "no whole parquet file"]),
@@ -178,8 +266,14 @@ def test_a_folder_is_read_file_by_file(tmp_path):
     write(tmp_path / "b.json", [{"messages": TALK}, {"messages": []}])
     (tmp_path / "README.md").write_text("About these")
     found = read_chats(tmp_path, "folder")
-    assert found.rows == [{"messages": TALK}] * 2 and found.copies == 1 and list(found.left_out.values()) == [["b.json, row 2"]]
-    assert "1 .md" in found.notes[0] and "q and a; conversations, in the column messages" in found.form
+    assert (
+        found.rows == [{"messages": TALK}] * 2
+        and found.copies == 1
+        and list(found.left_out.values()) == [["b.json, row 2"]]
+    )
+    assert (
+        "1 .md" in found.notes[0] and "q and a; conversations, in the column messages" in found.form
+    )
     write(tmp_path / "c.jsonl", [PAIRS["texts"]])
     with pytest.raises(Stop, match="these do not: a.jsonl; b.json"):
         read_chats(tmp_path, "folder")
@@ -190,7 +284,9 @@ def test_no_question_stands_on_both_sides(tmp_path):
     rows = [{"messages": [U(f"How many are {i % 500}?"), A(f"{i}")]} for i in range(1000)]
     train, held = split(rows)
     assert len(train) + len(held) == 1000 and 60 < len(held) < 140 and split(rows) == (train, held)
-    assert not {row["messages"][0]["content"] for row in train} & {row["messages"][0]["content"] for row in held}
+    assert not {row["messages"][0]["content"] for row in train} & {
+        row["messages"][0]["content"] for row in held
+    }
     for number in range(2, 12):
         for start in range(0, 1000, 37):
             assert all(split((rows + rows)[start : start + number]))
@@ -199,8 +295,15 @@ def test_no_question_stands_on_both_sides(tmp_path):
 
 def test_what_is_written_is_what_was_read(tmp_path):
     """The file holds every row in any script, one a line for every reader, and no half file is left behind."""
-    found = read_chats([{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a")
+    found = read_chats(
+        [{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a"
+    )
     write_chats(found.rows, tmp_path / "chats.jsonl")
-    assert read_chats(tmp_path / "chats.jsonl", "b").rows == found.rows and os.listdir(tmp_path) == ["chats.jsonl"]
+    assert read_chats(tmp_path / "chats.jsonl", "b").rows == found.rows and os.listdir(
+        tmp_path
+    ) == ["chats.jsonl"]
     text = (tmp_path / "chats.jsonl").read_text()
-    assert "日本 👍🏽" in text and [json.loads(line) for line in text.rstrip("\n").split("\n")] == found.rows
+    assert (
+        "日本 👍🏽" in text
+        and [json.loads(line) for line in text.rstrip("\n").split("\n")] == found.rows
+    )

@@ -22,7 +22,9 @@ def project(tmp_path):
     project = Project(tmp_path / "project", cpu=True)
     project.out.mkdir(parents=True)
     (project.folder / "settings.toml").write_text("")
-    (project.out / "machine.json").write_text(json.dumps({"name": "test", "tflops": 0.3, "memory_gb": 16, "cpu": True}))
+    (project.out / "machine.json").write_text(
+        json.dumps({"name": "test", "tflops": 0.3, "memory_gb": 16, "cpu": True})
+    )
     project.add(["settings.py", "data.py"])
     return project
 
@@ -54,9 +56,15 @@ BAD = {
     "blank.txt": (b"\n \n\n", ["blank.txt", "not one line with text"]),
     "picture.txt": (b"\x89PNG\0\0\1" * 99, ["picture.txt", "null bytes"]),
     "windows.txt": ("Grüße\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16 -t UTF-8"]),
-    "old.txt": ("fine\nfine\ncafé\n".encode("latin-1"), ["old.txt, line 3, byte 4", "0xe9", "iconv -f WINDOWS-1252"]),
+    "old.txt": (
+        "fine\nfine\ncafé\n".encode("latin-1"),
+        ["old.txt, line 3, byte 4", "0xe9", "iconv -f WINDOWS-1252"],
+    ),
     "endless.txt": (b"word " * 11_000_000, ["endless.txt, line 1", "longer than 50 MB", "fold -s"]),
-    "broken.jsonl": (('{"text": "a"}\n' + '{"text": "b\n' * 7).encode(), ["broken.jsonl, line 2", "and 2 more", "sed -i.bak '2d;3d;4d"]),
+    "broken.jsonl": (
+        ('{"text": "a"}\n' + '{"text": "b\n' * 7).encode(),
+        ["broken.jsonl, line 2", "and 2 more", "sed -i.bak '2d;3d;4d"],
+    ),
     "arrays.jsonl": (b'{"text": "a"}\n["b"]\n', ["arrays.jsonl, line 2", "object"]),
     "half.jsonl": (b'{"text": "a\\ud800"}\n', ["half.jsonl, line 1", "half a character"]),
     "object.json": (b'{\n"rows": [{"text": "a"}]}', ["object.json", "no list of objects"]),
@@ -64,7 +72,10 @@ BAD = {
     "comma.json": (b'[{"text": "a"},\n{"text": }]', ["comma.json, line 2", "not valid JSON"]),
     "uneven.csv": (b"text,n\na,1\nb,2,3\n", ["uneven.csv, line 3", "3 columns"]),
     "quote.csv": (b'text,n\n"a,1\nb,2\n', ["quote.csv, line 3", "doubled"]),
-    "headless.csv": ((" ".join(WORDS) + "\n").encode() * 9, ["headless.csv, line 1", "sed -i.bak '1i column1'"]),
+    "headless.csv": (
+        (" ".join(WORDS) + "\n").encode() * 9,
+        ["headless.csv, line 1", "sed -i.bak '1i column1'"],
+    ),
     "semicolon.csv": (b"text;n\na;1\n", ["separated by ';'", "pandas"]),
     "cut.parquet": (b"PAR1 and then nothing", ["cut.parquet", "parquet"]),
     "numbers.jsonl": (b'{"a": 1, "b": 2}\n', ["a, b", "--column NAME"]),
@@ -90,7 +101,12 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     write(tmp_path / "scans" / "a.pdf", b"%PDF\0\1")
     for name, content in {"words": b"Some words.", "words.dat": b"\0\0\0\2"}.items():
         write(tmp_path / "mixed" / name, content)
-    for source, said in {"nowhere/notes.txt": "`ls`", "nowhere": "`ls`", tmp_path / "scans": "1 .pdf.*pdftotext", tmp_path / "mixed": r'kinds = \[""\]'}.items():
+    for source, said in {
+        "nowhere/notes.txt": "`ls`",
+        "nowhere": "`ls`",
+        tmp_path / "scans": "1 .pdf.*pdftotext",
+        tmp_path / "mixed": r'kinds = \[""\]',
+    }.items():
         with pytest.raises(Stop, match=said):
             look(project, source)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
@@ -98,11 +114,20 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
         look(project, "nobody/nothing")
 
 
-@pytest.mark.parametrize("error, said", [
-    ("Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated to access it.", "hf auth login"),
-    ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "exact name"),
-    ("Config name is missing. Please pick one among the available configs: ['en', 'de']", "a/b:CONFIG:SPLIT"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            "Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated to access it.",
+            "hf auth login",
+        ),
+        ("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed.", "exact name"),
+        (
+            "Config name is missing. Please pick one among the available configs: ['en', 'de']",
+            "a/b:CONFIG:SPLIT",
+        ),
+    ],
+)
 def test_what_the_hub_answers_becomes_what_to_do(error, said):
     """A login, a wrong name and a missing configuration each lead to their own next command."""
     from handrail.sources import hub_fault
@@ -132,7 +157,9 @@ def test_every_kind_of_file_gives_the_same_documents(project, tmp_path, kind):
     assert checks["documents"].measured.startswith("400, ")
     assert checks["train/val overlap"].measured == "0"
     assert project.settings.get("column", "text") == ("text" if kind == "txt" else "body")
-    assert project.settings["prompt"] == " ".join(next(t for t in wanted if project.load("data").data.is_val(t)).split()[:4])
+    assert project.settings["prompt"] == " ".join(
+        next(t for t in wanted if project.load("data").data.is_val(t)).split()[:4]
+    )
 
 
 def test_twins_of_long_documents_are_found(project, tmp_path):
@@ -141,7 +168,10 @@ def test_twins_of_long_documents_are_found(project, tmp_path):
         long = " ".join(random.Random(number).choices(WORDS, k=900))
         write(tmp_path / "many" / f"{number}.txt", text + long)
         write(tmp_path / "many" / f"{number}.json", json.dumps([{"text": text + long + "\n"}]))
-        write(tmp_path / "many" / f"{number}-later.json", json.dumps([{"text": text + long + " The end."}]))
+        write(
+            tmp_path / "many" / f"{number}-later.json",
+            json.dumps([{"text": text + long + " The end."}]),
+        )
     checks = look(project, tmp_path / "many")
     assert checks["exact copies"].measured == "33.3%" and checks["near copies"].measured == "50.0%"
     assert checks["train/val overlap"].verdict == "pass"
@@ -153,7 +183,10 @@ def test_copies_near_copies_and_empty_rows_are_found(project, tmp_path):
     near = [text.replace("Note", "Memo", 1) for text in some[:100]]
     checks = look(project, write(tmp_path / "a.jsonl", rows(some + some[:100] + near + [""] * 7)))
     assert checks["exact copies"].verdict == "warn" and checks["exact copies"].measured == "14.3%"
-    assert checks["near copies"].verdict == "warn" and 10 < float(checks["near copies"].measured[:4]) < 20
+    assert (
+        checks["near copies"].verdict == "warn"
+        and 10 < float(checks["near copies"].measured[:4]) < 20
+    )
     assert checks["rows without text"].measured == "7 of 707"
 
 
@@ -170,11 +203,19 @@ def test_any_letter_may_stand_in_the_settings(project, tmp_path):
     assert project.settings["prompt"].startswith("👍🏽 日本語 Note")
 
 
-@pytest.mark.parametrize("body", ["import random; return random.random() < 0.05", "is_val.n = getattr(is_val, 'n', 0) + 1; return is_val.n % 20 == 0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import random; return random.random() < 0.05",
+        "is_val.n = getattr(is_val, 'n', 0) + 1; return is_val.n % 20 == 0",
+    ],
+)
 def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
     """A learner's is_val that goes by chance or by position fails the overlap check."""
     file = project.folder / "data.py"
-    file.write_text(file.read_text().replace("return zlib.crc32(text.strip().encode()) % 20 == 0", body))
+    file.write_text(
+        file.read_text().replace("return zlib.crc32(text.strip().encode()) % 20 == 0", body)
+    )
     checks = look(project, write(tmp_path / "a.jsonl", rows(texts(500))))
     assert checks["train/val overlap"].verdict == "fail"
 
@@ -183,7 +224,10 @@ def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
     """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a command."""
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
     assert check.verdict == "warn" and "gibberish" in check.meaning
-    assert check.advice == f"handrail {project.typed} --from HuggingFaceTB/SmolLM2-135M" and "private" in check.meaning
+    assert (
+        check.advice == f"handrail {project.typed} --from HuggingFaceTB/SmolLM2-135M"
+        and "private" in check.meaning
+    )
 
 
 def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
@@ -194,7 +238,9 @@ def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
     assert {check.verdict for check in checks.values()} == {"pass"}
     assert project.settings["data"] == "village.jsonl" and project.settings["world"] == "village"
     first = json.loads((project.folder / "village.jsonl").read_text().splitlines()[0])
-    assert set(first) == {"text", "nats", "question", "answer", "short", "whole"} and first["nats"] > 0
+    assert (
+        set(first) == {"text", "nats", "question", "answer", "short", "whole"} and first["nats"] > 0
+    )
     assert {name: project.settings[name] for name in plan.VILLAGE} == plan.VILLAGE
 
 
@@ -204,13 +250,17 @@ def test_the_plan_keeps_what_a_person_set_and_follows_the_data(project):
     plan.plan(project, 4_000_000, 1000, "Once")
     small = project.settings
     project.decide("context", 64, "by hand")
-    (project.out / "machine.json").write_text(json.dumps({"name": "gpu", "tflops": 400, "memory_gb": 140, "cpu": False}))
+    (project.out / "machine.json").write_text(
+        json.dumps({"name": "gpu", "tflops": 400, "memory_gb": 140, "cpu": False})
+    )
     project.cpu = False
     plan.plan(project, 20_000_000_000, 5_000_000, "Once")
     large = project.settings
     assert (small["size"], small["vocabulary"]) == ("1m", 1024)
     assert large["prompt"] == "Once"
-    assert large["size"] in ("25m", "85m") and large["vocabulary"] == 32768 and large["context"] == 64
+    assert (
+        large["size"] in ("25m", "85m") and large["vocabulary"] == 32768 and large["context"] == 64
+    )
     seen = large["updates"] * large["batch"] * large["context"]
     count = plan.parameters(plan.sizes(project)[large["size"]], 32768)
     assert seen >= 20 * count and 6 * count * seen / (400e12 * plan.USED) <= 3700
@@ -220,9 +270,17 @@ def test_going_on_from_a_model_has_its_own_plan(project, tmp_path):
     """With --from, size and vocabulary are the model's own; a model that is not there is said with what to do."""
     from transformers import LlamaConfig
 
-    LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=500).save_pretrained(tmp_path / "base")
+    LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=500,
+    ).save_pretrained(tmp_path / "base")
     source = write(tmp_path / "a.jsonl", rows(texts(800)))
-    assert look(project, source)["enough text"] and {"size", "vocabulary"} <= set(project.settings)  # as it would be without --from
+    assert look(project, source)["enough text"] and {"size", "vocabulary"} <= set(
+        project.settings
+    )  # as it would be without --from
     checks = look(project, source, base=str(tmp_path / "base"))
     assert "enough text" not in checks and not {"size", "vocabulary"} & set(project.settings)
     seen = project.settings["updates"] * project.settings["batch"] * project.settings["context"]
@@ -254,7 +312,11 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
     arguments = ["mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
     done = handrail(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and "line 401" in done.stderr and "Traceback" not in done.stdout + done.stderr
+    assert (
+        done.returncode == 2
+        and "line 401" in done.stderr
+        and "Traceback" not in done.stdout + done.stderr
+    )
     file.write_text(file.read_text().rsplit("\n", 2)[0] + "\n")
     assert handrail(*arguments, cwd=tmp_path).returncode == 0
 
@@ -265,25 +327,44 @@ def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(pr
     for number, text in enumerate(told):
         write(tmp_path / "help" / f"{number}.{'txt' if number < 100 else 'rst'}", text)
     read = look(project, tmp_path / "help")["files read"]
-    assert (read.verdict, read.measured) == ("warn", "100 of 300") and "200 files, most of them .rst" in read.meaning
+    assert (read.verdict, read.measured) == (
+        "warn",
+        "100 of 300",
+    ) and "200 files, most of them .rst" in read.meaning
     line = read.advice.rpartition("`: ")[2]
-    (project.folder / "settings.toml").write_text((project.folder / "settings.toml").read_text() + line + "\n")
+    (project.folder / "settings.toml").write_text(
+        (project.folder / "settings.toml").read_text() + line + "\n"
+    )
     again = look(Project(project.folder, cpu=True), tmp_path / "help")
     assert again["documents"].measured.startswith("300") and "files read" not in again
 
     project.decide("kinds", [".txt"], "asked at a terminal")
     person, asked = Screen(yes=True), []
-    person.talks, person.ask = True, lambda question: asked.append(question) or ("y" if ".rst" in question else "")
+    person.talks, person.ask = (
+        True,
+        lambda question: asked.append(question) or ("y" if ".rst" in question else ""),
+    )
     checks = {check.name: check for check in data.run(project, person).checks}
-    assert "200 files end in .rst and seem to be plain text" in asked[0] and checks["documents"].measured.startswith("300")
+    assert "200 files end in .rst and seem to be plain text" in asked[0] and checks[
+        "documents"
+    ].measured.startswith("300")
     assert project.settings["kinds"] == [".txt", ".rst"]
 
 
 def test_words_that_a_table_reader_takes_for_nothing_are_text(project, tmp_path):
     """In a CSV "NA", "None" or "1984" may be what was written: each becomes a document, and the two counts agree."""
     short = ["NA", "None", "null", "N/A", "1984"]
-    checks = look(project, write(tmp_path / "a.csv", "text,n\n" + "".join(f"{text},1\n" for text in texts(300) + short)))
-    assert checks["rows with text that became documents"].measured == checks["rows with text that became documents"].expected == "305"
+    checks = look(
+        project,
+        write(
+            tmp_path / "a.csv", "text,n\n" + "".join(f"{text},1\n" for text in texts(300) + short)
+        ),
+    )
+    assert (
+        checks["rows with text that became documents"].measured
+        == checks["rows with text that became documents"].expected
+        == "305"
+    )
     assert checks["rows without text"].verdict == "pass"
 
 
@@ -292,14 +373,26 @@ def test_files_whose_text_has_another_name_are_named(project, tmp_path):
     write(tmp_path / "mix" / "a.jsonl", rows(texts(100)))
     write(tmp_path / "mix" / "b.jsonl", rows(texts(200, seed=1), "body"))
     check = look(project, tmp_path / "mix")["files with nothing in that column"]
-    assert (check.verdict, check.measured[:6]) == ("warn", "1 of 2") and "b.jsonl" in check.meaning and "'body'" in check.meaning
+    assert (
+        (check.verdict, check.measured[:6]) == ("warn", "1 of 2")
+        and "b.jsonl" in check.meaning
+        and "'body'" in check.meaning
+    )
 
 
 def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
     """A whole book on one line is many documents, and nothing of it is lost; a short one that gives no val is told how to be cut finer, and then it does."""
     book = " ".join(texts(1000))
-    assert look(project, write(tmp_path / "line.txt", book))["documents"].measured.startswith(f"{-(-len(book) // 16000)}, ")
-    assert "".join(row["text"] for row in project.load("data").data.rows(str(tmp_path / "line.txt"), [".txt"])) == book
+    assert look(project, write(tmp_path / "line.txt", book))["documents"].measured.startswith(
+        f"{-(-len(book) // 16000)}, "
+    )
+    assert (
+        "".join(
+            row["text"]
+            for row in project.load("data").data.rows(str(tmp_path / "line.txt"), [".txt"])
+        )
+        == book
+    )
     with pytest.raises(Stop, match="PIECE = 1000") as stop:
         look(project, write(tmp_path / "short.txt", "\n\n".join(texts(90, seed=4))))
     subprocess.run(str(stop.value).rpartition("documents: ")[2], shell=True, check=True)
@@ -308,7 +401,10 @@ def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
 
 def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
     """A filter in the learner's own data.py: how many rows with text never became documents is said; without it the two numbers are the same."""
-    source, name = write(tmp_path / "notes.jsonl", rows(texts(300))), "rows with text that became documents"
+    source, name = (
+        write(tmp_path / "notes.jsonl", rows(texts(300))),
+        "rows with text that became documents",
+    )
     assert look(project, source)[name].verdict == "pass"
     file = project.folder / "data.py"
     short = sorted(map(len, texts(300)))[200]
@@ -324,9 +420,14 @@ def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_pa
         write(folder / f"{number}.md", text)
     write(folder / "index.json", '{\n"type": "module",\n"pages": []}')
     assert look(project, folder)["documents"].measured.startswith("200")
-    assert "Passed over, not read: 1 .json" in capsys.readouterr().out and ".json" not in project.settings["kinds"]
+    assert (
+        "Passed over, not read: 1 .json" in capsys.readouterr().out
+        and ".json" not in project.settings["kinds"]
+    )
     write(folder / "rows.json", '[{"text": "a"},')
-    with pytest.raises(Stop, match="rows.json"):  # broken is not the same as meant for something else
+    with pytest.raises(
+        Stop, match="rows.json"
+    ):  # broken is not the same as meant for something else
         look(project, folder, kinds=[".md", ".json"])
 
 
@@ -334,7 +435,13 @@ def test_a_project_does_not_read_itself(project, tmp_path):
     """`handrail --data .` grows a project among the texts: its own papers, those of others and hidden files are no data."""
     for number, text in enumerate(texts(200)):
         write(tmp_path / "notes" / f"{number}.md", text)
-    for place in (".git/x.md", "project/README.md", "other/README.md", "other/out/x.md", "other/settings.toml"):
+    for place in (
+        ".git/x.md",
+        "project/README.md",
+        "other/README.md",
+        "other/out/x.md",
+        "other/settings.toml",
+    ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("Not meant.")
     assert look(project, tmp_path)["documents"].measured.startswith("200, ")
@@ -344,8 +451,13 @@ def test_a_project_does_not_read_itself(project, tmp_path):
 def test_decisions_stand_where_toml_wants_them(project):
     """A [table] that its owner appended keeps its lines: general decisions go before it, its own into it, and both are read."""
     file = project.folder / "settings.toml"
-    file.write_text('batch = 8\n\n[finetune]\nbatch = 4  # mine\n')
+    file.write_text("batch = 8\n\n[finetune]\nbatch = 4  # mine\n")
     for name, value in {"batch": 16, "seed": 3, "finetune.lr": 0.1, "dpo.lr": 0.2}.items():
         project.decide(name, value, "test")
-    assert project.settings == {"batch": 16, "seed": 3, "dpo": {"lr": 0.2}, "finetune": {"batch": 4, "lr": 0.1}}
+    assert project.settings == {
+        "batch": 16,
+        "seed": 3,
+        "dpo": {"lr": 0.2},
+        "finetune": {"batch": 4, "lr": 0.1},
+    }
     assert "batch = 4  # mine" in file.read_text()

@@ -7,16 +7,51 @@ from handrail.glossary import explain
 from handrail.project import Project
 
 CHECKS = [
-    {"name": "loss on val", "expected": "< 1.613 (bigram)", "measured": "0.4551", "verdict": "pass", "meaning": "", "advice": ""},
-    {"name": "near duplicates", "expected": "0 to 1 %", "measured": "2.37 %", "verdict": "warn", "meaning": "Copies.", "advice": "drop 118"},
+    {
+        "name": "loss on val",
+        "expected": "< 1.613 (bigram)",
+        "measured": "0.4551",
+        "verdict": "pass",
+        "meaning": "",
+        "advice": "",
+    },
+    {
+        "name": "near duplicates",
+        "expected": "0 to 1 %",
+        "measured": "2.37 %",
+        "verdict": "warn",
+        "meaning": "Copies.",
+        "advice": "drop 118",
+    },
 ]
 PLOTS = {
     "The run": {"kind": "curve", "lines": {"bigram": 1.613, "floor": 0.4362}},
-    "The sweep": {"kind": "line", "x": [1e-4, 1e-3, 1e-2], "y": [4.8, 2.9, float("nan")], "logx": True, "mark": 1e-3},
-    "Lengths": {"kind": "bars", "x": ["0", "40"], "y": [17, 4], "xlabel": "characters, from", "ylabel": "documents"},
+    "The sweep": {
+        "kind": "line",
+        "x": [1e-4, 1e-3, 1e-2],
+        "y": [4.8, 2.9, float("nan")],
+        "logx": True,
+        "mark": 1e-3,
+    },
+    "Lengths": {
+        "kind": "bars",
+        "x": ["0", "40"],
+        "y": [17, 4],
+        "xlabel": "characters, from",
+        "ylabel": "documents",
+    },
 }
-RECORD = {"title": "The run", "why": "The *why*.\n\nThe trap: none.", "expect": ["Below 1.613."], "checks": CHECKS, "tells": "Good: 0.019 above.",
-          "samples": ["Tom <b>ran</b> & fell."], "plots": PLOTS, "commit": "a1b2c3d", "seconds": 228.4}  # fmt: skip
+RECORD = {
+    "title": "The run",
+    "why": "The *why*.\n\nThe trap: none.",
+    "expect": ["Below 1.613."],
+    "checks": CHECKS,
+    "tells": "Good: 0.019 above.",
+    "samples": ["Tom <b>ran</b> & fell."],
+    "plots": PLOTS,
+    "commit": "a1b2c3d",
+    "seconds": 228.4,
+}
 
 
 def drawn(folder, records, metrics=""):
@@ -32,31 +67,60 @@ def drawn(folder, records, metrics=""):
 
 def test_the_page_is_self_contained_and_shows_every_number(tmp_path):
     """The notebook opens anywhere, years later: it loads nothing, runs nothing, and no measured number is left out."""
-    metrics = "".join(json.dumps({"step": i, "loss": 6 / i, "val_loss": 7 / i}) + "\n" for i in range(1, 900))
+    metrics = "".join(
+        json.dumps({"step": i, "loss": 6 / i, "val_loss": 7 / i}) + "\n" for i in range(1, 900)
+    )
     page = drawn(tmp_path, {"pretrain": json.dumps(RECORD)}, metrics)
     assert not re.search(r"<script|<link|<img|@import|url\(|src=|href=\"(?!#)", page)
     shown = unescape(re.sub(r"<[^>]+>", "", page))
     for check in CHECKS:
         assert all(text in shown for text in check.values() if text not in ("pass", "warn"))
-    for text in ("Tom <b>ran</b> & fell.", "bigram 1.613", "floor 0.4362", "picked: 0.001", "228.4 s", "a # b.txt", "mine", "Good: 0.019 above."):
+    for text in (
+        "Tom <b>ran</b> & fell.",
+        "bigram 1.613",
+        "floor 0.4362",
+        "picked: 0.001",
+        "228.4 s",
+        "a # b.txt",
+        "mine",
+        "Good: 0.019 above.",
+    ):
         assert text in shown
     assert page.count("<svg") == 3 and "could not be drawn" not in page and "nan" not in page
 
 
 def test_a_missing_field_never_stops_the_walk(tmp_path):
     """The notebook is drawn after every step, so no gap in what is on disk may end a walk: the rest is still shown."""
-    records = {name: json.dumps({key: value for key, value in RECORD.items() if key != name}) for name in RECORD}
+    records = {
+        name: json.dumps({key: value for key, value in RECORD.items() if key != name})
+        for name in RECORD
+    }
     steps = dict(zip(notebook.WALK, records.values()))
     steps["evaluate"] = '{"checks": [{"name": "half a rec'
-    steps["chat"] = json.dumps({"checks": [{}], "plots": {"Broken": {"kind": "line", "x": [1]}, "Empty": {"kind": "bars", "x": [], "y": []}}})
+    steps["chat"] = json.dumps(
+        {
+            "checks": [{}],
+            "plots": {
+                "Broken": {"kind": "line", "x": [1]},
+                "Empty": {"kind": "bars", "x": [], "y": []},
+            },
+        }
+    )
     page = drawn(tmp_path, steps, '{"step": 1, "loss": 6.2}\n{"step": 2, "lo')
-    assert "out/steps/evaluate.json cannot be read" in page and page.count("could not be drawn") == 2
+    assert (
+        "out/steps/evaluate.json cannot be read" in page and page.count("could not be drawn") == 2
+    )
     assert page.count("2.37 %") >= 7
 
 
 def test_explain_finds_a_word_however_it_is_written():
     """A newcomer who meets a word can look it up as they saw it, and a misspelt one leads to the right one."""
-    for written, names in {"learning-rates": "learning rate", "LOSSES": "loss", "BPE": "byte-pair encoding", "warm up": "warm-up"}.items():
+    for written, names in {
+        "learning-rates": "learning rate",
+        "LOSSES": "loss",
+        "BPE": "byte-pair encoding",
+        "warm up": "warm-up",
+    }.items():
         assert explain(written).startswith(names)
     assert "optimizer" in explain("optimiser") and "not in the list" in explain("qwxyz")
     assert "tokenizer" in explain("") and "bigram" in explain("")

@@ -30,7 +30,9 @@ def sharded():
             super().__init__(**how)
             for state in (PartialState, AcceleratorState):
                 state._shared_state["distributed_type"] = DistributedType.FSDP
-            self.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+            self.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+                fsdp_version=2, auto_wrap_policy="transformer_based_wrap"
+            )
 
     accelerate.Accelerator = Sharded
     sys.path.insert(0, os.getcwd())
@@ -40,7 +42,12 @@ def sharded():
 def launch(project, *how, name="pretrain.py"):
     """Start torchrun in a project, as its owner does."""
     log = open(project / "log.txt", "w")
-    return subprocess.Popen([BIN / "torchrun", *map(str, how), name, "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [BIN / "torchrun", *map(str, how), name, "--cpu"],
+        cwd=project,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def ended(process, project):
@@ -49,7 +56,9 @@ def ended(process, project):
 
 
 def on(processes, project, **how):
-    code, said = ended(launch(project, "--standalone", "--nproc_per_node", processes, **how), project)
+    code, said = ended(
+        launch(project, "--standalone", "--nproc_per_node", processes, **how), project
+    )
     assert code == 0, said
     return said
 
@@ -59,14 +68,26 @@ def on_two_machines(projects):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    how = ["--nnodes", 2, "--nproc_per_node", 1, "--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
+    how = [
+        "--nnodes",
+        2,
+        "--nproc_per_node",
+        1,
+        "--master_addr",
+        "127.0.0.1",
+        "--master_port",
+        port,
+        "--node_rank",
+    ]
     return [launch(project, *how, rank) for rank, project in enumerate(projects)]
 
 
 def losses_agree(one, other):
     """AdamW on other processes sums in another order: 1e-5 is the most that ten updates make of that."""
     for a, b in zip(metrics(one), metrics(other), strict=True):
-        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"]) and a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"]) and a["loss"] == pytest.approx(
+            b["loss"], abs=1e-5
+        )
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
         assert a.get("val_loss", 0) == pytest.approx(b.get("val_loss", 0), rel=1e-4)
 
@@ -79,6 +100,7 @@ def forget_the_end(project):
 @pytest.fixture(scope="session")
 def alone(walked, tmp_path_factory):
     """A project with AdamW, run on one process for ten updates."""
+
     def make(folder):
         adamw = "def make_optimizer(model, lr):\n    return torch.optim.AdamW(model.parameters(), lr)\n\n\ndef muon_optimizer(model, lr):"
         file = without_its_run(walked[0], folder) / "optimizer.py"
@@ -103,7 +125,11 @@ def test_a_stop_on_one_process_saves_all_and_one_alone_goes_on(alone, fresh):
     while not list(project.glob("out/checkpoints/00000004")):
         assert process.poll() is None, (project / "log.txt").read_text()
         time.sleep(0.01)
-    workers = [child for child in psutil.Process(process.pid).children() if "pretrain.py" in child.cmdline()]
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "pretrain.py" in child.cmdline()
+    ]
     workers[-1].send_signal(signal.SIGTERM)
     _, said = ended(process, project)
     stopped_at = int(max(path.name for path in (project / "out" / "checkpoints").iterdir()))
@@ -120,10 +146,16 @@ def test_two_machines_without_a_shared_disk_never_part_ways(alone, fresh, tmp_pa
         assert code and "is on all machines: share that folder" in said and "loss" not in said, said
     assert [line["step"] for line in metrics(pair[0])] == before
 
-    shutil.copytree(pair[0] / "out" / "checkpoints", pair[1] / "out" / "checkpoints", dirs_exist_ok=True)
-    (pair[1] / "out" / "checkpoints" / "00000010" / "optimizer.bin").write_bytes(b"half")  # the copy was cut off
+    shutil.copytree(
+        pair[0] / "out" / "checkpoints", pair[1] / "out" / "checkpoints", dirs_exist_ok=True
+    )
+    (pair[1] / "out" / "checkpoints" / "00000010" / "optimizer.bin").write_bytes(
+        b"half"
+    )  # the copy was cut off
     for code, said in [ended(node, project) for node, project in zip(on_two_machines(pair), pair)]:
-        assert code == 0 and "00000010 cannot be used" in said and "going on after update 8" in said, said
+        assert (
+            code == 0 and "00000010 cannot be used" in said and "going on after update 8" in said
+        ), said
     losses_agree(alone, pair[0])
 
 
@@ -131,12 +163,17 @@ def test_fsdp_learns_what_one_process_does(alone, fresh):
     """A model in pieces over the processes is the same training; it goes on with another number of them, and is saved whole."""
     project = fresh("pieces")
     on(2, project, name=__file__)
-    assert list(project.glob("out/checkpoints/*/pytorch_model_fsdp_0/__1_0.distcp"))  # it was no DDP
+    assert list(
+        project.glob("out/checkpoints/*/pytorch_model_fsdp_0/__1_0.distcp")
+    )  # it was no DDP
     losses_agree(alone, project)
     forget_the_end(project)
     assert "going on after update 8" in on(1, project, name=__file__)
     losses_agree(alone, project)
-    one, pieces = (AutoModelForCausalLM.from_pretrained(folder / "out" / "model") for folder in (alone, project))
+    one, pieces = (
+        AutoModelForCausalLM.from_pretrained(folder / "out" / "model")
+        for folder in (alone, project)
+    )
     assert pieces.lm_head.weight is pieces.model.embed_tokens.weight
     for (name, a), (_, b) in zip(one.named_parameters(), pieces.named_parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-4), name

@@ -23,7 +23,16 @@ from conftest import BIN, HOUSE, decide, handrail, metrics, once, script
 from handrail.project import PROGRAM
 from handrail.village import stories
 
-SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "updates": 90, "every": 6, "batch": 4, "context": 64}
+SETTINGS = {
+    "data": "village.jsonl",
+    "vocabulary": 512,
+    "size": "1m",
+    "prompt": "One ",
+    "updates": 90,
+    "every": 6,
+    "batch": 4,
+    "context": 64,
+}
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 SERVER = """Port {port}
 ListenAddress 127.0.0.1
@@ -53,8 +62,12 @@ def prepare(folder):
     """Make `folder` a village project as the walk leaves it before the run."""
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HOUSE / "handrail" / "around" / "requirements.txt", folder)
-    (folder / "village.jsonl").write_text("".join(json.dumps(story) + "\n" for story in islice(stories(0), 200)))
-    (folder / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in SETTINGS.items()))
+    (folder / "village.jsonl").write_text(
+        "".join(json.dumps(story) + "\n" for story in islice(stories(0), 200))
+    )
+    (folder / "settings.toml").write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in SETTINGS.items())
+    )
     return script(folder, "tokenizer.py")
 
 
@@ -66,7 +79,11 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole(tiny, tmp_path_factory):
     """The same project after a run in peace: what every run that was disturbed has to end as."""
-    return once(tmp_path_factory, "tiny-whole", lambda folder: script(shutil.copytree(tiny, folder), "pretrain.py"))[0]
+    return once(
+        tmp_path_factory,
+        "tiny-whole",
+        lambda folder: script(shutil.copytree(tiny, folder), "pretrain.py"),
+    )[0]
 
 
 @pytest.fixture
@@ -79,18 +96,29 @@ def machines(tiny, tmp_path):
 def far(tmp_path):
     """A machine over there: sshd with its own keys, a home of its own, and in its PATH all of this machine's tools but nvidia-smi."""
     if not (SSHD and shutil.which("rsync") and shutil.which("ssh-keygen")):
-        pytest.fail("These tests log into a real OpenSSH server and copy with rsync. On this machine: sudo apt-get install -y openssh-server rsync")
+        pytest.fail(
+            "These tests log into a real OpenSSH server and copy with rsync. On this machine: sudo apt-get install -y openssh-server rsync"
+        )
     folder = tmp_path / "far"
     for name in ("home", "bin"):
         (folder / name).mkdir(parents=True)
     for tool in [*Path("/bin").iterdir(), *Path("/usr/bin").iterdir()]:
-        if tool.name != "nvidia-smi" and not tool.name.startswith("python3") and not (folder / "bin" / tool.name).exists():
+        if (
+            tool.name != "nvidia-smi"
+            and not tool.name.startswith("python3")
+            and not (folder / "bin" / tool.name).exists()
+        ):
             (folder / "bin" / tool.name).symlink_to(tool)
-    for name, text in {"bin/python3": f'#!/bin/sh\nexec {sys.executable} "$@"\n', "shell": SHELL.format(folder=folder)}.items():
+    for name, text in {
+        "bin/python3": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
+        "shell": SHELL.format(folder=folder),
+    }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     for key in ("host", "me", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True
+        )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,10 +130,23 @@ def far(tmp_path):
     ssh = f"ssh -F {folder}/client"
     server = psutil.Popen([SSHD, "-D", "-f", folder / "server", "-E", folder / "sshd.txt"])
     until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10)
-    yield SimpleNamespace(folder=folder, home=folder / "home", there=folder / "home" / "handrail" / "first-model", port=port, server=server, user=getpass.getuser(),
-                          host=f"{getpass.getuser()}@127.0.0.1:{port}", env=os.environ | {"HANDRAIL_SSH": ssh, "RSYNC_RSH": f"{ssh} -p {port}"})  # fmt: skip
+    yield SimpleNamespace(
+        folder=folder,
+        home=folder / "home",
+        there=folder / "home" / "handrail" / "first-model",
+        port=port,
+        server=server,
+        user=getpass.getuser(),
+        host=f"{getpass.getuser()}@127.0.0.1:{port}",
+        env=os.environ | {"HANDRAIL_SSH": ssh, "RSYNC_RSH": f"{ssh} -p {port}"},
+    )
     jobs = [int(file.read_text()) for file in folder.glob("home/handrail/*/out/pid")]
-    left = [process for pid in jobs if psutil.pid_exists(pid) for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]]
+    left = [
+        process
+        for pid in jobs
+        if psutil.pid_exists(pid)
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    ]
     kill(left)  # of a test that failed
     cut(server)
     server.kill()
@@ -141,10 +182,30 @@ def rent(far, *words):
 def begin(far, project, *words):
     """Start `handrail rent ssh` beside the test, what it says going to a file; return (process, how to read the file)."""
     said = far.folder / f"said-{len(list(far.folder.glob('said-*')))}"
-    command = [BIN / "handrail", "rent", "ssh", far.host, project, "--cpu", "--python", sys.executable, "--yes", *words]
+    command = [
+        BIN / "handrail",
+        "rent",
+        "ssh",
+        far.host,
+        project,
+        "--cpu",
+        "--python",
+        sys.executable,
+        "--yes",
+        *words,
+    ]
     with open(said, "w") as file:
-        heard = ["env", "--default-signal=INT"]  # a suite that runs in the background ignores Ctrl-C
-        process = subprocess.Popen([*heard, *map(str, command)], stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=far.env)
+        heard = [
+            "env",
+            "--default-signal=INT",
+        ]  # a suite that runs in the background ignores Ctrl-C
+        process = subprocess.Popen(
+            [*heard, *map(str, command)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=far.env,
+        )
     return process, said.read_text
 
 
@@ -154,7 +215,11 @@ def weights(folder):
 
 
 def saved(folder):
-    return [int(path.name) for path in sorted(folder.glob("out/checkpoints/[0-9]*")) if path.name.isdigit()]
+    return [
+        int(path.name)
+        for path in sorted(folder.glob("out/checkpoints/[0-9]*"))
+        if path.name.isdigit()
+    ]
 
 
 # --- handrail rent ssh ---
@@ -165,17 +230,39 @@ def wrong_key(far):
 
 
 def another_machine(far):
-    (far.folder / "known").write_text(f"[127.0.0.1]:{far.port} {(far.folder / 'other.pub').read_text()}")
+    (far.folder / "known").write_text(
+        f"[127.0.0.1]:{far.port} {(far.folder / 'other.pub').read_text()}"
+    )
 
 
 WRONG = {  # what is not right over there: how it comes about, what is typed, what must be said
-    "unknown host": (lambda far: (far.folder / "known").write_text(""), ["--cpu"], ["not known to this machine", "ssh -p {port} {user}@127.0.0.1", "fingerprint"]),
-    "another machine at its address": (another_machine, ["--cpu"], ["another host key", "ssh-keygen -R '[127.0.0.1]:{port}'"]),
+    "unknown host": (
+        lambda far: (far.folder / "known").write_text(""),
+        ["--cpu"],
+        ["not known to this machine", "ssh -p {port} {user}@127.0.0.1", "fingerprint"],
+    ),
+    "another machine at its address": (
+        another_machine,
+        ["--cpu"],
+        ["another host key", "ssh-keygen -R '[127.0.0.1]:{port}'"],
+    ),
     "wrong key": (wrong_key, ["--cpu"], ["takes none of your keys", "ssh-keygen -t ed25519"]),
-    "switched off": (lambda far: far.server.kill(), ["--cpu"], ["does not answer", "Is the machine on"]),
+    "switched off": (
+        lambda far: far.server.kill(),
+        ["--cpu"],
+        ["does not answer", "Is the machine on"],
+    ),
     "no GPU": (lambda far: None, [], ["no GPU that nvidia-smi lists", "--cpu"]),
-    "no rsync": (lambda far: (far.folder / "bin" / "rsync").unlink(), ["--cpu"], ["It lacks rsync", "apt-get install -y rsync"]),
-    "no Python": (lambda far: (far.folder / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n"), ["--cpu"], ["no Python of 3.11", "python3-venv"]),
+    "no rsync": (
+        lambda far: (far.folder / "bin" / "rsync").unlink(),
+        ["--cpu"],
+        ["It lacks rsync", "apt-get install -y rsync"],
+    ),
+    "no Python": (
+        lambda far: (far.folder / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n"),
+        ["--cpu"],
+        ["no Python of 3.11", "python3-venv"],
+    ),
     "no yes": (lambda far: None, ["--cpu"], ["Nothing was started", "--yes"]),
 }
 
@@ -185,13 +272,23 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
     """A machine that cannot do it, or that nobody said yes to, is left as it was: exit 2, what is wrong, the command that mends it."""
     come, words, said = WRONG[fault]
     come(far)
-    done = rent(far, machines[0], *words, *(["--python", sys.executable] if fault == "no yes" else []), *([] if fault == "no yes" else ["--yes"]))
+    done = rent(
+        far,
+        machines[0],
+        *words,
+        *(["--python", sys.executable] if fault == "no yes" else []),
+        *([] if fault == "no yes" else ["--yes"]),
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stdout + done.stderr
     for part in said:
         assert part.format(port=far.port, user=far.user) in done.stderr, done.stdout + done.stderr
     assert not (far.home / "handrail").exists()
     if fault == "no yes":
-        assert f"rsync -rtzRL -e 'ssh -p {far.port}'" in done.stdout and "setsid nohup sh out/job.sh" in done.stdout and "costs money" in done.stdout
+        assert (
+            f"rsync -rtzRL -e 'ssh -p {far.port}'" in done.stdout
+            and "setsid nohup sh out/job.sh" in done.stdout
+            and "costs money" in done.stdout
+        )
 
 
 def test_a_job_goes_on_without_us(far, machines, whole):
@@ -200,18 +297,28 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     process, said = begin(far, machines[0])
     until(lambda: "after update 6:" in said() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130 and "runs on" in said() and "STILL COSTS MONEY" in said(), said()
+    assert (
+        process.wait(timeout=20) == 130 and "runs on" in said() and "STILL COSTS MONEY" in said()
+    ), said()
     pid = int((far.there / "out" / "pid").read_text())
     assert psutil.pid_exists(pid)
     stopped = rent(far, machines[0], "--stop")
-    assert stopped.returncode == 0 and "stopped by somebody" in stopped.stdout, stopped.stdout + stopped.stderr
+    assert stopped.returncode == 0 and "stopped by somebody" in stopped.stdout, (
+        stopped.stdout + stopped.stderr
+    )
     assert int((far.there / "out" / "pid").read_text()) == pid and not psutil.pid_exists(pid)
     at = saved(machines[0])[-1]
     assert 6 <= at < 90 and len(metrics(machines[0])) == at and not (home / "model").exists()
 
-    (far.there / "train.py").write_text((far.there / "train.py").read_text() + "# a thought of the night\n")
+    (far.there / "train.py").write_text(
+        (far.there / "train.py").read_text() + "# a thought of the night\n"
+    )
     edited = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-    assert edited.returncode == 2 and "train.py in ~/" in edited.stderr and "changed there after it was sent" in edited.stderr, edited.stderr
+    assert (
+        edited.returncode == 2
+        and "train.py in ~/" in edited.stderr
+        and "changed there after it was sent" in edited.stderr
+    ), edited.stderr
     (far.there / "out" / "sent").unlink()
 
     (home / "model").mkdir()
@@ -221,18 +328,37 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     cut(far.server)
     assert process.wait(timeout=180) == 0 and "was lost" in said(), said()
     steps = range(6 * (at // 6 + 1), 91, 6)
-    assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), said()  # nothing missed, nothing twice
-    assert weights(home) == weights(whole / "out") and (home / "model-1" / "mine.txt").read_text() == "precious"
-    assert saved(machines[0])[-1] == 90 and len(metrics(machines[0])) == 90 and "after update 90" in (home / "log.txt").read_text()
+    assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), (
+        said()
+    )  # nothing missed, nothing twice
+    assert (
+        weights(home) == weights(whole / "out")
+        and (home / "model-1" / "mine.txt").read_text() == "precious"
+    )
+    assert (
+        saved(machines[0])[-1] == 90
+        and len(metrics(machines[0])) == 90
+        and "after update 90" in (home / "log.txt").read_text()
+    )
     again = lambda: rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
     done = again()
     assert done.returncode == 2 and "this run is whole" in done.stderr, done.stdout + done.stderr
     decide(machines[0], lr=1e-3)
     other = again()
-    assert other.returncode == 2 and "other lr" in other.stderr and f"mv {far.there.relative_to(far.home)}" in other.stderr, other.stderr
-    far.there.rename(far.there.with_name("moved"))  # as it was told; what lies here is of the old run too
+    assert (
+        other.returncode == 2
+        and "other lr" in other.stderr
+        and f"mv {far.there.relative_to(far.home)}" in other.stderr
+    ), other.stderr
+    far.there.rename(
+        far.there.with_name("moved")
+    )  # as it was told; what lies here is of the old run too
     other = again()
-    assert other.returncode == 2 and f"mv {home / 'checkpoints'}" in other.stderr and not (far.there / "train.py").exists(), other.stdout + other.stderr
+    assert (
+        other.returncode == 2
+        and f"mv {home / 'checkpoints'}" in other.stderr
+        and not (far.there / "train.py").exists()
+    ), other.stdout + other.stderr
 
 
 def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
@@ -241,7 +367,9 @@ def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
     process, said = begin(far, machines[0])
     until(lambda: "after update 6:" in said() or process.poll() is not None)
     os.kill(int((far.there / "out" / "pid").read_text()), signal.SIGKILL)
-    assert process.wait(timeout=120) == 0 and "was lost" not in said() and "over, and well" in said(), said()
+    assert (
+        process.wait(timeout=120) == 0 and "was lost" not in said() and "over, and well" in said()
+    ), said()
     assert (machines[0] / "out" / "model" / "config.json").exists()
 
 
@@ -251,25 +379,52 @@ def test_projects_of_one_name_do_not_meet_over_there(machines, tmp_path):
 
     for number, folder in enumerate(machines):
         for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", f"project {number}"]):
-            subprocess.run(["git", "-c", "user.name=me", "-c", "user.email=me@here", *words], cwd=folder, check=True)
+            subprocess.run(
+                ["git", "-c", "user.name=me", "-c", "user.email=me@here", *words],
+                cwd=folder,
+                check=True,
+            )
     again = shutil.copytree(machines[0], tmp_path / "C" / "first-model")
     mine, other, copied = (read(["me@machine", str(folder)]).far for folder in [*machines, again])
-    assert mine == copied != other and mine.startswith("handrail/first-model-"), (mine, other, copied)
+    assert mine == copied != other and mine.startswith("handrail/first-model-"), (
+        mine,
+        other,
+        copied,
+    )
 
 
 def test_a_full_disk_over_there_is_named(far, machines):
     """A disk that fills up over there loses nothing here, and is named, not shown as a traceback; one too small for the packages is refused at once."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=20", "tmpfs", far.home], capture_output=True).returncode:
-        pytest.fail("This test mounts a disk of 4 MB, which only root may do. Run the tests as root, for instance in a container.")
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=20", "tmpfs", far.home],
+        capture_output=True,
+    ).returncode:
+        pytest.fail(
+            "This test mounts a disk of 4 MB, which only root may do. Run the tests as root, for instance in a container."
+        )
     try:
         early = rent(far, machines[0], "--cpu", "--yes")
-        assert early.returncode == 2 and "GB free" in early.stderr and not (far.home / "handrail").exists(), early.stderr
+        assert (
+            early.returncode == 2
+            and "GB free" in early.stderr
+            and not (far.home / "handrail").exists()
+        ), early.stderr
         copying = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-        assert copying.returncode == 2 and f"The disk of {far.user}@127.0.0.1 is full" in copying.stderr, copying.stdout + copying.stderr
+        assert (
+            copying.returncode == 2
+            and f"The disk of {far.user}@127.0.0.1 is full" in copying.stderr
+        ), copying.stdout + copying.stderr
         subprocess.run(["mount", "-o", "remount,nr_inodes=1000", far.home], check=True)
         done = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-        assert done.returncode == 1 and "The disk over there is full" in done.stdout and "Traceback" not in done.stderr, done.stdout + done.stderr
-        assert "could not be written" in (machines[0] / "out" / "log.txt").read_text() and len(metrics(machines[0])) == 6
+        assert (
+            done.returncode == 1
+            and "The disk over there is full" in done.stdout
+            and "Traceback" not in done.stderr
+        ), done.stdout + done.stderr
+        assert (
+            "could not be written" in (machines[0] / "out" / "log.txt").read_text()
+            and len(metrics(machines[0])) == 6
+        )
     finally:
         subprocess.run(["umount", "-l", far.home], check=True)
 
@@ -280,7 +435,11 @@ def test_a_job_that_dies_at_once_is_explained(far, machines):
     (far.folder / "bin" / "nvidia-smi").chmod(0o755)
     done = rent(far, machines[0], "--python", sys.executable, "--yes")
     assert done.returncode == 1 and "NVIDIA T4" in done.stdout, done.stdout + done.stderr
-    assert "THE JOB FAILED" in done.stdout and "driver and this torch do not fit together" in done.stdout and "STILL COSTS MONEY" in done.stdout
+    assert (
+        "THE JOB FAILED" in done.stdout
+        and "driver and this torch do not fit together" in done.stdout
+        and "STILL COSTS MONEY" in done.stdout
+    )
     assert "No GPU that torch can use" in (machines[0] / "out" / "log.txt").read_text()
 
 
@@ -290,7 +449,15 @@ def test_a_job_that_dies_at_once_is_explained(far, machines):
 def synced(machine, target, **how):
     """Start `python sync.py TARGET pretrain.py --cpu`, in a process group of its own."""
     command = [sys.executable, "sync.py", str(target), "pretrain.py", "--cpu"]
-    return subprocess.Popen(command, cwd=machine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **how)
+    return subprocess.Popen(
+        command,
+        cwd=machine,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **how,
+    )
 
 
 @pytest.mark.long
@@ -307,14 +474,23 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
         os.killpg(process.pid, kind) if kind == signal.SIGKILL else process.send_signal(kind)
         said, _ = process.communicate(timeout=180)
         assert before == 0 or "going on after update" in said, said
-    assert process.returncode == 130 and notes() == max(saved(machine)), said  # the last word was heard, and its save is away
+    assert process.returncode == 130 and notes() == max(saved(machine)), (
+        said
+    )  # the last word was heard, and its save is away
     at, process = notes(), synced(machines[1], f"{far.user}@127.0.0.1:kept", env=far.env)
     said, _ = process.communicate(timeout=180)
     assert process.returncode == 0 and f"going on after update {at}" in said, said
     assert weights(machines[1] / "out") == weights(whole / "out") == weights(kept / "pretrain")
-    assert [(m["step"], m["loss"]) for m in metrics(machines[1])] == [(m["step"], m["loss"]) for m in metrics(whole)]
-    there = [sorted(path.name for path in (kept / folder).glob("0*")) for folder in ("pretrain/checkpoints", "pretrain-whole")]
-    assert there[0] == there[1] and len(there[0]) == 2 and there[0][-1] == "00000090"  # the newest and the one sent before it; no note too many
+    assert [(m["step"], m["loss"]) for m in metrics(machines[1])] == [
+        (m["step"], m["loss"]) for m in metrics(whole)
+    ]
+    there = [
+        sorted(path.name for path in (kept / folder).glob("0*"))
+        for folder in ("pretrain/checkpoints", "pretrain-whole")
+    ]
+    assert (
+        there[0] == there[1] and len(there[0]) == 2 and there[0][-1] == "00000090"
+    )  # the newest and the one sent before it; no note too many
 
 
 def test_only_the_same_run_goes_on_from_a_target(machines, tmp_path):
@@ -324,7 +500,12 @@ def test_only_the_same_run_goes_on_from_a_target(machines, tmp_path):
     target.mkdir()
 
     def sync(folder, *words):
-        return subprocess.run([sys.executable, "sync.py", target, *(words or ["pretrain.py"]), "--cpu"], cwd=folder, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "sync.py", target, *(words or ["pretrain.py"]), "--cpu"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
 
     decide(a, lr=-1)
     assert sync(a).returncode == 2
@@ -340,15 +521,23 @@ def test_only_the_same_run_goes_on_from_a_target(machines, tmp_path):
     tokens = b / "out" / "tokens" / "about.json"
     tokens.write_text(tokens.read_text().replace("{", '{"other": 1,', 1))
     other = sync(b)
-    assert other.returncode == 2 and "other data" in other.stderr and not (b / "out" / "checkpoints").exists(), other.stdout + other.stderr
+    assert (
+        other.returncode == 2
+        and "other data" in other.stderr
+        and not (b / "out" / "checkpoints").exists()
+    ), other.stdout + other.stderr
 
 
 def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
     """A bucket that is not mounted must not be taken for an empty one: the run would begin again, and overwrite hours. Exit 2, nothing started."""
     process = synced(machines[0], tmp_path / "not-mounted")
     said, _ = process.communicate(timeout=30)
-    assert process.returncode == 2 and "Nothing was started" in said and "Traceback" not in said, said
-    said, _ = synced(machines[0], "").communicate(timeout=30)  # an empty $TARGET is no target, least of all the root of this disk
+    assert process.returncode == 2 and "Nothing was started" in said and "Traceback" not in said, (
+        said
+    )
+    said, _ = synced(machines[0], "").communicate(
+        timeout=30
+    )  # an empty $TARGET is no target, least of all the root of this disk
     assert "sync.py TARGET" in said and not (machines[0] / "out" / "metrics.jsonl").exists(), said
 
 
@@ -367,7 +556,9 @@ def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     process.communicate(timeout=60)  # the script holds the other end until it has saved
     process = synced(machines[0], target)
     said, _ = process.communicate(timeout=180)
-    assert process.returncode == 0 and "going on after update" in said and "the model are safe" in said, said
+    assert (
+        process.returncode == 0 and "going on after update" in said and "the model are safe" in said
+    ), said
 
 
 @pytest.mark.parametrize("back", [True, pytest.param(False, marks=pytest.mark.long)])
@@ -384,5 +575,9 @@ def test_a_target_that_fails_stops_no_training(machines, tmp_path, back):
     if back:
         away.rename(target)
     said, _ = process.communicate(timeout=180)
-    assert process.returncode == int(not back) and "NOT SAFE" in said and ("the model are safe" in said.split("NOT SAFE")[-1]) == back, said
+    assert (
+        process.returncode == int(not back)
+        and "NOT SAFE" in said
+        and ("the model are safe" in said.split("NOT SAFE")[-1]) == back
+    ), said
     assert ((target if back else away) / "pretrain" / "thesis.tex").exists()

@@ -11,9 +11,10 @@ import pytest
 from handrail import village
 from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
-
-FIRST = ('One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who '
-         'loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. Before long Finn walked to the square for lunch.')
+FIRST = (
+    "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who "
+    "loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. Before long Finn walked to the square for lunch."
+)
 
 
 def some(n, seed=0):
@@ -76,6 +77,7 @@ def test_parse_inverts_stories():
 
 def test_no_option_begins_another():
     """At every choice the text alone says which option was taken: no option is the beginning of another."""
+
     class Checked(Writer):
         def pick(self, options, others=(), why=None):
             ordered = sorted(options)  # a beginning sorts right before what it begins
@@ -103,38 +105,87 @@ def test_the_world_is_large_and_the_stories_short():
     assert 30 <= sum(len(s["text"].split()) for s in told) / len(told) <= 50
 
 
-TALE = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-        "the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
-        "Tom stayed at the bridge. Later Mia took the rope to the pond and left the rope there.")
-GIFT = ("One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-        "the rope. Soon Mia gave Tom a red hat. "
-        "Tom stayed at the bridge. Later Mia walked to the pond to rest.")
+TALE = (
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
+    "the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
+    "Tom stayed at the bridge. Later Mia took the rope to the pond and left the rope there."
+)
+GIFT = (
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
+    "the rope. Soon Mia gave Tom a red hat. "
+    "Tom stayed at the bridge. Later Mia walked to the pond to rest."
+)
 
 
-@pytest.mark.parametrize("old, new, kind, at, why", [
-    ("Tom took", "Ben took", "inconsistent", "Ben took", "Ben is not in this story"),
-    ("took the rope", "took the lamp", "inconsistent", "lamp to", "no lamp, but the rope"),
-    ("Soon Tom", "Soon Ben", "inconsistent", "Ben gave", "Ben is not in this story"),
-    ("gave Mia", "gave Anna", "inconsistent", "Anna the", "Anna is not there"),
-    ("gave Mia the rope", "gave Mia the hat", "inconsistent", "hat, and", "there is no hat"),
-    ("Tom gave Mia the rope", "Mia gave Tom the rope", "inconsistent", "the rope, and", "with Tom, not Mia"),
-    ("and Mia gave Tom", "and Tom gave Mia", "inconsistent", "Tom gave Mia a", "Tom gives nothing, Mia does"),
-    ("and Mia gave", "and Mia sold", "ungrammatical", "sold Tom", "expected"),
-    ("wanted the rope", "wanted the hat", "inconsistent", "hat. Soon", "Tom has no hat"),
-    ("Mia took the rope", "Mia took the hat", "inconsistent", "hat to", "the hat is with Tom, not Mia"),
-    ("Mia took the rope", "Mia took the drum", "inconsistent", "drum to", "there is no drum"),
-    ("left the rope", "left the hat", "inconsistent", "hat there", "has taken the rope along, not the hat"),
-    ("Mia took the rope", "Mia walked", "inconsistent", " and left", "has taken nothing along"),
-    ("to the pond", "to the bridge", "inconsistent", "bridge and left", "Mia is already at the bridge"),
-    ("Tom stayed", "Mia stayed", "inconsistent", "Mia took the rope to the pond", "Mia stayed at the bridge"),
-    ("Tom stayed", "Ben stayed", "inconsistent", "Ben stayed", "Ben is not in this story"),
-    ("Later Mia", "Later Anna", "inconsistent", "Anna took", "Anna is not in this story"),
-    ("at the bridge", "at the pond", "inconsistent", "pond. Later", "Tom is at the bridge, not the pond"),
-    ("an old rope", "a old rope", "ungrammatical", "old rope", "expected"),
-    ("Soon Tom", "Soon soon Tom", "ungrammatical", "soon Tom", "expected"),
-    ("rope there.", "rope there. The end.", "ungrammatical", " The end.", "story is over"),
-    ("the rope there.", "the", "unfinished", "", "stops before"),
-])
+@pytest.mark.parametrize(
+    "old, new, kind, at, why",
+    [
+        ("Tom took", "Ben took", "inconsistent", "Ben took", "Ben is not in this story"),
+        ("took the rope", "took the lamp", "inconsistent", "lamp to", "no lamp, but the rope"),
+        ("Soon Tom", "Soon Ben", "inconsistent", "Ben gave", "Ben is not in this story"),
+        ("gave Mia", "gave Anna", "inconsistent", "Anna the", "Anna is not there"),
+        ("gave Mia the rope", "gave Mia the hat", "inconsistent", "hat, and", "there is no hat"),
+        (
+            "Tom gave Mia the rope",
+            "Mia gave Tom the rope",
+            "inconsistent",
+            "the rope, and",
+            "with Tom, not Mia",
+        ),
+        (
+            "and Mia gave Tom",
+            "and Tom gave Mia",
+            "inconsistent",
+            "Tom gave Mia a",
+            "Tom gives nothing, Mia does",
+        ),
+        ("and Mia gave", "and Mia sold", "ungrammatical", "sold Tom", "expected"),
+        ("wanted the rope", "wanted the hat", "inconsistent", "hat. Soon", "Tom has no hat"),
+        (
+            "Mia took the rope",
+            "Mia took the hat",
+            "inconsistent",
+            "hat to",
+            "the hat is with Tom, not Mia",
+        ),
+        ("Mia took the rope", "Mia took the drum", "inconsistent", "drum to", "there is no drum"),
+        (
+            "left the rope",
+            "left the hat",
+            "inconsistent",
+            "hat there",
+            "has taken the rope along, not the hat",
+        ),
+        ("Mia took the rope", "Mia walked", "inconsistent", " and left", "has taken nothing along"),
+        (
+            "to the pond",
+            "to the bridge",
+            "inconsistent",
+            "bridge and left",
+            "Mia is already at the bridge",
+        ),
+        (
+            "Tom stayed",
+            "Mia stayed",
+            "inconsistent",
+            "Mia took the rope to the pond",
+            "Mia stayed at the bridge",
+        ),
+        ("Tom stayed", "Ben stayed", "inconsistent", "Ben stayed", "Ben is not in this story"),
+        ("Later Mia", "Later Anna", "inconsistent", "Anna took", "Anna is not in this story"),
+        (
+            "at the bridge",
+            "at the pond",
+            "inconsistent",
+            "pond. Later",
+            "Tom is at the bridge, not the pond",
+        ),
+        ("an old rope", "a old rope", "ungrammatical", "old rope", "expected"),
+        ("Soon Tom", "Soon soon Tom", "ungrammatical", "soon Tom", "expected"),
+        ("rope there.", "rope there. The end.", "ungrammatical", " The end.", "story is over"),
+        ("the rope there.", "the", "unfinished", "", "stops before"),
+    ],
+)
 def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
     """A story that could not have come from the village is refused where it first goes wrong, with the right reason."""
     assert parse(TALE).valid
@@ -142,7 +193,7 @@ def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
     verdict = parse(text)
     assert not verdict.valid and verdict.nats is None
     assert verdict.why.startswith(kind) and why in verdict.why
-    assert text[verdict.position:].startswith(at) and (at or verdict.position == len(text))
+    assert text[verdict.position :].startswith(at) and (at or verdict.position == len(text))
 
 
 def test_nobody_gives_what_they_do_not_have():
@@ -178,9 +229,12 @@ def answer(text, question):
     other = first if mover == second else second
     assert stay == f"{other} stayed at the {place}" and (not taken or has[taken] == mover)
     return {
-        f"Who brought the {thing} to the {place}?": first, f"What did {first} bring to the {place}?": "the " + thing,
-        f"Who did {first} meet?": second, f"Where did {first} and {second} meet?": "the " + place,
-        f"Who stayed at the {place}?": other, f"Where did {other} stay?": "the " + place,
+        f"Who brought the {thing} to the {place}?": first,
+        f"What did {first} bring to the {place}?": "the " + thing,
+        f"Who did {first} meet?": second,
+        f"Where did {first} and {second} meet?": "the " + place,
+        f"Who stayed at the {place}?": other,
+        f"Where did {other} stay?": "the " + place,
     }[question]
 
 
@@ -197,14 +251,19 @@ def test_questions_cannot_be_guessed():
     The rules: name the first, or the last, fitting word of the story that the question does not contain.
     """
     told = some(8000, seed=6)
-    kinds = Counter(re.sub(r"\b[A-Z]\w+|the \w+", "X", s["question"][3:]) + s["question"][:5] for s in told)
+    kinds = Counter(
+        re.sub(r"\b[A-Z]\w+|the \w+", "X", s["question"][3:]) + s["question"][:5] for s in told
+    )
     assert len(kinds) == 6 and min(kinds.values()) > 0.15 * len(told)
     assert Counter(s["answer"] for s in told).most_common(1)[0][1] < 0.1 * len(told)
     rules = {"first": 0, "last": 0}
     for story in told:
         pool = {"Who": NAMES, "What": THINGS, "Where": PLACES + GOALS}[story["question"].split()[0]]
-        words = [w for w in re.findall(r"\w+", story["text"])
-                 if w in pool and not re.search(rf"\b{w}\b", story["question"])]
+        words = [
+            w
+            for w in re.findall(r"\w+", story["text"])
+            if w in pool and not re.search(rf"\b{w}\b", story["question"])
+        ]
         answer = story["answer"].removeprefix("the ")
         rules["first"] += words[0] == answer
         rules["last"] += words[-1] == answer

@@ -24,7 +24,9 @@ from handrail.walk import patiently, state
 
 
 def git(project, *arguments):
-    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", *arguments], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def change(project, file, before, after):
@@ -53,17 +55,30 @@ def test_the_walk_shows_every_step_and_leaves_what_it_promises(walked):
     history = git(project, "log", "--reverse", "--format=%s").splitlines()
     assert history == ["An empty project", *(step(name).TITLE for name in WALK if step(name).FILES)]
     assert not git(project, "status", "--porcelain")
-    for left in ("model/model.safetensors", "tokenizer", "notebook.html", "checks.jsonl", "metrics.jsonl", "evaluation.json"):
+    for left in (
+        "model/model.safetensors",
+        "tokenizer",
+        "notebook.html",
+        "checks.jsonl",
+        "metrics.jsonl",
+        "evaluation.json",
+    ):
         assert (project / "out" / left).exists(), left
     keys = {"step_name", "check", "expected", "measured", "verdict", "meaning", "advice"}
-    assert all(set(json.loads(line)) == keys for line in (project / "out" / "checks.jsonl").read_text().splitlines())
+    assert all(
+        set(json.loads(line)) == keys
+        for line in (project / "out" / "checks.jsonl").read_text().splitlines()
+    )
 
 
 def test_metrics_hold_their_contract(walked):
     """Every update is written down once, with what the design promises, and val now and then."""
     lines = metrics(walked[0])
     assert [line["step"] for line in lines] == list(range(1, 81))
-    assert all({"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds"} <= set(line) for line in lines)
+    assert all(
+        {"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds"} <= set(line)
+        for line in lines
+    )
     assert sum("val_loss" in line for line in lines) == 10
 
 
@@ -73,7 +88,11 @@ def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     assert done.returncode == 0 and done.stdout.count("done, verified") == len(WALK)
     change(grown, "evaluate.py", "it writes:", "it says:")
     again = handrail(grown, "--cpu", "--yes")
-    assert again.returncode == 0 and again.stdout.count("done, verified") == len(WALK) - 1 and "it says:" in again.stdout
+    assert (
+        again.returncode == 0
+        and again.stdout.count("done, verified") == len(WALK) - 1
+        and "it says:" in again.stdout
+    )
     assert "it says:" in (grown / "evaluate.py").read_text()
 
 
@@ -108,9 +127,13 @@ def test_changed_data_and_destroyed_results_are_not_done(grown):
 def test_a_run_with_other_settings_begins_anew(grown):
     """More updates are another run: it starts from nothing, and the earlier checkpoints are kept."""
     done = handrail("pretrain", grown, "--cpu", "--yes", "--updates", "20")
-    assert done.returncode in (0, 1) and "is kept in out/checkpoints-1" in done.stdout, done.stdout[-1500:] + done.stderr
+    assert done.returncode in (0, 1) and "is kept in out/checkpoints-1" in done.stdout, (
+        done.stdout[-1500:] + done.stderr
+    )
     assert [line["step"] for line in metrics(grown)] == list(range(1, 21))
-    assert (grown / "out" / "checkpoints-1" / "00000080").exists() and (grown / "out" / "metrics-1.jsonl").exists()
+    assert (grown / "out" / "checkpoints-1" / "00000080").exists() and (
+        grown / "out" / "metrics-1.jsonl"
+    ).exists()
 
 
 def test_a_run_begun_by_hand_for_another_length_is_not_gone_on_from(grown):
@@ -123,17 +146,43 @@ def test_a_run_begun_by_hand_for_another_length_is_not_gone_on_from(grown):
 
 def test_at_a_terminal_it_checks_in(tmp_path):
     """A person is asked which story, sees the file before it is added, can look, undo, stop, and goes on later where it stopped."""
-    child = pexpect.spawn(str(BIN / "handrail"), ["--cpu"], cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(50, 110))
+    child = pexpect.spawn(
+        str(BIN / "handrail"),
+        ["--cpu"],
+        cwd=tmp_path,
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(50, 110),
+    )
     child.expect("Which one"), child.sendline("1")
     child.expect("source .*activate")
     child.expect("settings.py, .* lines"), child.expect("Enter to add"), child.sendline("")
-    child.expect("What this tells you"), child.expect("Look at the data"), child.expect("Enter to add"), child.sendline("")
+    (
+        child.expect("What this tells you"),
+        child.expect("Look at the data"),
+        child.expect("Enter to add"),
+        child.sendline(""),
+    )
     child.expect("Enter next"), child.sendline("w"), child.expect("MinHash")
     child.expect("Enter next"), child.sendline("c"), child.expect("is_val")
-    child.expect("Enter next"), child.sendline("u"), child.expect("taken back"), child.expect(pexpect.EOF)
+    (
+        child.expect("Enter next"),
+        child.sendline("u"),
+        child.expect("taken back"),
+        child.expect(pexpect.EOF),
+    )
     project = tmp_path / "first-model"
-    assert not (project / "data.py").exists() and "Revert" in git(project, "log", "-1", "--format=%s")
-    child = pexpect.spawn(str(BIN / "handrail"), ["--cpu"], cwd=tmp_path, encoding="utf-8", timeout=60, dimensions=(50, 110))
+    assert not (project / "data.py").exists() and "Revert" in git(
+        project, "log", "-1", "--format=%s"
+    )
+    child = pexpect.spawn(
+        str(BIN / "handrail"),
+        ["--cpu"],
+        cwd=tmp_path,
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(50, 110),
+    )
     child.expect("machine: done, verified"), child.expect("Enter to add"), child.sendline("")
     child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF)
     child.close()
@@ -144,13 +193,26 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
     """What its owner committed since stays, without a half-made revert; Ctrl-C at the talk's own prompt leads on to the next check-in."""
     (grown / "chat.py").write_text((grown / "chat.py").read_text() + "# my note\n")
     git(grown, "commit", "-qam", "my note")
-    child = pexpect.spawn(str(BIN / "handrail"), [str(grown), "--cpu"], encoding="utf-8", timeout=60, dimensions=(50, 80))
+    child = pexpect.spawn(
+        str(BIN / "handrail"),
+        [str(grown), "--cpu"],
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(50, 80),
+    )
     child.expect("Talk to it now"), child.sendline("y"), child.expect("\n> "), child.sendintr()
     child.expect("Measured"), child.expect("Enter next"), child.sendline("u")
     child.expect("changed in later commits"), child.expect("Enter next"), child.sendline("c")
-    child.expect("max_new_tokens"), child.expect("my note")  # whole, though the line is longer than the screen is wide
+    (
+        child.expect("max_new_tokens"),
+        child.expect("my note"),
+    )  # whole, though the line is longer than the screen is wide
     child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF), child.close()
-    assert child.exitstatus == 0 and "# my note" in (grown / "chat.py").read_text() and not git(grown, "status", "--porcelain")
+    assert (
+        child.exitstatus == 0
+        and "# my note" in (grown / "chat.py").read_text()
+        and not git(grown, "status", "--porcelain")
+    )
 
 
 def test_go_on_from_a_pretrained_model(walked, tmp_path):
@@ -160,9 +222,25 @@ def test_go_on_from_a_pretrained_model(walked, tmp_path):
     for number, story in enumerate(islice(stories(7), 400)):
         (texts / f"{number}.md").write_text(story["text"].replace("One ", "On a "))
     base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
-    done = handrail(tmp_path / "mine", "--data", texts, "--from", base, "--cpu", "--yes", "--updates", "20", "--batch", "4", "--until", "pretrain")
+    done = handrail(
+        tmp_path / "mine",
+        "--data",
+        texts,
+        "--from",
+        base,
+        "--cpu",
+        "--yes",
+        "--updates",
+        "20",
+        "--batch",
+        "4",
+        "--until",
+        "pretrain",
+    )
     assert "A pretrained model does not start ignorant" in done.stdout
-    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr  # whether it beats the bigram is another question
+    assert done.returncode in (0, 1), (
+        done.stdout[-2000:] + done.stderr
+    )  # whether it beats the bigram is another question
     vals = [line["val_loss"] for line in metrics(tmp_path / "mine") if "val_loss" in line]
     assert vals[-1] < vals[0] - 0.2
 
@@ -171,17 +249,58 @@ def test_go_on_from_a_pretrained_model(walked, tmp_path):
 
 
 BROKEN = {  # what a learner might break: step that must catch it, file, before, after
-    "val leaks": ("data", "data.py", "zlib.crc32(text.strip().encode()) % 20 == 0", "__import__('random').random() < 0.05"),
-    "tokenizer loses spaces": ("tokenizer", "tokenizer.py", "bpe.decoder = decoders.ByteLevel()", "bpe.decoder = decoders.BPEDecoder()"),
-    "model sees the future": ("model", "model.py", "return AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")", "model = AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")\n    for layer in model.model.layers:\n        layer.self_attn.is_causal = False\n    return model"),
+    "val leaks": (
+        "data",
+        "data.py",
+        "zlib.crc32(text.strip().encode()) % 20 == 0",
+        "__import__('random').random() < 0.05",
+    ),
+    "tokenizer loses spaces": (
+        "tokenizer",
+        "tokenizer.py",
+        "bpe.decoder = decoders.ByteLevel()",
+        "bpe.decoder = decoders.BPEDecoder()",
+    ),
+    "model sees the future": (
+        "model",
+        "model.py",
+        'return AutoModelForCausalLM.from_config(config, attn_implementation="causal")',
+        'model = AutoModelForCausalLM.from_config(config, attn_implementation="causal")\n    for layer in model.model.layers:\n        layer.self_attn.is_causal = False\n    return model',
+    ),
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
-    "rate is ignored": ("rate", "optimizer.py", "for p in model.parameters() if p in inside], \"muon\": True}", "for p in model.parameters() if p in inside], \"muon\": True, \"lr\": 0}"),
-    "optimizer is forgotten": ("rehearse", "checkpoint.py", "accelerator.load_state(path)", "accelerator._models[0].load_state_dict(__import__('torch').load(path / 'pytorch_model.bin'))"),
-    "another model is saved": ("chat", "pretrain.py", "save_model(accelerator, plain, tokenizer, OUT / \"model\")", "save_model(accelerator, build(settings, tokenizer), tokenizer, OUT / \"model\")"),
-}  # fmt: skip
+    "rate is ignored": (
+        "rate",
+        "optimizer.py",
+        'for p in model.parameters() if p in inside], "muon": True}',
+        'for p in model.parameters() if p in inside], "muon": True, "lr": 0}',
+    ),
+    "optimizer is forgotten": (
+        "rehearse",
+        "checkpoint.py",
+        "accelerator.load_state(path)",
+        "accelerator._models[0].load_state_dict(__import__('torch').load(path / 'pytorch_model.bin'))",
+    ),
+    "another model is saved": (
+        "chat",
+        "pretrain.py",
+        'save_model(accelerator, plain, tokenizer, OUT / "model")',
+        'save_model(accelerator, build(settings, tokenizer), tokenizer, OUT / "model")',
+    ),
+}
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.long] * (name in ("optimizer is forgotten", "tokenizer loses spaces", "weights never move"))) for name in BROKEN if name not in ("rate is ignored", "another model is saved")])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.long]
+            * (name in ("optimizer is forgotten", "tokenizer loses spaces", "weights never move")),
+        )
+        for name in BROKEN
+        if name not in ("rate is ignored", "another model is saved")
+    ],
+)
 def test_each_step_catches_what_it_guards_against(grown, fault):
     """A check that cannot fail checks nothing: with the fault in the learner's file, the step says no, with exit code 1."""
     name, *edit = BROKEN[fault]
@@ -193,11 +312,22 @@ def test_each_step_catches_what_it_guards_against(grown, fault):
 def test_the_doctor_stands_beside_the_walk_s_own_runs(grown):
     """A mistake that no step asks for is named in the rehearsal, before the long run: what, how it is known, the likeliest cause, the lesson."""
     loss = 'logits = model(batch["inputs"], use_cache=False).logits  # (B, T, V)\n    return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum")'
-    change(grown, "train.py", loss, 'return model(batch["inputs"], labels=batch["targets"], use_cache=False).loss * batch["count"]')
+    change(
+        grown,
+        "train.py",
+        loss,
+        'return model(batch["inputs"], labels=batch["targets"], use_cache=False).loss * batch["count"]',
+    )
     done = handrail("rehearse", grown, "--cpu", "--yes")
     said = " ".join(done.stdout.split())
-    assert done.returncode == 1 and "the doctor: labels-shifted-twice: fail The targets are two tokens ahead" in said, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "Most likely: labels were shifted by hand" in said and "handrail break labels-shifted-twice" in said
+    assert (
+        done.returncode == 1
+        and "the doctor: labels-shifted-twice: fail The targets are two tokens ahead" in said
+    ), done.stdout[-2000:] + done.stderr[-2000:]
+    assert (
+        "Most likely: labels were shifted by hand" in said
+        and "handrail break labels-shifted-twice" in said
+    )
 
 
 def test_a_schedule_made_for_another_run_is_noticed(walked):
@@ -224,8 +354,17 @@ def test_a_broken_contract_is_named(grown):
     """A file that no longer keeps its promise: which function, in which file, and what it should give. Exit 2, no traceback."""
     change(grown, "train.py", "def next_token_loss(model, batch):", "def token_loss(model, batch):")
     missing = handrail("overfit", grown, "--cpu", "--yes")
-    assert missing.returncode == 2 and "next_token_loss" in missing.stderr and "Return the sum" in missing.stderr
-    change(grown, "batches.py", "def to_batch(rows):", "def to_batch(rows):\n    raise ValueError('my idea')")
+    assert (
+        missing.returncode == 2
+        and "next_token_loss" in missing.stderr
+        and "Return the sum" in missing.stderr
+    )
+    change(
+        grown,
+        "batches.py",
+        "def to_batch(rows):",
+        "def to_batch(rows):\n    raise ValueError('my idea')",
+    )
     raised = handrail("model", grown, "--cpu", "--yes")
     assert raised.returncode == 2 and "to_batch" in raised.stderr and "my idea" in raised.stderr
     (grown / "model.py").write_text("def build(:\n")
@@ -236,10 +375,20 @@ def test_a_broken_contract_is_named(grown):
 
 KEPT = {  # what a function gives instead of what it promises: step, file, before, after, what must be said
     "data": ("data.py", 'yield row | {"text": text}', "yield text", "data.py, documents: yielded"),
-    "model": ("model.py", "return AutoModelForCausalLM.from_config(config, attn_implementation=\"causal\")", "return config", "model.py, build: gave Qwen3Config"),
+    "model": (
+        "model.py",
+        'return AutoModelForCausalLM.from_config(config, attn_implementation="causal")',
+        "return config",
+        "model.py, build: gave Qwen3Config",
+    ),
     "overfit": ("train.py", "    return losses\n", "", "train.py, train: gave None"),
-    "rate": ("optimizer.py", "def make_schedule(lr, updates, warmup=0.05):", "def make_schedule(lr):\n    updates, warmup = 9, 0.05", "optimizer.py, make_schedule: cannot be called as before"),
-}  # fmt: skip
+    "rate": (
+        "optimizer.py",
+        "def make_schedule(lr, updates, warmup=0.05):",
+        "def make_schedule(lr):\n    updates, warmup = 9, 0.05",
+        "optimizer.py, make_schedule: cannot be called as before",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -250,7 +399,9 @@ def test_a_function_that_gives_something_else_is_named(grown, name):
     project, screen = Project(grown, cpu=True), Screen(yes=True)
     with pytest.raises(Stop) as stop:
         patiently(project, screen, name, lambda: step(name).run(project, screen))
-    assert said in str(stop.value) and f"{edit[0]} promises {said.split()[1].strip(':')}(" in str(stop.value)
+    assert said in str(stop.value) and f"{edit[0]} promises {said.split()[1].strip(':')}(" in str(
+        stop.value
+    )
 
 
 # --- what is wrong is said once, with exit code 2 ---
@@ -264,7 +415,16 @@ def wrong(*arguments, cwd, says):
 
 def test_wrong_input_gets_a_sentence(tmp_path):
     """Unknown sizes, steps, folders that are something else or may not be written: said plainly, nothing touched."""
-    wrong("new", "--cpu", "--size", "9b", "--until", "data", cwd=tmp_path, says="There is no size '9b'")
+    wrong(
+        "new",
+        "--cpu",
+        "--size",
+        "9b",
+        "--until",
+        "data",
+        cwd=tmp_path,
+        says="There is no size '9b'",
+    )
     wrong("x", "--cpu", "--until", "nonsense", cwd=tmp_path, says="nonsense")
     wrong("tokeniser", "--cpu", cwd=tmp_path, says="Did you mean: handrail tokenizer")
     (tmp_path / "notes.txt").write_text("Some notes.")
@@ -289,9 +449,24 @@ def test_wrong_input_gets_a_sentence(tmp_path):
 def test_what_is_wrong_in_a_flag_is_not_written_down(grown):
     """A bad value or path must not poison a project that was whole: it is refused before any line is changed."""
     before = (grown / "settings.toml").read_bytes()
-    for flag, value in {"--lr": "nan", "--updates": "-5", "--context": "0", "--size": "9b", "--from": "./nothing", "--data": "typo.jsonl"}.items():
+    for flag, value in {
+        "--lr": "nan",
+        "--updates": "-5",
+        "--context": "0",
+        "--size": "9b",
+        "--from": "./nothing",
+        "--data": "typo.jsonl",
+    }.items():
         wrong(grown, "--cpu", flag, value, cwd=grown, says=value)
-    wrong("finetune", grown, "--cpu", "--answers", "typo.jsonl", cwd=grown, says="--answers THE/RIGHT/PATH")
+    wrong(
+        "finetune",
+        grown,
+        "--cpu",
+        "--answers",
+        "typo.jsonl",
+        cwd=grown,
+        says="--answers THE/RIGHT/PATH",
+    )
     assert (grown / "settings.toml").read_bytes() == before
     decide(grown, size="3m")
     wrong("model", grown, "--cpu", cwd=grown, says="There is no size '3m'")
@@ -303,13 +478,19 @@ def test_a_folder_keeps_its_mode(tmp_path):
     """A folder that only its owner may read must not be opened to others when a project is made in it."""
     (tmp_path / "mine").mkdir(mode=0o700)
     Project(tmp_path / "mine").create()
-    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700 and (tmp_path / "mine" / ".gitignore").exists()
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700 and (
+        tmp_path / "mine" / ".gitignore"
+    ).exists()
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     """When the data cannot be written: which file and why, exit code 2, and no half of it is left."""
     done = handrail("p", "--cpu", "--yes", "--until", "data", cwd=tmp_path, room=1_000_000)
-    assert done.returncode == 2 and "village.jsonl: File too large" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert (
+        done.returncode == 2
+        and "village.jsonl: File too large" in done.stderr
+        and "Traceback" not in done.stderr
+    ), done.stderr
     assert not list((tmp_path / "p").glob("village.*"))
 
 
@@ -326,14 +507,18 @@ def test_a_project_inside_a_repository_keeps_its_own_history(walked, tmp_path):
     subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
     assert handrail("inner", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode == 0
     assert git(tmp_path / "inner", "rev-list", "--count", "HEAD").strip() == "2"
-    assert subprocess.run(["git", "log"], cwd=tmp_path, capture_output=True).returncode != 0  # no commit outside
+    assert (
+        subprocess.run(["git", "log"], cwd=tmp_path, capture_output=True).returncode != 0
+    )  # no commit outside
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this is about machines without a GPU")
 def test_without_a_gpu_nothing_starts(tmp_path):
     """The guide, and `make walk` before it installs anything, stop with the choices when there is no GPU."""
     for command in ([BIN / "handrail"], [sys.executable, "-m", "handrail.machine"]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         assert done.returncode == 2 and "--cpu" in done.stderr and "Rent" in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -352,11 +537,18 @@ def test_the_project_runs_without_handrail(grown):
 
 def test_papers_and_files_agree():
     """What the project's README and AGENTS.md name exists, and its requirements are the versions that were tested."""
-    around, program = HOUSE / "handrail" / "around", {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")}
+    around, program = (
+        HOUSE / "handrail" / "around",
+        {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")},
+    )
     for paper in ("README.md", "AGENTS.md"):
         named = set(re.findall(r"`(\w+\.py)`", (around / paper).read_text()))
         assert named == program, (paper, named ^ program)
     pins = set((HOUSE / "constraints.txt").read_text().split())
-    wanted = {line for line in (around / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")}
+    wanted = {
+        line
+        for line in (around / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
     assert wanted <= pins, wanted - pins
     assert Path(HOUSE / "constraints.txt").read_text().count("torch==2.13.0") == 1

@@ -30,7 +30,13 @@ def serve():
             print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
             continue
         for number, name in enumerate(("in", "out", "err")):
-            os.dup2(os.open(Path(request["streams"]) / name, os.O_RDONLY if name == "in" else os.O_WRONLY | os.O_APPEND), number)
+            os.dup2(
+                os.open(
+                    Path(request["streams"]) / name,
+                    os.O_RDONLY if name == "in" else os.O_WRONLY | os.O_APPEND,
+                ),
+                number,
+            )
         sys.stdin = open(0)
         if request["room"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["room"], request["room"]))
@@ -45,7 +51,9 @@ def serve():
 @cache
 def server():
     """Start it, once for each test worker."""
-    return subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def run(words, cwd=None, env=None, input="", room=None):
@@ -53,18 +61,29 @@ def run(words, cwd=None, env=None, input="", room=None):
     with tempfile.TemporaryDirectory() as streams:
         for name, text in (("in", input), ("out", ""), ("err", "")):
             Path(streams, name).write_text(text)
-        request = {"words": [str(word) for word in words], "cwd": str(cwd or os.getcwd()), "env": dict(env or os.environ), "room": room, "streams": streams}
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd or os.getcwd()),
+            "env": dict(env or os.environ),
+            "room": room,
+            "streams": streams,
+        }
         there = server()
         print(json.dumps(request), file=there.stdin, flush=True)
         code = int(there.stdout.readline())
-        return subprocess.CompletedProcess(words, code, *(Path(streams, name).read_text() for name in ("out", "err")))
+        return subprocess.CompletedProcess(
+            words, code, *(Path(streams, name).read_text() for name in ("out", "err"))
+        )
 
 
 def to_its_end(program):
     """Run the program and end as Python does, except that its modules are not taken apart: in a fork that takes two seconds."""
     code = 0
     try:
-        exec(compile(Path(program).read_bytes(), program, "exec"), {"__name__": "__main__", "__file__": program})
+        exec(
+            compile(Path(program).read_bytes(), program, "exec"),
+            {"__name__": "__main__", "__file__": program},
+        )
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code != end.code and end.code is not None:

@@ -1,11 +1,11 @@
 """The doctor: hears what the senses see, lets every probe look at it, keeps what they find. It changes nothing.
 
-    from handrail import Doctor
-    doctor = Doctor(model, optimizer=optimizer, tokenizer=tokenizer)
-    ...
-        optimizer.step()
-        doctor.step(batch, loss)
-    print(doctor.report())
+from handrail import Doctor
+doctor = Doctor(model, optimizer=optimizer, tokenizer=tokenizer)
+...
+    optimizer.step()
+    doctor.step(batch, loss)
+print(doctor.report())
 """
 
 import math
@@ -30,7 +30,9 @@ class Update:
     evals: list = field(default_factory=list)  # forward passes without a gradient
     losses: list = field(default_factory=list)  # what backward was called on, detached
     rates: list = field(default_factory=list)  # learning rate of each group of weights
-    scheduled: Counter = field(default_factory=Counter)  # calls of step, of each scheduler: one may hold others
+    scheduled: Counter = field(
+        default_factory=Counter
+    )  # calls of step, of each scheduler: one may hold others
 
 
 class Doctor:
@@ -41,23 +43,45 @@ class Doctor:
     """
 
     def __init__(self, model=None, optimizer=None, scheduler=None, tokenizer=None):
-        self.model, self.optimizer, self.tokenizers = model and bare(model), optimizer, [tokenizer] if tokenizer else []
-        self.used, self.scheduler, self.findings, self.left_out, self.updates, self.tell = tokenizer, scheduler, [], [], 0, None
+        self.model, self.optimizer, self.tokenizers = (
+            model and bare(model),
+            optimizer,
+            [tokenizer] if tokenizer else [],
+        )
+        self.used, self.scheduler, self.findings, self.left_out, self.updates, self.tell = (
+            tokenizer,
+            scheduler,
+            [],
+            [],
+            0,
+            None,
+        )
         self.now, self.trained = Update(1), self.model
-        self.reported, self.elsewhere, self.owner = [], 0, os.getpid()  # findings told; passes of other models since one of ours
+        self.reported, self.elsewhere, self.owner = (
+            [],
+            0,
+            os.getpid(),
+        )  # findings told; passes of other models since one of ours
         self.loaded = False  # were weights of the model read from a file?
-        self.steppers, self.stepped = {}, {}  # id(optimizer) -> the update in which it first stepped, and last
+        self.steppers, self.stepped = (
+            {},
+            {},
+        )  # id(optimizer) -> the update in which it first stepped, and last
         self.read = []  # of the first passes, where several processes train: a number for what was read
         self.probes = [probe(self) for probe in PROBES]
         self.senses = Senses(self).attach()
-        threading._register_atexit(self.leave)  # atexit itself comes when threads can no longer be started, to load a model with
+        threading._register_atexit(
+            self.leave
+        )  # atexit itself comes when threads can no longer be started, to load a model with
 
     # --- what people call ---
 
     def step(self, batch=None, loss=None):
         """Note the end of an update; call it after optimizer.step(). `batch` may be a dict with input_ids and labels, or anything."""
         if loss is not None and not self.updates and not self.now.losses:
-            self.left_out.append("the optimizer's steps were not seen: is it a torch optimizer, and was the Doctor made before the loop?")
+            self.left_out.append(
+                "the optimizer's steps were not seen: is it a torch optimizer, and was the Doctor made before the loop?"
+            )
 
     def report(self):
         """Return what was found so far, as a person reads it. What shows only at the end is told when the program ends."""
@@ -96,7 +120,9 @@ class Doctor:
                 self.doctor.hear("logged", logs or {})
 
             def on_train_end(self, args, state, control, **_):
-                self.doctor.hear("ended")  # it stays: what is saved or written after the training is looked at when the program ends
+                self.doctor.hear(
+                    "ended"
+                )  # it stays: what is saved or written after the training is looked at when the program ends
                 if state.is_world_process_zero:
                     print(self.doctor.report())
 
@@ -113,7 +139,11 @@ class Doctor:
             for probe in list(self.probes):
                 look = getattr(probe, event, None)
                 if look is not None:
-                    self.safely(probe, lambda *args: [self.found(finding) for finding in look(*args) or ()], args)
+                    self.safely(
+                        probe,
+                        lambda *args: [self.found(finding) for finding in look(*args) or ()],
+                        args,
+                    )
             if event == "after_step":
                 self.now = Update(self.updates + 1)
 
@@ -126,7 +156,9 @@ class Doctor:
                 self.probes.remove(who)
             name, what = type(who).__name__, "left something out" if who is self else "switched off"
             if not any(line.startswith(f"{name}: ") for line in self.left_out):
-                self.left_out.append(f"{name}: {what} after update {self.updates}, it failed: {error!r}"[:300])
+                self.left_out.append(
+                    f"{name}: {what} after update {self.updates}, it failed: {error!r}"[:300]
+                )
             if os.environ.get("HANDRAIL_DEBUG"):
                 raise
 
@@ -137,8 +169,14 @@ class Doctor:
             return
         if any(finding.name in findings.FOLLOWS.get(known.name, ()) for known in self.findings):
             return
-        explained = [known.name for known in self.findings if known.name in findings.FOLLOWS.get(finding.name, ())]
-        self.findings = [known for known in self.findings if known is not old and known.name not in explained] + [finding]
+        explained = [
+            known.name
+            for known in self.findings
+            if known.name in findings.FOLLOWS.get(finding.name, ())
+        ]
+        self.findings = [
+            known for known in self.findings if known is not old and known.name not in explained
+        ] + [finding]
         if self.tell:
             self.tell(finding, explained)
 
@@ -149,7 +187,9 @@ class Doctor:
         self.elsewhere = 0
         if seen.grad and self.updates < 8 and grouped():
             self.read.append(number_of(seen.inputs))
-        seen.inputs = seen.inputs if seen.ids is not None else {}  # pictures are large, and nobody asks for them
+        seen.inputs = (
+            seen.inputs if seen.ids is not None else {}
+        )  # pictures are large, and nobody asks for them
         if seen.grad or seen.inputs:
             kept = self.now.passes if seen.grad else self.now.evals
             kept.append(seen)
@@ -170,17 +210,27 @@ class Doctor:
         self.used = tokenizer
 
     def note_before_step(self, optimizer):
-        if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
+        if self.optimizer is not None and optimizer is not getattr(
+            self.optimizer, "optimizer", self.optimizer
+        ):
             return False
         self.now.rates = [float(group.get("lr") or 0) for group in optimizer.param_groups]
-        if self.now.passes and bare(self.now.passes[-1].module) is not self.trained and self.model is None:
+        if (
+            self.now.passes
+            and bare(self.now.passes[-1].module) is not self.trained
+            and self.model is None
+        ):
             held = {id(p) for group in optimizer.param_groups for p in group["params"]}
             models = {bare(seen.module) for seen in self.now.passes}
-            mine = [model for model in models if any(id(p) in held for p in model.parameters())] or models
+            mine = [
+                model for model in models if any(id(p) in held for p in model.parameters())
+            ] or models
             self.trained = max(mine, key=lambda model: sum(p.numel() for p in model.parameters()))
 
     def note_after_step(self, optimizer):
-        if self.optimizer is not None and optimizer is not getattr(self.optimizer, "optimizer", self.optimizer):
+        if self.optimizer is not None and optimizer is not getattr(
+            self.optimizer, "optimizer", self.optimizer
+        ):
             return False
         self.updates = self.now.number
         self.steppers.setdefault(id(optimizer), self.updates)
@@ -190,7 +240,11 @@ class Doctor:
 
     def alone(self, optimizer):
         """Return True if no other optimizer has stepped since this one began."""
-        return all(last < self.steppers[id(optimizer)] for other, last in self.stepped.items() if other != id(optimizer))
+        return all(
+            last < self.steppers[id(optimizer)]
+            for other, last in self.stepped.items()
+            if other != id(optimizer)
+        )
 
     @property
     def rank(self):
@@ -204,21 +258,37 @@ class Doctor:
     def ends(self):
         """Return the ids that end an answer or a document, as far as tokenizer and model say."""
         found = set()
-        sources = [getattr(self.trained, "generation_config", None), getattr(self.trained, "config", None), self.tokenizer]
+        sources = [
+            getattr(self.trained, "generation_config", None),
+            getattr(self.trained, "config", None),
+            self.tokenizer,
+        ]
         for source in sources if self.tokenizer else []:
             value = getattr(source, "eos_token_id", None)
             found |= set(value if isinstance(value, (list, tuple)) else [value])
         vocabulary = self.tokenizer.get_vocab() if self.tokenizer else {}
-        found |= {vocabulary.get(mark) for mark in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")}
+        found |= {
+            vocabulary.get(mark)
+            for mark in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")
+        }
         return found - {None}
 
     def was_loaded(self):
-        return self.loaded or bool(getattr(getattr(self.trained, "config", None), "_name_or_path", ""))
+        return self.loaded or bool(
+            getattr(getattr(self.trained, "config", None), "_name_or_path", "")
+        )
 
     def knew(self):
         """Return True if the model knew something before: it was loaded, or its first loss is far below that of chance."""
-        first, classes = next(((p.losses[0], p.classes) for p in self.probes if getattr(p, "losses", None)), (None, 0))
-        return self.was_loaded() or first is not None and classes > 1 and first < 0.85 * math.log(classes)
+        first, classes = next(
+            ((p.losses[0], p.classes) for p in self.probes if getattr(p, "losses", None)), (None, 0)
+        )
+        return (
+            self.was_loaded()
+            or first is not None
+            and classes > 1
+            and first < 0.85 * math.log(classes)
+        )
 
     def decode(self, ids):
         """Return tokens as text, or as numbers where no tokenizer is known."""
@@ -234,4 +304,11 @@ def shares(model, other):
 
 def number_of(inputs):
     """Return a number for the tensors that a model was given; the same rows have the same."""
-    return round(sum(value.double().sum().item() for value in inputs.values() if isinstance(value, torch.Tensor) and not value.is_complex()), 3)
+    return round(
+        sum(
+            value.double().sum().item()
+            for value in inputs.values()
+            if isinstance(value, torch.Tensor) and not value.is_complex()
+        ),
+        3,
+    )

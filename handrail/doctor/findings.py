@@ -5,14 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
-    "nothing-trained": {"nothing-learned", "non-finite", "no-gradient", "answer-truncated", "eos-masked", "rate-too-low"},
+    "nothing-trained": {
+        "nothing-learned",
+        "non-finite",
+        "no-gradient",
+        "answer-truncated",
+        "eos-masked",
+        "rate-too-low",
+    },
     "labels-shifted-twice": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
     "labels-not-shifted": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
     "padding-in-loss": {"eos-masked", "prompt-trained", "one-document-dominates"},
     "non-finite": {"nothing-learned", "rate-too-high", "weights-do-not-move"},
     "fp16-without-scaler": {"non-finite", "weights-do-not-move"},
     "gradients-not-zeroed": {"rate-too-high", "nothing-learned"},
-    "weights-do-not-move": {"loss-never-changes", "nothing-learned", "rate-too-low", "no-gradient", "gradients-not-zeroed"},
+    "weights-do-not-move": {
+        "loss-never-changes",
+        "nothing-learned",
+        "rate-too-low",
+        "no-gradient",
+        "gradients-not-zeroed",
+    },
     "scheduler-miscounted": {"nothing-learned", "rate-too-low", "weights-do-not-move"},
     "no-gradient": {"weights-do-not-move", "nothing-learned", "loss-never-changes"},
     "rate-too-high": {"nothing-learned"},
@@ -39,14 +52,19 @@ class Finding:
     level: str  # certain, or warning: worth a look, may be meant
     message: str  # what is wrong, in one sentence
     evidence: str = ""  # tensor names, tokens, rows, figures
-    causes: list = field(default_factory=list)  # (cause, how likely from 0 to 1), the likeliest first
+    causes: list = field(
+        default_factory=list
+    )  # (cause, how likely from 0 to 1), the likeliest first
     advice: str = ""  # how to mend it
     update: int = 0
 
     def __str__(self):
         """Return it as a person reads it."""
         sign = {"certain": "✗", "warning": "!"}[self.level]
-        lines = [f"{sign} {self.name} ({self.level}, " + (f"seen at update {self.update})" if self.update else "seen before the first update)")]
+        lines = [
+            f"{sign} {self.name} ({self.level}, "
+            + (f"seen at update {self.update})" if self.update else "seen before the first update)")
+        ]
         lines += wrap("", self.message)
         lines += wrap("How it is known: ", self.evidence)
         if self.causes:
@@ -62,7 +80,13 @@ class Finding:
 
 def wrap(head, text):
     """Return the lines of a paragraph, indented; none for no text."""
-    return textwrap.wrap(head + text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False) if text else []
+    return (
+        textwrap.wrap(
+            head + text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+        if text
+        else []
+    )
 
 
 def in_order(findings):
@@ -74,9 +98,14 @@ def report(findings, updates=0, left_out=()):
     """Return what a person reads at the end: every finding, what was not looked at, or that all is well so far."""
     seen = f"after {updates:,} updates" if updates else "before the first update"
     if not findings:
-        lines = [f"The doctor, {seen}: nothing found. That is no proof of health; it means that no check spoke."]
+        lines = [
+            f"The doctor, {seen}: nothing found. That is no proof of health; it means that no check spoke."
+        ]
     else:
         certain = sum(finding.level == "certain" for finding in findings)
-        lines = [f"The doctor, {seen}: {certain} certain, {len(findings) - certain} to look at.", ""]
+        lines = [
+            f"The doctor, {seen}: {certain} certain, {len(findings) - certain} to look at.",
+            "",
+        ]
         lines += [f"{finding}\n" for finding in in_order(findings)]
     return "\n".join([*lines, *(f"  Not looked at: {reason}" for reason in left_out)]).rstrip()

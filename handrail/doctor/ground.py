@@ -13,9 +13,33 @@ from pathlib import Path
 from handrail import __version__, village
 from handrail.project import PROGRAM
 
-SETTINGS = {"data": "village.jsonl", "vocabulary": 512, "size": "1m", "prompt": "One ", "context": 64, "batch": 16, "every": 20, "updates": 60, "lr": 0.01}
-FINETUNE = {"model": "out/model", "method": "full", "context": 256, "batch": 8, "lr": 0.003, "updates": 30}
-ALIGN = {"model": "out/taught", "method": "full", "context": 512, "batch": 8, "lr": 0.0003, "updates": 20}
+SETTINGS = {
+    "data": "village.jsonl",
+    "vocabulary": 512,
+    "size": "1m",
+    "prompt": "One ",
+    "context": 64,
+    "batch": 16,
+    "every": 20,
+    "updates": 60,
+    "lr": 0.01,
+}
+FINETUNE = {
+    "model": "out/model",
+    "method": "full",
+    "context": 256,
+    "batch": 8,
+    "lr": 0.003,
+    "updates": 30,
+}
+ALIGN = {
+    "model": "out/taught",
+    "method": "full",
+    "context": 512,
+    "batch": 8,
+    "lr": 0.0003,
+    "updates": 20,
+}
 
 
 def chats(number, seed):
@@ -24,13 +48,20 @@ def chats(number, seed):
     for story in islice(village.stories(seed), number):
         asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
         answer = story["short" if rng.random() < 0.4 else "whole"]
-        yield {"messages": [asked, {"role": "assistant", "content": answer}], "accept": [story[form] for form in ("answer", "short", "whole")]}
+        yield {
+            "messages": [asked, {"role": "assistant", "content": answer}],
+            "accept": [story[form] for form in ("answer", "short", "whole")],
+        }
 
 
 def pairs(number, seed):
     """Yield pairs: the short answer chosen, the whole sentence rejected."""
     for story in islice(village.stories(seed), number):
-        yield {"messages": [{"role": "user", "content": f"{story['text']}\n{story['question']}"}], "chosen": story["short"], "rejected": story["whole"]}
+        yield {
+            "messages": [{"role": "user", "content": f"{story['text']}\n{story['question']}"}],
+            "chosen": story["short"],
+            "rejected": story["whole"],
+        }
 
 
 def write(file, rows):
@@ -39,12 +70,18 @@ def write(file, rows):
 
 
 def script(folder, *words):
-    subprocess.run([sys.executable, *words, "--cpu"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *words, "--cpu"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def settings():
     """Return the text of settings.toml."""
-    lines = SETTINGS | {f"{step}.{name}": value for step, chosen in (("finetune", FINETUNE), ("dpo", ALIGN), ("grpo", ALIGN)) for name, value in chosen.items()}
+    lines = SETTINGS | {
+        f"{step}.{name}": value
+        for step, chosen in (("finetune", FINETUNE), ("dpo", ALIGN), ("grpo", ALIGN))
+        for name, value in chosen.items()
+    }
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items())
 
 
@@ -71,7 +108,11 @@ def ground(aligned=False, say=print):
     kept = Path(tempfile.gettempdir()) / f"handrail-ground-{os.getuid()}"
     name = f"{__version__}-{stamp()}" + "-aligned" * aligned
     if not (kept / name).exists():
-        say("Making the small project that faults are shown on, once (" + ("two minutes" if aligned else "half a minute") + ") ...")
+        say(
+            "Making the small project that faults are shown on, once ("
+            + ("two minutes" if aligned else "half a minute")
+            + ") ..."
+        )
         kept.mkdir(exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=kept))
         make(part / "p", aligned)
@@ -84,4 +125,6 @@ def stamp():
     """Return a few letters that change with the program."""
     import hashlib
 
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(PROGRAM.glob("*.py")))).hexdigest()[:8]
+    return hashlib.sha256(
+        b"".join(file.read_bytes() for file in sorted(PROGRAM.glob("*.py")))
+    ).hexdigest()[:8]

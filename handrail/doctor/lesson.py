@@ -15,7 +15,12 @@ from handrail.project import Stop
 from handrail.steps import LATER, WALK
 
 FAULTS = Path(__file__).parent / "faults"
-HERE = {"walk": "the walk's own checks", "shelf": "handrail doctor, on the files", "watch": "handrail watch, while it runs", "line": "a Doctor in the loop"}
+HERE = {
+    "walk": "the walk's own checks",
+    "shelf": "handrail doctor, on the files",
+    "watch": "handrail watch, while it runs",
+    "line": "a Doctor in the loop",
+}
 
 
 @dataclass
@@ -36,19 +41,32 @@ def read(file):
     """Return the Fault that a file holds."""
     text, _, diff = file.read_text().partition("\n---\n")
     head, *paragraphs = text.split("\n\n")
-    return Fault(file.stem, dict(line.split(": ", 1) for line in head.splitlines()),
-                 {part.split(":")[0].strip(): " ".join(part.split(":", 1)[1].split()) for part in paragraphs if ":" in part}, diff)  # fmt: skip
+    return Fault(
+        file.stem,
+        dict(line.split(": ", 1) for line in head.splitlines()),
+        {
+            part.split(":")[0].strip(): " ".join(part.split(":", 1)[1].split())
+            for part in paragraphs
+            if ":" in part
+        },
+        diff,
+    )
 
 
 def faults():
     """Return all faults, by name, in the catalogue's order."""
-    return {fault.name: fault for fault in sorted(map(read, FAULTS.glob("*.patch")), key=lambda fault: fault.number)}
+    return {
+        fault.name: fault
+        for fault in sorted(map(read, FAULTS.glob("*.patch")), key=lambda fault: fault.number)
+    }
 
 
 def show_list(screen):
     """Print the faults by the step in which they are made."""
     known = faults()
-    screen.print("Silent mistakes of training: nothing crashes, the loss looks normal, the model is bad.\nhandrail break NAME shows one happening, and what catches it.\n")
+    screen.print(
+        "Silent mistakes of training: nothing crashes, the loss looks normal, the model is bad.\nhandrail break NAME shows one happening, and what catches it.\n"
+    )
     for step in [*WALK, *LATER]:
         here = [fault for fault in known.values() if fault.head["Step"] == step]
         if here:
@@ -61,7 +79,14 @@ def apply(fault, folder):
     """Apply the patch in a folder; return False if it does not fit."""
     if "diff --git" not in fault.diff:
         return True
-    done = subprocess.run(["git", "apply", "--recount", "-"], input=fault.diff, cwd=folder, text=True, capture_output=True, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)})
+    done = subprocess.run(
+        ["git", "apply", "--recount", "-"],
+        input=fault.diff,
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
+    )
     return done.returncode == 0
 
 
@@ -69,11 +94,16 @@ def prepare(fault, project, folder, say):
     """Make folder/healthy and folder/broken, of the learner's own files where the patch fits them; return whose files these are."""
     from handrail.doctor.ground import ground
 
-    aligned = any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py")) or "out/taught" in fault.diff
+    aligned = (
+        any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py"))
+        or "out/taught" in fault.diff
+    )
     source, whose = ground(aligned, say), "the files as they were handed over"
     for side in ("healthy", "broken"):
         shutil.copytree(source, folder / side)
-    own = [file for file in project.glob("*.py") if (source / file.name).exists()] if project else []
+    own = (
+        [file for file in project.glob("*.py") if (source / file.name).exists()] if project else []
+    )
     if own:
         for file in own:
             shutil.copy(file, folder / "broken")
@@ -85,7 +115,9 @@ def prepare(fault, project, folder, say):
         shutil.copytree(source, folder / "broken")
         whose += " (the change does not fit your edited ones)"
     if not apply(fault, folder / "broken"):
-        raise Stop(f"The patch of {fault.name} does not fit the program of this version: {FAULTS / (fault.name + '.patch')}")
+        raise Stop(
+            f"The patch of {fault.name} does not fit the program of this version: {FAULTS / (fault.name + '.patch')}"
+        )
     return whose
 
 
@@ -101,7 +133,12 @@ def run(fault, folder):
             words = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
         elif words[0].endswith(".py"):
             words = [sys.executable, *words]
-        code, seen, made, _, out = watch(words, cwd=folder, capture=True, env={"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in words else {})
+        code, seen, made, _, out = watch(
+            words,
+            cwd=folder,
+            capture=True,
+            env={"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in words else {},
+        )
         printed += out
         updates = max(updates, made)
         for finding in seen:
@@ -110,20 +147,43 @@ def run(fault, folder):
             break
     for finding in look(folder):
         found.setdefault(finding.name, finding)
-    return code, list(found.values()), updates, [line for line in printed.splitlines() if line.strip() and not line.startswith("handrail: ")]
+    return (
+        code,
+        list(found.values()),
+        updates,
+        [
+            line
+            for line in printed.splitlines()
+            if line.strip() and not line.startswith("handrail: ")
+        ],
+    )
 
 
 def losses(folder):
     """Return {update: (loss, loss on val or None)} of the newest log in a project."""
-    logs = sorted([*folder.glob("out/metrics.jsonl"), *folder.glob("out/*/metrics.jsonl")], key=lambda file: file.stat().st_mtime)
-    return {line["step"]: (line["loss"], line.get("val_loss")) for line in map(json.loads, logs[-1].read_text().splitlines())} if logs else {}
+    logs = sorted(
+        [*folder.glob("out/metrics.jsonl"), *folder.glob("out/*/metrics.jsonl")],
+        key=lambda file: file.stat().st_mtime,
+    )
+    return (
+        {
+            line["step"]: (line["loss"], line.get("val_loss"))
+            for line in map(json.loads, logs[-1].read_text().splitlines())
+        }
+        if logs
+        else {}
+    )
 
 
 def show_losses(screen, healthy, broken):
     """Print both runs' losses at the same updates."""
     both = sorted(healthy.keys() | broken.keys())
     steps = [both[round(i * (len(both) - 1) / 5)] for i in range(6)] if len(both) > 6 else both
-    word = lambda pair: "" if pair is None else f"{pair[0]:8.3f}" + (f"  val {pair[1]:.3f}" if pair[1] is not None else "")
+    word = lambda pair: (
+        ""
+        if pair is None
+        else f"{pair[0]:8.3f}" + (f"  val {pair[1]:.3f}" if pair[1] is not None else "")
+    )
     if steps:
         screen.print(f"  {'update':>8}  {'healthy':24}  broken")
     for step in dict.fromkeys(steps):
@@ -141,7 +201,13 @@ def show(screen, fault, project=None):
         screen.print("  This program cannot make this mistake, so there is nothing to run.\n")
         return False
     screen.console.print("[bold cyan]What was changed[/]")
-    screen.console.print(Syntax(fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n") or fault.diff, "diff", background_color="default"))
+    screen.console.print(
+        Syntax(
+            fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n") or fault.diff,
+            "diff",
+            background_color="default",
+        )
+    )
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         whose = prepare(fault, project, folder, screen.print)
@@ -151,7 +217,9 @@ def show(screen, fault, project=None):
     screen.console.print("[bold cyan]What you would have seen[/]")
     show_losses(screen, *curves)
     if runs["broken"][0]:
-        screen.print("  The broken one ended with:  " + " ".join(runs["broken"][3][-1:])[:160] + "\n")
+        screen.print(
+            "  The broken one ended with:  " + " ".join(runs["broken"][3][-1:])[:160] + "\n"
+        )
     screen.say("", fault.parts.get("You would have seen", ""))
     known = {finding.name for finding in runs["healthy"][1]}
     caught = [finding for finding in runs["broken"][1] if finding.name not in known]
@@ -159,8 +227,16 @@ def show(screen, fault, project=None):
     for finding in sorted(caught, key=lambda finding: finding.name != fault.name):
         screen.print(str(finding).partition("\n  See it happen")[0] + "\n")
     if fault.name not in {finding.name for finding in caught}:
-        places = [HERE[place.strip()] for place in fault.head.get("Seen-by", "").split(",") if place.strip() in HERE]
-        screen.print(f"  It does not name {fault.name} from here." + (f" It can show in: {'; '.join(places)}." if places else "") + "\n")
+        places = [
+            HERE[place.strip()]
+            for place in fault.head.get("Seen-by", "").split(",")
+            if place.strip() in HERE
+        ]
+        screen.print(
+            f"  It does not name {fault.name} from here."
+            + (f" It can show in: {'; '.join(places)}." if places else "")
+            + "\n"
+        )
     screen.say("In real life", fault.parts.get("In real life", ""))
     return fault.name in {finding.name for finding in caught}
 
@@ -188,8 +264,18 @@ def main(words):
         return 0
     if words[0] not in known:
         near = get_close_matches(words[0], known, 3, 0.4)
-        raise Stop(f"There is no fault {words[0]!r}." + (f" Near it: {', '.join(near)}." if near else "") + " All of them: handrail break")
+        raise Stop(
+            f"There is no fault {words[0]!r}."
+            + (f" Near it: {', '.join(near)}." if near else "")
+            + " All of them: handrail break"
+        )
     folder = Path(words[1] if len(words) > 1 else ".")
-    project = folder if (folder / "settings.toml").exists() else Path("first-model") if Path("first-model/settings.toml").exists() else None
+    project = (
+        folder
+        if (folder / "settings.toml").exists()
+        else Path("first-model")
+        if Path("first-model/settings.toml").exists()
+        else None
+    )
     show(screen, known[words[0]], project)
     return 0

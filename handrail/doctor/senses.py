@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 
 @dataclass
@@ -40,8 +43,12 @@ class Pass:
     grad: bool
     training: bool
     losses: list = field(default_factory=list)
-    strangers: list = field(default_factory=list)  # modules that ran inside and are none of the model's
-    ran: set = field(default_factory=set)  # the ids of all that ran inside; both in the first updates only
+    strangers: list = field(
+        default_factory=list
+    )  # modules that ran inside and are none of the model's
+    ran: set = field(
+        default_factory=set
+    )  # the ids of all that ran inside; both in the first updates only
     autocast: object = None  # the 16-bit type that autocast uses, if any
     hidden: object = None  # what attention was told to pass over (B, T), where a module inside the model was told
     rows: tuple = None  # kept by rows_of
@@ -49,9 +56,16 @@ class Pass:
     @property
     def ids(self):
         """The token ids that the model reads (B, T), or None when it reads something else."""
-        named = [self.inputs.get(name) for name in ("input_ids", "inputs", "idx", "ids", "x", "tokens")]
+        named = [
+            self.inputs.get(name) for name in ("input_ids", "inputs", "idx", "ids", "x", "tokens")
+        ]
         for value in [*named, *self.inputs.values()]:
-            if isinstance(value, torch.Tensor) and value.ndim == 2 and value.dtype in (torch.int64, torch.int32) and value.size(1) > 1:
+            if (
+                isinstance(value, torch.Tensor)
+                and value.ndim == 2
+                and value.dtype in (torch.int64, torch.int32)
+                and value.size(1) > 1
+            ):
                 return value
         return None
 
@@ -95,7 +109,22 @@ def fits(signature, *args, **kwargs):
     return True
 
 
-FORMS = {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "T", "ToCopy", "Clone", "Alias"}
+FORMS = {
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "Select",
+    "Slice",
+    "Transpose",
+    "Permute",
+    "T",
+    "ToCopy",
+    "Clone",
+    "Alias",
+}
 
 
 def made_by(node):
@@ -120,7 +149,11 @@ class Senses:
 
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
-            if torch.compiler.is_compiling() or kwargs and not fits(signature, original, *args, **kwargs):
+            if (
+                torch.compiler.is_compiling()
+                or kwargs
+                and not fits(signature, original, *args, **kwargs)
+            ):
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
@@ -131,13 +164,17 @@ class Senses:
         module = torch.nn.modules.module
         handles = [
             module.register_module_forward_pre_hook(self.before_forward),
-            module.register_module_forward_hook(self.after_forward, with_kwargs=True, always_call=True),
+            module.register_module_forward_hook(
+                self.after_forward, with_kwargs=True, always_call=True
+            ),
             register_optimizer_step_pre_hook(self.before_step),
             register_optimizer_step_post_hook(self.after_step),
         ]
         self.undo += [handle.remove for handle in handles]
         self.wrap(F, "cross_entropy", self.cross_entropy)
-        self.wrap(F, "nll_loss", self.cross_entropy)  # of logarithms of chances: the same, in two steps
+        self.wrap(
+            F, "nll_loss", self.cross_entropy
+        )  # of logarithms of chances: the same, in two steps
         self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
         self.wrap(F, "ctc_loss", self.other_loss)
         self.wrap(F, "kl_div", self.other_loss)
@@ -153,7 +190,9 @@ class Senses:
         self.finder = WhenImported(
             {
                 "transformers.tokenization_utils_base": self.listen_to_tokenizers,
-                "transformers.generation.utils": lambda m: self.wrap(m.GenerationMixin, "generate", self.generate),
+                "transformers.generation.utils": lambda m: self.wrap(
+                    m.GenerationMixin, "generate", self.generate
+                ),
                 "transformers.modeling_utils": self.listen_to_models,
                 "transformers.trainer": self.listen_to_trainer,
             }
@@ -198,15 +237,27 @@ class Senses:
         if self.depth > 1:
             if self.current and self.known is not None:
                 self.current.ran.add(id(module))
-                if id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
+                if id(module) not in self.known and any(
+                    p.requires_grad for p in module.parameters()
+                ):
                     self.current.strangers.append(module)
         else:
-            if next(module.parameters(), None) is None:  # a criterion: it belongs to the pass before it
+            if (
+                next(module.parameters(), None) is None
+            ):  # a criterion: it belongs to the pass before it
                 return
-            first = self.doctor.updates < 3  # modules that run, and that the model does not know, are looked for then
+            first = (
+                self.doctor.updates < 3
+            )  # modules that run, and that the model does not know, are looked for then
             self.known = {id(inner) for inner in module.modules()} if first else None
             self.current = Pass(module, {}, torch.is_grad_enabled(), module.training)
-            kind = "cuda" if torch.is_autocast_enabled("cuda") else "cpu" if torch.is_autocast_enabled("cpu") else None
+            kind = (
+                "cuda"
+                if torch.is_autocast_enabled("cuda")
+                else "cpu"
+                if torch.is_autocast_enabled("cpu")
+                else None
+            )
             self.current.autocast = kind and torch.get_autocast_dtype(kind)
 
     def after_forward(self, module, args, kwargs, *output):
@@ -228,10 +279,34 @@ class Senses:
         value = original(input, target, *args, **kwargs)
         seen = self.current or self.last
         if seen and not self.quiet and not transformed():
-            bound = dict(zip(("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing"), args)) | kwargs
+            bound = (
+                dict(
+                    zip(
+                        (
+                            "weight",
+                            "size_average",
+                            "ignore_index",
+                            "reduce",
+                            "reduction",
+                            "label_smoothing",
+                        ),
+                        args,
+                    )
+                )
+                | kwargs
+            )
             ignore, reduction = bound.get("ignore_index", -100), bound.get("reduction", "mean")
             classes = input.size(1) if input.ndim > 1 else input.size(0)
-            seen.losses.append(Loss(target.detach(), ignore, reduction, bound.get("label_smoothing", 0.0), classes, value.detach()))
+            seen.losses.append(
+                Loss(
+                    target.detach(),
+                    ignore,
+                    reduction,
+                    bound.get("label_smoothing", 0.0),
+                    classes,
+                    value.detach(),
+                )
+            )
             self.tell("lost", seen)
             self.fed(original, input)
         return value
@@ -260,7 +335,10 @@ class Senses:
         if self.doctor.updates < 4 and tensor.grad_fn:
             self.tell("traced", tensor.grad_fn)
         self.tell("backward", tensor.detach(), self.fresh)
-        self.fresh, self.quiet = False, self.quiet + 1  # recomputed activations are no forward passes
+        self.fresh, self.quiet = (
+            False,
+            self.quiet + 1,
+        )  # recomputed activations are no forward passes
         try:
             return original(tensor, *args, **kwargs)
         finally:
@@ -301,7 +379,9 @@ class Senses:
 
     def clipped(self, original, parameters, max_norm, *args, **kwargs):
         norm = original(parameters, max_norm, *args, **kwargs)
-        if self.doctor.updates < 40 and type(norm) is torch.Tensor:  # to read it back makes a GPU wait
+        if (
+            self.doctor.updates < 40 and type(norm) is torch.Tensor
+        ):  # to read it back makes a GPU wait
             self.tell("clipped", norm, max_norm)
         return norm
 
@@ -315,7 +395,9 @@ class Senses:
         return found
 
     def load_optimizer(self, original, optimizer, state_dict, *args, **kwargs):
-        if state_dict.get("state"):  # Accelerate also calls it with nothing in it, to place the tensors
+        if state_dict.get(
+            "state"
+        ):  # Accelerate also calls it with nothing in it, to place the tensors
             self.tell("loaded_optimizer")
         return original(optimizer, state_dict, *args, **kwargs)
 
@@ -335,7 +417,13 @@ class Senses:
         finally:
             self.quiet -= 1
         inputs = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
-        self.tell("generated", model, inputs, kwargs.get("attention_mask"), found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None))
+        self.tell(
+            "generated",
+            model,
+            inputs,
+            kwargs.get("attention_mask"),
+            found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None),
+        )
         return found
 
     def save_model(self, original, model, save_directory, *args, **kwargs):
@@ -380,7 +468,11 @@ class WhenImported(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name not in self.calls:
             return None
-        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        others = (
+            finder.find_spec(name, path, target)
+            for finder in sys.meta_path
+            if finder is not self and hasattr(finder, "find_spec")
+        )
         spec = next(filter(None, others), None)
         if spec is None:
             return None

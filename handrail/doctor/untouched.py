@@ -16,8 +16,18 @@ def untouched(model):
     """
     modules = list(model.modules())
     kept = [(module, dict(vars(module)), dict(module._buffers)) for module in modules]
-    lists = [(value, list(value)) for _, held, _ in kept for value in held.values() if type(value) is list]
-    buffers = [(buffer, buffer.clone()) for _, _, held in kept for buffer in held.values() if buffer is not None and buffer.numel() <= 1_000_000]
+    lists = [
+        (value, list(value))
+        for _, held, _ in kept
+        for value in held.values()
+        if type(value) is list
+    ]
+    buffers = [
+        (buffer, buffer.clone())
+        for _, _, held in kept
+        for buffer in held.values()
+        if buffer is not None and buffer.numel() <= 1_000_000
+    ]
     chance = random.getstate(), np.random.get_state()
     device = next((p.device for p in model.parameters() if p.is_cuda), None)
     try:

@@ -33,7 +33,13 @@ def hf(*words, check=True):
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode:
         said = (done.stderr or done.stdout).strip()[-600:]
-        mend = "Log in: hf auth login" if re.search(r"log ?in|401|token", said, re.I) else "Add credit: https://huggingface.co/settings/billing" if re.search(r"402|credit|payment", said, re.I) else "Is there a network? Is HF_HUB_OFFLINE set?"
+        mend = (
+            "Log in: hf auth login"
+            if re.search(r"log ?in|401|token", said, re.I)
+            else "Add credit: https://huggingface.co/settings/billing"
+            if re.search(r"402|credit|payment", said, re.I)
+            else "Is there a network? Is HF_HUB_OFFLINE set?"
+        )
         raise Stop(f"`hf {' '.join(map(str, words[:2]))}` failed: {said}\n{mend}")
     return done.stdout.strip()
 
@@ -44,7 +50,10 @@ def live_prices():
 
     per = {"minute": 60, "hour": 1, "second": 3600}
     try:
-        return {found.name: found.unit_cost_usd * per[found.unit_label] for found in HfApi().list_jobs_hardware()}
+        return {
+            found.name: found.unit_cost_usd * per[found.unit_label]
+            for found in HfApi().list_jobs_hardware()
+        }
     except Exception:  # no network, no login: then the list in gpus.toml, with its date
         return {}
 
@@ -53,9 +62,14 @@ def flavors():
     """Return {flavor: (GPU, dollars an hour, whose price)}."""
     live = live_prices()
     return {
-        gpu["flavor"]: (name, live.get(gpu["flavor"], gpu["price"]), "today" if gpu["flavor"] in live else f"{gpu['source']}, {gpu['read']}")
-        for name, gpu in budget.gpus().items() if "flavor" in gpu
-    }  # fmt: skip
+        gpu["flavor"]: (
+            name,
+            live.get(gpu["flavor"], gpu["price"]),
+            "today" if gpu["flavor"] in live else f"{gpu['source']}, {gpu['read']}",
+        )
+        for name, gpu in budget.gpus().items()
+        if "flavor" in gpu
+    }
 
 
 def limit(hours):
@@ -73,14 +87,20 @@ def choose(project, name, flavor, timeout):
     good = {key: offer for key, offer in listed.items() if offer.fit == "yes"}
     if flavor is None:
         if not good:
-            raise Stop(f"An update holds {budget.gb(update.peak)}: too much for each of {', '.join(gpu for gpu, *_ in known.values())}. What to change, or how many GPUs it takes: handrail rehearse {project.typed}")
+            raise Stop(
+                f"An update holds {budget.gb(update.peak)}: too much for each of {', '.join(gpu for gpu, *_ in known.values())}. What to change, or how many GPUs it takes: handrail rehearse {project.typed}"
+            )
         flavor = min(good, key=lambda key: good[key].hours[1] * known[key][1])
     elif flavor in listed and listed[flavor].fit == "no":
-        raise Stop(f"An update holds {budget.gb(update.peak)}: too much for --flavor {flavor} ({known[flavor][0]}). {'These are large enough: ' + ', '.join(good) + '. ' if good else ''}What to change: handrail rehearse {project.typed}")
+        raise Stop(
+            f"An update holds {budget.gb(update.peak)}: too much for --flavor {flavor} ({known[flavor][0]}). {'These are large enough: ' + ', '.join(good) + '. ' if good else ''}What to change: handrail rehearse {project.typed}"
+        )
     gpu, price, whose = known.get(flavor, (flavor, None, "see `hf jobs hardware`"))
     if timeout is None:
         if flavor not in listed:
-            raise Stop(f"handrail does not know {flavor}: say how long it may run at most, --timeout 2h")
+            raise Stop(
+                f"handrail does not know {flavor}: say how long it may run at most, --timeout 2h"
+            )
         timeout = limit(listed[flavor].hours[1])
     return flavor, timeout, gpu, price, whose
 
@@ -90,14 +110,33 @@ def hours(text):
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
     minutes = math.ceil(float(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]]) if found else 0
     if not 5 <= minutes <= 30 * 1440:
-        raise argparse.ArgumentTypeError(f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m, and more than 30d is a slip")
+        raise argparse.ArgumentTypeError(
+            f"{text}: write 90m, 2h or 1d; setting up alone takes some 5m, and more than 30d is a slip"
+        )
     return minutes / 60
 
 
 def command(project, name, flavor, timeout, folder, bucket, secrets):
     """Return the words of `hf jobs run`: no secret stands in them, only the name of a variable that holds one."""
-    return ["jobs", "run", "--flavor", flavor, "--timeout", f"{round(timeout * 60)}m", "--name", slug(project), "-v", f"{folder}:/project",
-            "-v", f"hf://buckets/{bucket}:/kept", *(["--secrets", "HF_TOKEN"] if secrets else []), IMAGE, "bash", "-c", TOOLS + INSIDE.format(script=name)]  # fmt: skip
+    return [
+        "jobs",
+        "run",
+        "--flavor",
+        flavor,
+        "--timeout",
+        f"{round(timeout * 60)}m",
+        "--name",
+        slug(project),
+        "-v",
+        f"{folder}:/project",
+        "-v",
+        f"hf://buckets/{bucket}:/kept",
+        *(["--secrets", "HF_TOKEN"] if secrets else []),
+        IMAGE,
+        "bash",
+        "-c",
+        TOOLS + INSIDE.format(script=name),
+    ]
 
 
 def who():
@@ -111,7 +150,11 @@ def who():
 
 def cost(note):
     """Return what a job costs an hour, as a person says it."""
-    return f"${note['price']:.2f} an hour" if note["price"] else f"what {note.get('flavor', 'its machine')} costs an hour (`hf jobs hardware`)"
+    return (
+        f"${note['price']:.2f} an hour"
+        if note["price"]
+        else f"what {note.get('flavor', 'its machine')} costs an hour (`hf jobs hardware`)"
+    )
 
 
 def home(project, new, name, whose):
@@ -140,14 +183,20 @@ def look(project, note, stop):
         found = json.loads(hf("jobs", "inspect", note["job"], "--format", "json"))
         status = (found[0] if isinstance(found, list) else found)["status"]["stage"]
     except (Stop, ValueError, LookupError, TypeError) as error:
-        raise Stop(f"How the job {note['job']} goes cannot be seen: {error}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. "
-                   f"If the job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}") from error  # fmt: skip
+        raise Stop(
+            f"How the job {note['job']} goes cannot be seen: {error}\n{MAYBE}\nWhat it kept so far lies in the bucket {note['bucket']}. "
+            f"If the job is gone for good: hf buckets sync hf://buckets/{note['bucket']} kept; rm {project.out / 'job.json'}"
+        ) from error
     if status not in OVER:
         print(refused or "It was asked to end; look again in a minute.") if stop else None
-        print(f"The job {note['job']} is {status.lower()}. It costs {cost(note)}, and ends by itself after {note['hours']:g} h.\n"
-              f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop")  # fmt: skip
+        print(
+            f"The job {note['job']} is {status.lower()}. It costs {cost(note)}, and ends by itself after {note['hours']:g} h.\n"
+            f"  its log:   hf jobs logs -f {note['job']}\n  end it:    handrail rent jobs {project.typed} --stop"
+        )
         return int(bool(refused))
-    print(f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ...")
+    print(
+        f"The job {note['job']} is over ({status.lower()}); its machine is gone and costs nothing more. Bringing home what it made ..."
+    )
     log = project.out / "job.txt"
     log.write_text(hf("jobs", "logs", note["job"], check=False))
     kept, name = project.out / "kept", note["script"]
@@ -158,26 +207,53 @@ def look(project, note, stop):
     (project.out / "job.json").unlink()
     if status != "COMPLETED":
         text = "\n".join(log.read_text().splitlines()[-40:])
-        meaning = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, text)), f"If its time was up ({note['hours']:g} h), give it more: --timeout")
-        print(f"It did not end well. Its last words, all of them in {log}:\n\n" + "\n".join(text.splitlines()[-20:] or ["(none came)"]) +
-              f"\n\n{meaning}\nStarted again, it goes on from its last checkpoint: handrail rent jobs {project.typed}. The bucket {note['bucket']} may cost: hf buckets delete {note['bucket']}")  # fmt: skip
+        meaning = next(
+            (meaning for pattern, meaning in CAUSES.items() if re.search(pattern, text)),
+            f"If its time was up ({note['hours']:g} h), give it more: --timeout",
+        )
+        print(
+            f"It did not end well. Its last words, all of them in {log}:\n\n"
+            + "\n".join(text.splitlines()[-20:] or ["(none came)"])
+            + f"\n\n{meaning}\nStarted again, it goes on from its last checkpoint: handrail rent jobs {project.typed}. The bucket {note['bucket']} may cost: hf buckets delete {note['bucket']}"
+        )
         return 1
     if not came:
-        print(f"It says that it ended well, and no model lies in the bucket {note['bucket']}. Its last words, all of them in {log}:\n\n" + "\n".join(log.read_text().splitlines()[-20:]) +
-              f"\n\nWhat it kept is here; started again, it goes on from its last checkpoint: handrail rent jobs {project.typed}")  # fmt: skip
+        print(
+            f"It says that it ended well, and no model lies in the bucket {note['bucket']}. Its last words, all of them in {log}:\n\n"
+            + "\n".join(log.read_text().splitlines()[-20:])
+            + f"\n\nWhat it kept is here; started again, it goes on from its last checkpoint: handrail rent jobs {project.typed}"
+        )
         return 1
-    print(f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}")
+    print(
+        f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}"
+    )
     return 0
 
 
 def main(words):
     """Run `handrail rent jobs`; return the exit code."""
     p = argparse.ArgumentParser("handrail rent jobs", description=__doc__.split("\n")[0])
-    p.add_argument("folder", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument(
+        "folder",
+        nargs="?",
+        default="." if Path("settings.toml").exists() else "first-model",
+        help="the project",
+    )
     p.add_argument("--script", help="pretrain or finetune")
-    p.add_argument("--flavor", help="of machine; default: the cheapest that fits. `hf jobs hardware` lists them")
-    p.add_argument("--timeout", type=hours, help="the longest it may run, such as 90m or 2h: the cap on the bill")
-    p.add_argument("--secrets", action="store_true", help="hand over HF_TOKEN, by name, for a model or data that are not public")
+    p.add_argument(
+        "--flavor",
+        help="of machine; default: the cheapest that fits. `hf jobs hardware` lists them",
+    )
+    p.add_argument(
+        "--timeout",
+        type=hours,
+        help="the longest it may run, such as 90m or 2h: the cap on the bill",
+    )
+    p.add_argument(
+        "--secrets",
+        action="store_true",
+        help="hand over HF_TOKEN, by name, for a model or data that are not public",
+    )
     p.add_argument("--stop", action="store_true", help="end the job that runs")
     options = p.parse_args(words)
     project = opened(options.folder)
@@ -189,13 +265,19 @@ def main(words):
             job = json.loads(note.read_text())
             [job[name] for name in ("job", "script", "bucket", "hours", "price")]
         except (ValueError, LookupError, TypeError) as error:
-            raise Stop(f"{note} is not whole, so which job it was is not known here. {MAYBE}\nThen: rm {note}") from error
+            raise Stop(
+                f"{note} is not whole, so which job it was is not known here. {MAYBE}\nThen: rm {note}"
+            ) from error
         return look(project, job, options.stop)
     if options.stop:
-        raise Stop(f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one.")
+        raise Stop(
+            f"No job of {project.folder} is known here. `hf jobs ls` lists all of yours; `hf jobs cancel ID` ends one."
+        )
     name = chosen(project, options.script)
     if options.flavor and options.flavor.startswith("cpu"):
-        raise Stop(f"--flavor {options.flavor} has no GPU. `hf jobs hardware` lists those that have one.")
+        raise Stop(
+            f"--flavor {options.flavor} has no GPU. `hf jobs hardware` lists those that have one."
+        )
     flavor, timeout, gpu, price, whose = choose(project, name, options.flavor, options.timeout)
     folder = project.out / "job"
     shutil.rmtree(folder, ignore_errors=True)
@@ -203,12 +285,20 @@ def main(words):
     bucket = f"{who()}/{slug(project)}-{lineage.mark(folder, name)}"
     run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
     shown = [f"'{word}'" if " " in word else word for word in run]
-    print(f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n")
+    print(
+        f"This would be started, on one {gpu}:\n\n  hf buckets create {bucket}\n  hf {' '.join(shown)}\n\nThe same, as `hf` understands it:\n"
+    )
     print(hf(*run[:2], "--dry-run", *run[2:]))
-    cap = f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})" if price else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
+    cap = (
+        f"${timeout * price:.2f} ({timeout:g} h at ${price:.2f} an hour; {whose})"
+        if price
+        else f"{timeout:g} h at the price of {flavor}: `hf jobs hardware`"
+    )
     if many := re.search(r"x([2-9])$", flavor):
         print(f"\n{flavor} has {many[1]} GPUs. All cost, and this uses one of them.")
-    print(f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over.")
+    print(
+        f"\nThe most that it can cost: {cap}. It is billed by the minute, and over when the run is over."
+    )
     if not sys.stdin.isatty():
         print("Nothing was started: a bill begins only when a person types yes, on a terminal.")
         return 0
@@ -217,7 +307,11 @@ def main(words):
         return 0
     if bucket.startswith("YOU/"):
         raise Stop("Nobody is logged in here. First: hf auth login")
-    start(project, run, {"script": name, "bucket": bucket, "hours": timeout, "price": price, "flavor": flavor})
+    start(
+        project,
+        run,
+        {"script": name, "bucket": bucket, "hours": timeout, "price": price, "flavor": flavor},
+    )
     return 0
 
 
@@ -230,7 +324,9 @@ def start(project, run, about):
     except KeyboardInterrupt as error:
         raise Stop(f"Stopped while the job was being started. {MAYBE}") from error
     except Stop as error:
-        refused = "hf auth login" in str(error) or "Add credit" in str(error)  # then there is no job; else only the answer may be missing
+        refused = "hf auth login" in str(error) or "Add credit" in str(
+            error
+        )  # then there is no job; else only the answer may be missing
         raise error if refused else Stop(f"{error}\n{MAYBE}")
     if not (found := re.findall(r"[0-9a-f]{24}", said)):
         raise Stop(f"`hf jobs run` named no job: {said[-300:]}\n{MAYBE}")
@@ -240,5 +336,9 @@ def start(project, run, about):
         part.write_text(json.dumps(about | {"job": job}))
         part.rename(note)
     except OSError as error:
-        raise Stop(f"THE JOB {job} RUNS, AND COSTS, and could not be noted here ({error}). Its log: hf jobs logs -f {job}. End it: hf jobs cancel {job}. What it makes goes to the bucket {bucket}.") from error
-    print(f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}")
+        raise Stop(
+            f"THE JOB {job} RUNS, AND COSTS, and could not be noted here ({error}). Its log: hf jobs logs -f {job}. End it: hf jobs cancel {job}. What it makes goes to the bucket {bucket}."
+        ) from error
+    print(
+        f"Started: job {job}. You may close this machine.\n  its log:              hf jobs logs -f {job}\n  how it goes, later:   handrail rent jobs {project.typed}"
+    )

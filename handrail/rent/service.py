@@ -1,6 +1,6 @@
 """A notebook service with a free GPU (Colab, Kaggle): one small notebook that sets up, trains, and gives the model back.
 
-    handrail rent notebook my-model      writes my-model.ipynb and my-model-rent.zip beside the project
+handrail rent notebook my-model      writes my-model.ipynb and my-model-rent.zip beside the project
 """
 
 import argparse
@@ -36,8 +36,17 @@ def notebook(name, script, flags):
         for kind, source in (("markdown", text), ("code", code)):
             if source:
                 more = {"outputs": [], "execution_count": None} if kind == "code" else {}
-                lines = source.format(name=name, script=script, flags=flags, quoted=shlex.quote(name), back=shlex.quote(f"{name}-back.zip")).splitlines(keepends=True)
-                cells.append({"cell_type": kind, "id": f"cell-{len(cells)}", "metadata": {}, "source": lines} | more)
+                lines = source.format(
+                    name=name,
+                    script=script,
+                    flags=flags,
+                    quoted=shlex.quote(name),
+                    back=shlex.quote(f"{name}-back.zip"),
+                ).splitlines(keepends=True)
+                cells.append(
+                    {"cell_type": kind, "id": f"cell-{len(cells)}", "metadata": {}, "source": lines}
+                    | more
+                )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
 
@@ -45,18 +54,33 @@ def notebook(name, script, flags):
 def main(words):
     """Run `handrail rent notebook`; return the exit code."""
     p = argparse.ArgumentParser("handrail rent notebook", description=__doc__.split("\n")[0])
-    p.add_argument("folder", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument(
+        "folder",
+        nargs="?",
+        default="." if Path("settings.toml").exists() else "first-model",
+        help="the project",
+    )
     p.add_argument("--script", help="pretrain or finetune")
-    p.add_argument("--cpu", action="store_true", help="train on the CPU of the service, knowing that it is slow")
+    p.add_argument(
+        "--cpu",
+        action="store_true",
+        help="train on the CPU of the service, knowing that it is slow",
+    )
     options = p.parse_args(words)
     project = opened(options.folder)
-    script, name, place = chosen(project, options.script), project.folder.name, project.folder.parent
+    script, name, place = (
+        chosen(project, options.script),
+        project.folder.name,
+        project.folder.parent,
+    )
     with tempfile.TemporaryDirectory() as folder:
         pack(project, script, folder)
         packed = Path(shutil.make_archive(str(place / f"{name}-rent"), "zip", folder))
     file = place / f"{name}.ipynb"
     put(file, json.dumps(notebook(name, script, ", '--cpu'" * options.cpu), indent=1))
-    print(f"Written: {file} and {packed} ({packed.stat().st_size / 1e6:.1f} MB: the program, its settings, the tokens).\n"
-          "Open the notebook at https://colab.research.google.com (File, Upload notebook) or https://www.kaggle.com/code, and follow it.\n"
-          "It costs nothing, and may be taken back after some hours; the model comes home by hand, in its last cell.")  # fmt: skip
+    print(
+        f"Written: {file} and {packed} ({packed.stat().st_size / 1e6:.1f} MB: the program, its settings, the tokens).\n"
+        "Open the notebook at https://colab.research.google.com (File, Upload notebook) or https://www.kaggle.com/code, and follow it.\n"
+        "It costs nothing, and may be taken back after some hours; the model comes home by hand, in its last cell."
+    )
     return 0

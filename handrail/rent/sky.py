@@ -1,6 +1,6 @@
 """SkyPilot, for those who use it: one short task file in the project. It finds the cheapest cloud, and ends the bill by itself.
 
-    handrail rent sky my-model          writes my-model/sky.yaml and .skyignore, and says what to type
+handrail rent sky my-model          writes my-model/sky.yaml and .skyignore, and says what to type
 """
 
 import argparse
@@ -42,24 +42,46 @@ In a terminal of its own (SkyPilot brings a hundred packages, so it is kept apar
 def main(words):
     """Run `handrail rent sky`; return the exit code."""
     p = argparse.ArgumentParser("handrail rent sky", description=__doc__.split("\n")[0])
-    p.add_argument("folder", nargs="?", default="." if Path("settings.toml").exists() else "first-model", help="the project")
+    p.add_argument(
+        "folder",
+        nargs="?",
+        default="." if Path("settings.toml").exists() else "first-model",
+        help="the project",
+    )
     p.add_argument("--script", help="pretrain or finetune")
-    p.add_argument("--gpu", help="its name at SkyPilot, such as L4, A100, H100; default: the cheapest that fits")
+    p.add_argument(
+        "--gpu",
+        help="its name at SkyPilot, such as L4, A100, H100; default: the cheapest that fits",
+    )
     options = p.parse_args(words)
     project = opened(options.folder)
     name = chosen(project, options.script)
     travels(project, name)
     gpu = (options.gpu or choose(project, name, None, 1.0)[2]).replace(" ", "")
     if not re.fullmatch(r"[A-Za-z0-9.-]+", gpu):
-        raise Stop(f"--gpu {options.gpu}: the name of one kind of GPU, as SkyPilot has it: L4, A100, RTX4090. Its list: sky gpus list")
+        raise Stop(
+            f"--gpu {options.gpu}: the name of one kind of GPU, as SkyPilot has it: L4, A100, RTX4090. Its list: sky gpus list"
+        )
     why = f"One run of {name}.py on one {gpu}. sky launch -c {slug(project)} sky.yaml"
     put(project.folder / "sky.yaml", TASK.format(why=why, name=slug(project), gpu=gpu, script=name))
     if not (project.folder / "sync.py").exists():
         shutil.copy(PROGRAM / "sync.py", project.folder)
     keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
     data = project.settings.get("data") or ""
-    here = [data] if data and (project.folder / data).exists() and (project.folder / data).resolve().is_relative_to(project.folder.resolve()) else []
+    here = (
+        [data]
+        if data
+        and (project.folder / data).exists()
+        and (project.folder / data).resolve().is_relative_to(project.folder.resolve())
+        else []
+    )
     made = sorted(part.name for part in project.out.iterdir() if part.name not in keep)
-    put(project.folder / ".skyignore", IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]))
-    print(f"Written: {project.folder / 'sky.yaml'} and .skyignore." + TYPE.format(folder=project.folder, name=slug(project)))
+    put(
+        project.folder / ".skyignore",
+        IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]),
+    )
+    print(
+        f"Written: {project.folder / 'sky.yaml'} and .skyignore."
+        + TYPE.format(folder=project.folder, name=slug(project))
+    )
     return 0

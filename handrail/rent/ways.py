@@ -33,8 +33,18 @@ def main(words):
     elif way == "notebook":
         from handrail.rent.service import main
     elif way in ("", "-h", "--help") or (Path(way) / "settings.toml").exists():
-        print(WAYS.format(folder=shlex.quote(way) if way and Path(way).is_dir() else "." if Path("settings.toml").exists() else "first-model"))
+        print(
+            WAYS.format(
+                folder=shlex.quote(way)
+                if way and Path(way).is_dir()
+                else "."
+                if Path("settings.toml").exists()
+                else "first-model"
+            )
+        )
         return 0
     else:
-        raise Stop(f"There is no way {way!r} to rent. The ways: notebook jobs ssh sky; `handrail rent` tells them apart.")
+        raise Stop(
+            f"There is no way {way!r} to rent. The ways: notebook jobs ssh sky; `handrail rent` tells them apart."
+        )
     return main(rest)

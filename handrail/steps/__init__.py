@@ -6,11 +6,29 @@ expect(project) -> lines,   run(project, screen) -> Outcome.
 
 import importlib
 
-WALK = ["machine", "data", "tokenizer", "model", "overfit", "rate", "rehearse", "pretrain", "chat", "evaluate"]
+WALK = [
+    "machine",
+    "data",
+    "tokenizer",
+    "model",
+    "overfit",
+    "rate",
+    "rehearse",
+    "pretrain",
+    "chat",
+    "evaluate",
+]
 ANSWERS = ["examples", "finetune", "exam"]  # on top of the first walk: `handrail finetune`
 LATER = [*ANSWERS, "align", "share"]
 OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # where the short walk starts if no model is named: small, open, can chat
-SHORT = ["machine", "examples", "rehearse", "finetune", "chat", "exam"]  # a pretrained model, and questions with answers
+SHORT = [
+    "machine",
+    "examples",
+    "rehearse",
+    "finetune",
+    "chat",
+    "exam",
+]  # a pretrained model, and questions with answers
 
 
 def path(project):

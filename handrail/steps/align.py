@@ -28,14 +28,19 @@ has to be fine-tuned first, until it is right now and then."""
 PAIRS = 2000  # of the village
 DPO = {"lr": 3e-4, "batch": 32, "updates": 90}
 GRPO = {"lr": 1e-3, "batch": 32, "updates": 120}
-RATES = {"dpo": 1e-5, "grpo": 1e-5}  # for a model that others trained, all weights; ten times that with LoRA
+RATES = {
+    "dpo": 1e-5,
+    "grpo": 1e-5,
+}  # for a model that others trained, all weights; ten times that with LoRA
 
 
 def objective(project):
     """Return dpo or grpo: what was asked for, else what fits the data there is."""
     asked = project.settings.get("objective")
     if asked not in (None, "dpo", "grpo"):
-        raise Stop(f"There is no objective {asked!r}. There are: dpo (pairs: a better and a worse answer), grpo (a reward for each answer).")
+        raise Stop(
+            f"There is no objective {asked!r}. There are: dpo (pairs: a better and a worse answer), grpo (a reward for each answer)."
+        )
     return asked or "dpo"
 
 
@@ -45,8 +50,14 @@ def FILES(project):
 
 def expect(project):
     if objective(project) == "dpo":
-        return ["The loss starts at 0.693 (it cannot tell the two apart) and falls.", "On the village: short and right in 90 % of the answers that changed, and no fewer right answers."]
-    return ["The share of right answers rises, from questions and verdicts alone.", "In the beginning most groups have a spread: some answers right, some wrong."]
+        return [
+            "The loss starts at 0.693 (it cannot tell the two apart) and falls.",
+            "On the village: short and right in 90 % of the answers that changed, and no fewer right answers.",
+        ]
+    return [
+        "The share of right answers rises, from questions and verdicts alone.",
+        "In the beginning most groups have a spread: some answers right, some wrong.",
+    ]
 
 
 def write_pairs(project):
@@ -56,7 +67,10 @@ def write_pairs(project):
         path = project.folder / source
         chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if not chats.pairs:
-            raise Stop(f"{source} holds no pairs. Each row needs a better and a worse answer: " '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
+            raise Stop(
+                f"{source} holds no pairs. Each row needs a better and a worse answer: "
+                '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
+            )
         sides = split(chats.rows)
     elif project.settings.get("world") and not project.settings.get("answers"):
         rows = []
@@ -65,7 +79,10 @@ def write_pairs(project):
             rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
         sides = split(rows)
     else:
-        raise Stop(f"Which pairs? handrail align {project.typed} --objective dpo --answers pairs.jsonl\nOne a line: " + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}')
+        raise Stop(
+            f"Which pairs? handrail align {project.typed} --objective dpo --answers pairs.jsonl\nOne a line: "
+            + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in zip(("train", "val"), sides):
         write_chats(rows, folder / f"{name}.jsonl")
@@ -77,12 +94,24 @@ def plan(project, kind):
     tried, finetune = {"dpo": DPO, "grpo": GRPO}[kind], project.settings["finetune"]
     rate = tried["lr"] if not base else RATES[kind] * (10 if finetune["method"] == "lora" else 1)
     context = finetune["context"] if base else max(512, finetune["context"])
-    chosen = tried | {"lr": rate, "model": "out/finetune/model", "method": finetune["method"], "context": context}
+    chosen = tried | {
+        "lr": rate,
+        "model": "out/finetune/model",
+        "method": finetune["method"],
+        "context": context,
+    }
     if not finetune.get("packed", True):
         chosen["packed"] = False
     for name, value in chosen.items():
         if name not in fixed:
-            project.decide(f"{kind}.{name}", value, {"model": "the model that can answer", "lr": "far smaller than before: it knows nearly everything already"}.get(name, "as tried out" if name in tried else "as in the fine-tuning"))
+            project.decide(
+                f"{kind}.{name}",
+                value,
+                {
+                    "model": "the model that can answer",
+                    "lr": "far smaller than before: it knows nearly everything already",
+                }.get(name, "as tried out" if name in tried else "as in the fine-tuning"),
+            )
 
 
 def run(project, screen):
@@ -106,27 +135,69 @@ def said_by(project, kind, folder, chats):
     module, accelerator = project.load("answers").answers, program.settings.start(values)
     values.model, values.method = folder, "full"
     model, tokenizer = program.finetune.load(values)
-    found = module.replies(model.to(accelerator.device), tokenizer, [chat["messages"] for chat in chats])
+    found = module.replies(
+        model.to(accelerator.device), tokenizer, [chat["messages"] for chat in chats]
+    )
     return tokenizer.batch_decode(found, skip_special_tokens=True)
 
 
 def judge_dpo(project):
     program, _ = values_of(project, "dpo")
     pairs = program.messages.load_rows(project.out / "pairs" / "val.jsonl")[:200]
-    before, after = (said_by(project, "dpo", project.out / name / "model", pairs) for name in ("finetune", "dpo"))
+    before, after = (
+        said_by(project, "dpo", project.out / name / "model", pairs) for name in ("finetune", "dpo")
+    )
     vals = [line["val_loss"] for line in lines(project.out / "dpo") if "val_loss" in line]
-    checks = [check("loss on pairs never seen", "< 0.693", f"{vals[-1]:.3f}", vals[-1] < 0.693, "It cannot tell better from worse.", "more pairs, or a higher rate")]
+    checks = [
+        check(
+            "loss on pairs never seen",
+            "< 0.693",
+            f"{vals[-1]:.3f}",
+            vals[-1] < 0.693,
+            "It cannot tell better from worse.",
+            "more pairs, or a higher rate",
+        )
+    ]
     length = [sum(map(len, texts)) / len(texts) for texts in (before, after)]
     tells = f"An answer had {length[0]:.0f} letters on average and has {length[1]:.0f} now."
     if project.settings.get("world") and not project.settings.get("pairs"):
-        right = [[text.strip().lower() in {p["chosen"].lower(), p["rejected"].lower()} for text, p in zip(texts, pairs)] for texts in (before, after)]
-        wins = [r and len(text) < len(old) for r, text, old in zip(right[1], after, before) if text != old]
+        right = [
+            [
+                text.strip().lower() in {p["chosen"].lower(), p["rejected"].lower()}
+                for text, p in zip(texts, pairs)
+            ]
+            for texts in (before, after)
+        ]
+        wins = [
+            r and len(text) < len(old)
+            for r, text, old in zip(right[1], after, before)
+            if text != old
+        ]
         share, (then, now) = sum(wins) / max(1, len(wins)), (sum(r) / len(pairs) for r in right)
         checks += [
-            check("wins against the model before, where they differ", "≥ 90 %", f"{share:.1%} of {len(wins)}", share >= 0.9, "It does not answer shorter and right.", "more updates", "warn"),
-            check("answers right", f"≥ {then - 0.01:.1%} (1 point below before)", f"{now:.1%}", now >= then - 0.01, "The short answers are worse answers.", "fewer updates", "warn"),
-        ]  # fmt: skip
-    shown = [f"{pair['messages'][-1]['content']}\nbefore: {a}\nafter: {b}" for pair, a, b in zip(pairs[:5], before, after)]
+            check(
+                "wins against the model before, where they differ",
+                "≥ 90 %",
+                f"{share:.1%} of {len(wins)}",
+                share >= 0.9,
+                "It does not answer shorter and right.",
+                "more updates",
+                "warn",
+            ),
+            check(
+                "answers right",
+                f"≥ {then - 0.01:.1%} (1 point below before)",
+                f"{now:.1%}",
+                now >= then - 0.01,
+                "The short answers are worse answers.",
+                "fewer updates",
+                "warn",
+            ),
+        ]
+    shown = [
+        f"{pair['messages'][-1]['content']}\nbefore: {a}\nafter: {b}"
+        for pair, a, b in zip(pairs[:5], before, after)
+    ]
     return Outcome(checks, tells, shown)
 
 
@@ -135,10 +206,29 @@ def judge_grpo(project):
     program, _ = values_of(project, "grpo")
     chats = program.messages.load_rows(project.out / "chats" / "val.jsonl")[:200]
     asked = [{"messages": chat["messages"][:-1]} for chat in chats]
-    before, after = (said_by(project, "grpo", project.out / name / "model", asked) for name in ("finetune", "grpo"))
+    before, after = (
+        said_by(project, "grpo", project.out / name / "model", asked)
+        for name in ("finetune", "grpo")
+    )
     right = project.load("answers").answers.right
     then, now = (sum(map(right, texts, chats)) / len(chats) for texts in (before, after))
-    checks = [check("questions never seen, answered right", f"> {then:.1%}, before", f"{now:.1%}", now > then or now == 1, "The verdicts taught it nothing: was there a spread in the groups?",
-                    "handrail finetune with more updates first, or a reward that is not all or nothing", "warn")]  # fmt: skip
-    shown = [f"{chat['messages'][-2]['content']}\nbefore: {a}\nafter: {b}" for chat, a, b in zip(chats[:5], before, after)]
-    return Outcome(checks, f"From verdicts alone it went from {then:.1%} right to {now:.1%}; the best look had {1 - min(metrics):.1%}.", shown)
+    checks = [
+        check(
+            "questions never seen, answered right",
+            f"> {then:.1%}, before",
+            f"{now:.1%}",
+            now > then or now == 1,
+            "The verdicts taught it nothing: was there a spread in the groups?",
+            "handrail finetune with more updates first, or a reward that is not all or nothing",
+            "warn",
+        )
+    ]
+    shown = [
+        f"{chat['messages'][-2]['content']}\nbefore: {a}\nafter: {b}"
+        for chat, a, b in zip(chats[:5], before, after)
+    ]
+    return Outcome(
+        checks,
+        f"From verdicts alone it went from {then:.1%} right to {now:.1%}; the best look had {1 - min(metrics):.1%}.",
+        shown,
+    )

@@ -32,29 +32,59 @@ def answers(project, screen):
     program = project.load("finetune", "checkpoint", "chat", "messages")
     values = program.settings.read("", project.flags, "finetune")
     trained, tokenizer = program.finetune.load(values)
-    newest = list(program.checkpoint.checkpoints(project.out / "finetune" / "checkpoints").values())[-1]
+    newest = list(
+        program.checkpoint.checkpoints(project.out / "finetune" / "checkpoints").values()
+    )[-1]
     trained.load_state_dict(torch.load(newest / "pytorch_model.bin"))
-    plain = AutoModelForCausalLM.from_pretrained(project.out / "finetune" / "model", dtype=torch.float32).eval()
+    plain = AutoModelForCausalLM.from_pretrained(
+        project.out / "finetune" / "model", dtype=torch.float32
+    ).eval()
     chat = program.messages.load_rows(project.out / "chats" / "val.jsonl")[0]["messages"]
     inputs = torch.tensor([program.messages.encode(tokenizer, chat)[0][0]])  # (1, T)
     with torch.no_grad():
         apart = (plain(inputs).logits - trained.eval()(inputs).logits).abs().max().item()
-        asked = tokenizer.apply_chat_template(chat[:-1], add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        written = plain.generate(**asked, max_new_tokens=80, use_cache=True, do_sample=False)[0, asked["input_ids"].size(1) :]
-    reply, end = tokenizer.decode(written, skip_special_tokens=True), plain.generation_config.eos_token_id
+        asked = tokenizer.apply_chat_template(
+            chat[:-1], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        written = plain.generate(**asked, max_new_tokens=80, use_cache=True, do_sample=False)[
+            0, asked["input_ids"].size(1) :
+        ]
+    reply, end = (
+        tokenizer.decode(written, skip_special_tokens=True),
+        plain.generation_config.eos_token_id,
+    )
     screen.say("It is asked, and says", [chat[-2]["content"], f"→ {reply}"])
     checks = [
-        check("difference between saved and trained logits", "< 0.001", f"{apart:.2g}", apart < 1e-3, "The saved folder is another model.", "python finetune.py writes it again."),
-        check("end mark of its template", program.messages.end_of_turn(tokenizer)[1], end, program.messages.end_of_turn(tokenizer)[1] == end, "It would not know where to stop."),
-    ]  # fmt: skip
+        check(
+            "difference between saved and trained logits",
+            "< 0.001",
+            f"{apart:.2g}",
+            apart < 1e-3,
+            "The saved folder is another model.",
+            "python finetune.py writes it again.",
+        ),
+        check(
+            "end mark of its template",
+            program.messages.end_of_turn(tokenizer)[1],
+            end,
+            program.messages.end_of_turn(tokenizer)[1] == end,
+            "It would not know where to stop.",
+        ),
+    ]
     talk(project, screen)
-    return Outcome(checks, f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py", [reply])
+    return Outcome(
+        checks,
+        f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py",
+        [reply],
+    )
 
 
 def talk(project, screen):
     if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
         talking = project.python("chat.py")
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends a reply there, and nothing here
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C ends a reply there, and nothing here
         talking.wait()
         signal.signal(signal.SIGINT, before)
 
@@ -76,10 +106,24 @@ def continues(project, screen):
     texts = [program.pretrain.continue_text(plain, tokenizer, values.prompt) for _ in range(3)]
     screen.say(f"It continues {values.prompt!r}", texts)
     checks = [
-        check("difference between saved and trained logits", 0, f"{apart:.2g}", apart == 0, "The saved folder is another model.", "python pretrain.py writes it again."),
-        check("end of text", tokenizer.eos_token_id, plain.generation_config.eos_token_id, plain.generation_config.eos_token_id == tokenizer.eos_token_id,
-              "It would not know where to stop."),
-    ]  # fmt: skip
+        check(
+            "difference between saved and trained logits",
+            0,
+            f"{apart:.2g}",
+            apart == 0,
+            "The saved folder is another model.",
+            "python pretrain.py writes it again.",
+        ),
+        check(
+            "end of text",
+            tokenizer.eos_token_id,
+            plain.generation_config.eos_token_id,
+            plain.generation_config.eos_token_id == tokenizer.eos_token_id,
+            "It would not know where to stop.",
+        ),
+    ]
     talk(project, screen)
-    tells = f"What you have is a standard model. Later: cd {project.typed}, then python chat.py" + (" --cpu" if project.cpu else "")
+    tells = f"What you have is a standard model. Later: cd {project.typed}, then python chat.py" + (
+        " --cpu" if project.cpu else ""
+    )
     return Outcome(checks, tells, texts)

@@ -49,7 +49,9 @@ def expect(project):
         "Copies: few. Below 1 % exact ones, below 5 % near ones.",
     ]
     if not project.settings.get("base"):
-        lines.append(f"Enough text? The model meant here can use about {size(4 * tokens_needed(project))}.")
+        lines.append(
+            f"Enough text? The model meant here can use about {size(4 * tokens_needed(project))}."
+        )
     return lines
 
 
@@ -70,13 +72,21 @@ def write_village(project):
             raise
         part.rename(file)
     project.decide("data", file.name, "the built-in world, written here as an ordinary data set")
-    project.decide("world", "village", "its stories can be checked: grammar, answers and the lowest possible loss are known")
+    project.decide(
+        "world",
+        "village",
+        "its stories can be checked: grammar, answers and the lowest possible loss are known",
+    )
 
 
 def choose_world(project):
     """Write the village if it is meant; forget it if the data is another now."""
     settings = project.settings
-    if settings["data"] == "village" or settings["data"] == "village.jsonl" and settings.get("world"):
+    if (
+        settings["data"] == "village"
+        or settings["data"] == "village.jsonl"
+        and settings.get("world")
+    ):
         write_village(project)
     elif settings.get("world"):
         project.decide("world", "", "texts of your own")
@@ -93,15 +103,28 @@ def survey(project, screen, program):
     if not files:
         raise sources.no_files(path)
     seen = sources.survey_files(files)
-    if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(files):
-        project.decide("kinds", [kind for kind in program.values.kinds if kind != ".json"], "no .json file in the folder holds rows of text")
+    if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(
+        files
+    ):
+        project.decide(
+            "kinds",
+            [kind for kind in program.values.kinds if kind != ".json"],
+            "no .json file in the folder holds rows of text",
+        )
         return survey(project, screen, project.load("data"))
-    seen.files, seen.passed = len(files), sources.count_endings(path, set(files)) if path.is_dir() else seen.passed
+    seen.files, seen.passed = (
+        len(files),
+        sources.count_endings(path, set(files)) if path.is_dir() else seen.passed,
+    )
     passed = f" Passed over, not read: {sources.endings(path, set(files))}." if seen.passed else ""
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
     sources.raise_problems(seen)
     if (ending := meant_too(screen, path, seen)) is not None:
-        project.decide("kinds", [*program.values.kinds, ending], f"most of the folder is {ending}, and plain text")
+        project.decide(
+            "kinds",
+            [*program.values.kinds, ending],
+            f"most of the folder is {ending}, and plain text",
+        )
         return survey(project, screen, project.load("data"))
     return seen
 
@@ -111,7 +134,9 @@ def meant_too(screen, path, seen):
     ending, number = next(iter(seen.passed.most_common(1)), ("", 0))
     if not screen.talks or number <= seen.files or sources.not_text(path, ending):
         return None
-    answer = screen.ask(f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? (y, or Enter for no)")
+    answer = screen.ask(
+        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? (y, or Enter for no)"
+    )
     return ending if answer.lower() == "y" else None
 
 
@@ -132,7 +157,9 @@ def text_column(seen, wanted):
 def choose_column(project, screen, seen):
     """Find the column that holds the text, ask for it, or raise Stop with the names there are."""
     if not seen.rows:
-        raise Stop(f"{project.settings['data']}: there is not one line with text in it. Is it the right file?")
+        raise Stop(
+            f"{project.settings['data']}: there is not one line with text in it. Is it the right file?"
+        )
     wanted = project.settings.get("column")
     column, why = text_column(seen, wanted)
     names = ", ".join(map(str, seen.columns)) or "none"
@@ -140,10 +167,18 @@ def choose_column(project, screen, seen):
         answer = screen.ask(f"Which column holds the text? There are: {names}.")
         column, why = answer if answer in seen.columns else None, "chosen by you"
     if column is None:
-        problem = f"There is no column {wanted!r}." if wanted else "Which column holds the text cannot be told."
-        raise Stop(f"{problem} The columns of {project.settings['data']}: {names}. Say which: --column NAME")
+        problem = (
+            f"There is no column {wanted!r}."
+            if wanted
+            else "Which column holds the text cannot be told."
+        )
+        raise Stop(
+            f"{problem} The columns of {project.settings['data']}: {names}. Say which: --column NAME"
+        )
     if not seen.filled[column]:
-        raise Stop(f"The column {column!r} has no text in it. The columns: {names}. Say which one has: --column NAME")
+        raise Stop(
+            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: --column NAME"
+        )
     if column != wanted and column != "text":
         project.decide("column", column, f"the column with the text: {why}")
     return column
@@ -158,7 +193,9 @@ class Documents:
 
     lengths: array = field(default_factory=lambda: array("Q"))  # characters
     bytes: int = 0
-    copies: tuple = field(default_factory=lambda: (Counter(), Counter()))  # train, val: {hash of a text: how often}
+    copies: tuple = field(
+        default_factory=lambda: (Counter(), Counter())
+    )  # train, val: {hash of a text: how often}
     moved: int = 0  # asked twice, is_val gave two answers
     sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
     val_text: str = ""
@@ -203,8 +240,10 @@ def safe_count(project, program):
         source = project.settings["data"]
         if sources.locate(project, source) is None:
             raise Stop(sources.hub_fault(source, error)) from error
-        raise Stop(f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
-                   "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them.") from error  # fmt: skip
+        raise Stop(
+            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
+            "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them."
+        ) from error
 
 
 def where_it_broke(program):
@@ -226,7 +265,9 @@ def near_duplicates(texts):
     index, near = MinHashLSH(threshold=0.8, num_perm=64), 0
     for number, text in enumerate(texts):
         words, mark = text.split(), MinHash(num_perm=64)
-        mark.update_batch([" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))])
+        mark.update_batch(
+            [" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))]
+        )
         near += bool(index.query(mark))
         index.insert(number, mark)
     return near / max(1, len(texts))
@@ -253,20 +294,32 @@ def histogram(lengths):
 def bars(edges, counts):
     """Return the histogram as lines for the screen."""
     wide = max(counts)
-    return [f"{a:>9,} - {b - 1:<9,} {'█' * round(40 * n / wide):40} {n:,}" for a, b, n in zip(edges, edges[1:], counts)]
+    return [
+        f"{a:>9,} - {b - 1:<9,} {'█' * round(40 * n / wide):40} {n:,}"
+        for a, b, n in zip(edges, edges[1:], counts)
+    ]
 
 
 def show(screen, found):
     """Print three samples and the histogram of length; return what the notebook shows of them."""
     drawn = [text for _, text in random.Random(1).sample(found.sample, min(3, len(found.sample)))]
     samples = [" ".join(text.split())[:300] for text in drawn]
-    screen.say("Drawn by chance. Is this what you meant?", [f"{i}  {text}" for i, text in enumerate(samples, start=1)])
+    screen.say(
+        "Drawn by chance. Is this what you meant?",
+        [f"{i}  {text}" for i, text in enumerate(samples, start=1)],
+    )
     edges, counts = histogram(found.lengths)
     screen.console.print("[bold cyan]Length of the documents, in characters[/]")
     for line in bars(edges, counts):
         screen.print(line)
     screen.print()
-    plot = {"kind": "bars", "x": [f"{a:,}" for a in edges[:-1]], "y": counts, "xlabel": "characters, from", "ylabel": "documents"}
+    plot = {
+        "kind": "bars",
+        "x": [f"{a:,}" for a in edges[:-1]],
+        "y": counts,
+        "xlabel": "characters, from",
+        "ylabel": "documents",
+    }
     return samples, {"Length of the documents, in characters": plot}
 
 
@@ -275,27 +328,63 @@ def judge_amount(found):
     largest = quantiles[3] / max(1, sum(found.lengths))
     seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
     return [
-        check("documents", "20 or more", f"{found.number:,}, {size(found.bytes)}{seen}", found.number >= 20, otherwise="warn",
-              meaning="So few documents make val tiny, and the loss on it a matter of luck.",
-              advice="add texts, or cut long ones into several files"),
-        check("length: 10 % · half · 90 % · longest", "half above 20", " · ".join(f"{q:,}" for q in quantiles) + " characters",
-              quantiles[1] > 20, otherwise="warn",
-              meaning="Most documents are only a few words. A model learns from how a text goes on, and these hardly do.",
-              advice="look at the three samples: is it the right column? (--column NAME)"),
-        *[check("longest document", "below half of the text", f"{largest:.0%}", False, otherwise="warn",
+        check(
+            "documents",
+            "20 or more",
+            f"{found.number:,}, {size(found.bytes)}{seen}",
+            found.number >= 20,
+            otherwise="warn",
+            meaning="So few documents make val tiny, and the loss on it a matter of luck.",
+            advice="add texts, or cut long ones into several files",
+        ),
+        check(
+            "length: 10 % · half · 90 % · longest",
+            "half above 20",
+            " · ".join(f"{q:,}" for q in quantiles) + " characters",
+            quantiles[1] > 20,
+            otherwise="warn",
+            meaning="Most documents are only a few words. A model learns from how a text goes on, and these hardly do.",
+            advice="look at the three samples: is it the right column? (--column NAME)",
+        ),
+        *[
+            check(
+                "longest document",
+                "below half of the text",
+                f"{largest:.0%}",
+                False,
+                otherwise="warn",
                 meaning="Most of the text is one document: it stands in train, or in val, as a whole.",
-                advice="blank lines in it: a long text is cut at these")] * bool(largest > 0.5),
-    ]  # fmt: skip
+                advice="blank lines in it: a long text is cut at these",
+            )
+        ]
+        * bool(largest > 0.5),
+    ]
 
 
 def judge_rows(seen, found, column):
     filled = seen.filled[column]
     empty, given = seen.rows - filled, found.number
-    kept = check("rows with text that became documents", f"{filled:,}", f"{given:,}", given == filled, "data.py leaves out rows that have text, or gives some twice.",
-                 "If you did not mean that: `git diff` shows what was changed in data.py.", "warn")  # fmt: skip
-    return [*[kept] * (seen.whole and found.whole and not seen.pieces), check("rows without text", "0", f"{empty:,} of {seen.rows:,}", empty == 0, otherwise="warn",
-                 meaning=f"These rows have nothing in the column {column!r}. They are passed over.",
-                 advice="if there are many, look whether the text is in another column (--column NAME)")]  # fmt: skip
+    kept = check(
+        "rows with text that became documents",
+        f"{filled:,}",
+        f"{given:,}",
+        given == filled,
+        "data.py leaves out rows that have text, or gives some twice.",
+        "If you did not mean that: `git diff` shows what was changed in data.py.",
+        "warn",
+    )
+    return [
+        *[kept] * (seen.whole and found.whole and not seen.pieces),
+        check(
+            "rows without text",
+            "0",
+            f"{empty:,} of {seen.rows:,}",
+            empty == 0,
+            otherwise="warn",
+            meaning=f"These rows have nothing in the column {column!r}. They are passed over.",
+            advice="if there are many, look whether the text is in another column (--column NAME)",
+        ),
+    ]
 
 
 def judge_columns(seen, column):
@@ -306,9 +395,17 @@ def judge_columns(seen, column):
         return []
     share = sum(file.stat().st_size for file in lost) / max(1, seen.bytes)
     other = next(name for name, files in seen.columns.items() if lost[0] in files)
-    return [check("files with nothing in that column", "0", f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes", False, otherwise="warn",
-                  meaning=f"Such as {lost[0].name}: it has text in the column {other!r}, and none of that is read.",
-                  advice=f"if that text is meant too, give its column the same name in all files: {column}")]  # fmt: skip
+    return [
+        check(
+            "files with nothing in that column",
+            "0",
+            f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes",
+            False,
+            otherwise="warn",
+            meaning=f"Such as {lost[0].name}: it has text in the column {other!r}, and none of that is read.",
+            advice=f"if that text is meant too, give its column the same name in all files: {column}",
+        )
+    ]
 
 
 def judge_copies(found):
@@ -317,45 +414,85 @@ def judge_copies(found):
     near = near_duplicates(dict(found.sample).values())
     part = f" in a sample of {SAMPLE:,} (in all there are more)" if found.number > SAMPLE else ""
     return [
-        check("most repeated document", "1 % or once", f"{most:.1%} of all", most <= 0.01 or max(counts.values()) == 1,
-              otherwise="fail" if most > 0.5 else "warn",
-              meaning=f"One text stands there again and again: {' '.join(found.most.split())[:80]!r}. The model will learn it by heart "
-              "and little else.",
-              advice="find out where the copies come from and leave one"),
-        check("exact copies", "1 % or less", f"{extra:.1%}", extra <= 0.01, otherwise="warn",
-              meaning="These documents stand there already, letter for letter but for blanks at the ends. Each copy counts as if its text were more important.",
-              advice="remove them unless they are meant; copies never split between train and val"),
-        check("near copies", "5 % or less", f"{near:.1%}{part}", near <= 0.05, otherwise="warn",
-              meaning="These documents are another one with a few words changed. One may be in train and its twin in val: the exam then "
-              "looks better than the model is.",
-              advice="keep one of each family, for instance the newest version of a file"),
-    ]  # fmt: skip
+        check(
+            "most repeated document",
+            "1 % or once",
+            f"{most:.1%} of all",
+            most <= 0.01 or max(counts.values()) == 1,
+            otherwise="fail" if most > 0.5 else "warn",
+            meaning=f"One text stands there again and again: {' '.join(found.most.split())[:80]!r}. The model will learn it by heart "
+            "and little else.",
+            advice="find out where the copies come from and leave one",
+        ),
+        check(
+            "exact copies",
+            "1 % or less",
+            f"{extra:.1%}",
+            extra <= 0.01,
+            otherwise="warn",
+            meaning="These documents stand there already, letter for letter but for blanks at the ends. Each copy counts as if its text were more important.",
+            advice="remove them unless they are meant; copies never split between train and val",
+        ),
+        check(
+            "near copies",
+            "5 % or less",
+            f"{near:.1%}{part}",
+            near <= 0.05,
+            otherwise="warn",
+            meaning="These documents are another one with a few words changed. One may be in train and its twin in val: the exam then "
+            "looks better than the model is.",
+            advice="keep one of each family, for instance the newest version of a file",
+        ),
+    ]
 
 
 def judge_split(found):
     train, val = found.copies
     share, overlap = sum(val.values()) / found.number, len(train.keys() & val.keys())
-    spread = 4 * (0.05 * 0.95 / found.number) ** 0.5  # four standard deviations: chance goes further once in 16,000 times
+    spread = (
+        4 * (0.05 * 0.95 / found.number) ** 0.5
+    )  # four standard deviations: chance goes further once in 16,000 times
     return [
-        check("val documents", "about 5 %", f"{sum(val.values()):,}, {share:.1%}", abs(share - 0.05) <= spread + 0.01, otherwise="warn",
-              meaning="Too few make the exam a matter of luck, too many take text away from training.",
-              advice="look at is_val in data.py"),
-        check("train/val overlap", "0", f"{overlap + found.moved}", overlap + found.moved == 0,
-              meaning="Texts that are in train and in val, or that change sides when is_val is asked twice. The model would be asked what "
-              "it has seen: val means nothing then.",
-              advice="is_val in data.py must depend on the text alone, as a hash does; `git diff data.py` shows what was changed"),
-    ]  # fmt: skip
+        check(
+            "val documents",
+            "about 5 %",
+            f"{sum(val.values()):,}, {share:.1%}",
+            abs(share - 0.05) <= spread + 0.01,
+            otherwise="warn",
+            meaning="Too few make the exam a matter of luck, too many take text away from training.",
+            advice="look at is_val in data.py",
+        ),
+        check(
+            "train/val overlap",
+            "0",
+            f"{overlap + found.moved}",
+            overlap + found.moved == 0,
+            meaning="Texts that are in train and in val, or that change sides when is_val is asked twice. The model would be asked what "
+            "it has seen: val means nothing then.",
+            advice="is_val in data.py must depend on the text alone, as a hash does; `git diff data.py` shows what was changed",
+        ),
+    ]
 
 
 def judge_enough(project, bytes_):
     """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
     needed = 4 * tokens_needed(project)
-    outlook = "gibberish that looks like your words" if bytes_ < 2_000_000 else "right words and short phrases, but little sense"
-    return check("enough text", f"{size(needed)} or more", size(bytes_), bytes_ >= needed, otherwise="warn",
-                 meaning=f"A model that starts from nothing has only this text to learn language from. From {size(bytes_)} it will "
-                 f"write {outlook}. A small open model has read terabytes: it knows the language, and yours only has to add the style. Either "
-                 "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
-                 advice=f"handrail {project.typed} --from {SMALL}")  # fmt: skip
+    outlook = (
+        "gibberish that looks like your words"
+        if bytes_ < 2_000_000
+        else "right words and short phrases, but little sense"
+    )
+    return check(
+        "enough text",
+        f"{size(needed)} or more",
+        size(bytes_),
+        bytes_ >= needed,
+        otherwise="warn",
+        meaning=f"A model that starts from nothing has only this text to learn language from. From {size(bytes_)} it will "
+        f"write {outlook}. A small open model has read terabytes: it knows the language, and yours only has to add the style. Either "
+        "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
+        advice=f"handrail {project.typed} --from {SMALL}",
+    )
 
 
 def offer_base(project, screen, enough):
@@ -363,14 +500,19 @@ def offer_base(project, screen, enough):
     if enough.verdict == "pass" or not screen.talks:
         return
     screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
-    if screen.ask(f"Go on from {SMALL} instead? (269 MB are fetched; y, or Enter for no)").lower() == "y":
+    if (
+        screen.ask(f"Go on from {SMALL} instead? (269 MB are fetched; y, or Enter for no)").lower()
+        == "y"
+    ):
         project.decide("base", SMALL, "too little text to learn a language from nothing")
 
 
 def refuse_too_little(project, found):
     """Raise Stop when no training is possible at all."""
     if found.number == 0:
-        raise Stop("There is not one document with text in it. Look into the files, or name the column: --column NAME")
+        raise Stop(
+            "There is not one document with text in it. Look into the files, or name the column: --column NAME"
+        )
     tokens, val = found.bytes // 4, sum(found.copies[1].values())
     if tokens < LEAST:
         raise Stop(
@@ -378,7 +520,11 @@ def refuse_too_little(project, found):
             "least. Even going on from a trained model wants some 100 kB; add texts and type the same command."
         )
     if val in (0, found.number) and not found.moved:
-        side = "val, so nothing could be measured" if val == 0 else "train, so nothing could be learned"
+        side = (
+            "val, so nothing could be measured"
+            if val == 0
+            else "train, so nothing could be learned"
+        )
         raise Stop(
             f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add "
             f"texts. Or cut long ones, of .txt or .md, into smaller documents: sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
@@ -404,15 +550,25 @@ def run(project, screen):
     column = choose_column(project, screen, seen)
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:
-        screen.print(f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ...")
+        screen.print(
+            f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ..."
+        )
     found = safe_count(project, program)
     refuse_too_little(project, found)
     if not seen.tables and found.whole and found.number > seen.files:
-        screen.print(f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py).")
+        screen.print(
+            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py)."
+        )
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
     rows = [*judge_rows(seen, found, column), *judge_columns(seen, column)] if seen.tables else []
-    checks = [*judge_files(seen, program.values.kinds), *judge_amount(found), *rows, *judge_copies(found), *judge_split(found)]
+    checks = [
+        *judge_files(seen, program.values.kinds),
+        *judge_amount(found),
+        *rows,
+        *judge_copies(found),
+        *judge_split(found),
+    ]
     if not project.settings.get("base"):
         checks.append(judge_enough(project, bytes_))
         offer_base(project, screen, checks[-1])
@@ -427,8 +583,17 @@ def judge_files(seen, kinds):
     if not seen.passed:
         return []
     number, ending = seen.passed.total(), seen.passed.most_common(1)[0][0]
-    return [check("files read", "most of the folder", f"{seen.files:,} of {seen.files + number:,}", seen.files >= number,
-                  f"The rest was passed over: {number:,} files, most of them {ending or 'without an ending'}.", sources.as_text([*kinds, ending]), "warn")]  # fmt: skip
+    return [
+        check(
+            "files read",
+            "most of the folder",
+            f"{seen.files:,} of {seen.files + number:,}",
+            seen.files >= number,
+            f"The rest was passed over: {number:,} files, most of them {ending or 'without an ending'}.",
+            sources.as_text([*kinds, ending]),
+            "warn",
+        )
+    ]
 
 
 def tells(found, bytes_):

@@ -23,9 +23,13 @@ STORIES = 200
 
 
 def expect(project):
-    lines = ["Below uniform, unigram and bigram on all of val; copies from train not much longer than val's own."]
+    lines = [
+        "Below uniform, unigram and bigram on all of val; copies from train not much longer than val's own."
+    ]
     if project.settings.get("world") == "village":
-        lines.append(f"Of {STORIES} stories that it makes up, about 80 % follow the rules of the village: grammar, who is where, who has what.")
+        lines.append(
+            f"Of {STORIES} stories that it makes up, about 80 % follow the rules of the village: grammar, who is where, who has what."
+        )
     return lines
 
 
@@ -35,13 +39,30 @@ def run(project, screen):
     result = json.loads((project.out / "evaluation.json").read_text())
     bits = result["bits_per_byte"]
     checks = [
-        check("loss on val", f"< {result['bigram']:.3f} (bigram)", f"{result['model']:.3f}", result["model"] < result["bigram"],
-              "A table of neighbouring tokens does better.", "more updates: handrail --updates N"),
+        check(
+            "loss on val",
+            f"< {result['bigram']:.3f} (bigram)",
+            f"{result['model']:.3f}",
+            result["model"] < result["bigram"],
+            "A table of neighbouring tokens does better.",
+            "more updates: handrail --updates N",
+        ),
         check("bits per byte", "below 8, knowing nothing", f"{bits:.3f}", bits < 8),
-        check("longest copy from train, tokens", f"about {result['val_copy']} (val's own)", result["copy"], result["copy"] <= 2 * result["val_copy"] + 10,
-              "It recites. Do not share it if the texts are private.", "fewer updates, or more data", "warn"),
-    ]  # fmt: skip
-    tells = "It writes new text of the kind it has read; it does not recite." if checks[2].verdict == "pass" else "It recites from its data."
+        check(
+            "longest copy from train, tokens",
+            f"about {result['val_copy']} (val's own)",
+            result["copy"],
+            result["copy"] <= 2 * result["val_copy"] + 10,
+            "It recites. Do not share it if the texts are private.",
+            "fewer updates, or more data",
+            "warn",
+        ),
+    ]
+    tells = (
+        "It writes new text of the kind it has read; it does not recite."
+        if checks[2].verdict == "pass"
+        else "It recites from its data."
+    )
     if project.settings.get("world") == "village":
         more, said = rules(project, result)
         checks, tells = checks + more, tells + said
@@ -56,12 +77,37 @@ def rules(project, result):
     tokenizer = load_tokenizer(project)
     model = AutoModelForCausalLM.from_pretrained(project.out / "model", dtype=torch.float32).eval()
     torch.manual_seed(0)
-    texts = [tokenizer.decode(tokens) for tokens in evaluate.samples(model, tokenizer, STORIES, 128)]
+    texts = [
+        tokenizer.decode(tokens) for tokens in evaluate.samples(model, tokenizer, STORIES, 128)
+    ]
     verdicts = [village.parse(text) for text in texts]
     valid = sum(verdict.valid for verdict in verdicts) / STORIES
     checks = [
-        check("nats a story above the floor", "≤ 0.4", f"{above:.2f}", above <= 0.4, "It has not learned all of the rules yet.", "more updates: handrail --updates N", "warn"),
-        check("stories that follow all rules", "about 80 %, at least 70", f"{valid:.0%}", valid >= 0.7, "It has not learned all of the rules yet.", "more updates", "warn"),
-    ]  # fmt: skip
-    wrong = next((f" A wrong one: “{text}” ({verdict.why})." for text, verdict in zip(texts, verdicts) if not verdict.valid), "")
+        check(
+            "nats a story above the floor",
+            "≤ 0.4",
+            f"{above:.2f}",
+            above <= 0.4,
+            "It has not learned all of the rules yet.",
+            "more updates: handrail --updates N",
+            "warn",
+        ),
+        check(
+            "stories that follow all rules",
+            "about 80 %, at least 70",
+            f"{valid:.0%}",
+            valid >= 0.7,
+            "It has not learned all of the rules yet.",
+            "more updates",
+            "warn",
+        ),
+    ]
+    wrong = next(
+        (
+            f" A wrong one: “{text}” ({verdict.why})."
+            for text, verdict in zip(texts, verdicts)
+            if not verdict.valid
+        ),
+        "",
+    )
     return checks, f" {valid:.0%} of its stories are right in every detail.{wrong}"

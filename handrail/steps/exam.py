@@ -19,7 +19,9 @@ strict for your data (a long answer is never letter for letter the one in the fi
 
 
 def expect(project):
-    lines = ["The loss on answers never seen is lower than before, and far lower than with another question in its place."]
+    lines = [
+        "The loss on answers never seen is lower than before, and far lower than with another question in its place."
+    ]
     if project.settings.get("world") and not project.settings.get("answers"):
         lines.append("Of questions about village stories never seen, 95 % are answered exactly.")
     return lines
@@ -34,19 +36,49 @@ def run(project, screen):
     before, after = result["before"], result["after"]
     known = project.settings.get("world") and not project.settings.get("answers")
     checks = [
-        check("loss on answers never seen", f"< {before['loss']:.3f}, before", f"{after['loss']:.3f}", after["loss"] < before["loss"], "It does not answer better than before.",
-              "more examples, or another rate"),
-        check("loss with another question in its place", f"> {after['loss']:.3f}", f"{after['blind_loss']:.3f}", after["blind_loss"] > 1.02 * after["loss"],
-              "It does not read the question: any would do.", "look at three rows in the step `examples`", "warn"),
-        check("exactly right", "95 %" if known else f"{before['exact']:.0%}, before", f"{after['exact']:.1%}", after["exact"] >= (0.95 if known else before["exact"]),
-              "It has not learned all of it yet.", "more updates: finetune.updates in settings.toml", "warn"),
-        check("answers that end by themselves", "all", f"{after['ended']:.0%}", after["ended"] >= 0.95, "It does not know when to stop.", "handrail examples: is the end mark trained?", "warn"),
+        check(
+            "loss on answers never seen",
+            f"< {before['loss']:.3f}, before",
+            f"{after['loss']:.3f}",
+            after["loss"] < before["loss"],
+            "It does not answer better than before.",
+            "more examples, or another rate",
+        ),
+        check(
+            "loss with another question in its place",
+            f"> {after['loss']:.3f}",
+            f"{after['blind_loss']:.3f}",
+            after["blind_loss"] > 1.02 * after["loss"],
+            "It does not read the question: any would do.",
+            "look at three rows in the step `examples`",
+            "warn",
+        ),
+        check(
+            "exactly right",
+            "95 %" if known else f"{before['exact']:.0%}, before",
+            f"{after['exact']:.1%}",
+            after["exact"] >= (0.95 if known else before["exact"]),
+            "It has not learned all of it yet.",
+            "more updates: finetune.updates in settings.toml",
+            "warn",
+        ),
+        check(
+            "answers that end by themselves",
+            "all",
+            f"{after['ended']:.0%}",
+            after["ended"] >= 0.95,
+            "It does not know when to stop.",
+            "handrail examples: is the end mark trained?",
+            "warn",
+        ),
         check("end mark in the saved model", *ends(project)),
         *watched,
-    ]  # fmt: skip
+    ]
     tells = f"{after['exact']:.0%} of the questions are answered exactly right, {before['exact']:.0%} were before."
     if known:
-        tells += f" Who always says the most frequent answer is right {result['blind']:.0%} of the time."
+        tells += (
+            f" Who always says the most frequent answer is right {result['blind']:.0%} of the time."
+        )
     return Outcome(checks, tells, after["replies"][:5])
 
 
@@ -56,6 +88,8 @@ def ends(project):
 
     program = project.load("messages", "answers")
     folder = program.answers.newest()
-    stops = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).generation_config.eos_token_id
+    stops = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32
+    ).generation_config.eos_token_id
     end = program.messages.end_of_turn(AutoTokenizer.from_pretrained(folder))[1]
     return end, stops, stops == end

@@ -30,7 +30,10 @@ that as it learns every other token. So a model must be asked in the form that i
 
 STORIES = 5_760  # of the village, with four questions each
 OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
-RATES = {"full": 2e-5, "lora": 2e-4}  # for a model that others trained; LoRA wants about ten times as much
+RATES = {
+    "full": 2e-5,
+    "lora": 2e-4,
+}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
 SAME = 1e-5  # logits that are no further apart, as a share of the largest, differ by rounding only
 REPLY = 80  # tokens that the later steps let the model write behind a question
@@ -60,10 +63,18 @@ def village_chats(number, seed, questions):
         asked = {a["question"]: a for a in (village.ask(rng, parts) for _ in range(2 * questions))}
         turns = []
         for a in list(asked.values())[:questions]:
-            turns += [("user", a["question"]), ("assistant", a["short" if rng.random() < 0.4 else "whole"])]
+            turns += [
+                ("user", a["question"]),
+                ("assistant", a["short" if rng.random() < 0.4 else "whole"]),
+            ]
         turns[0] = "user", "".join(pen.parts) + "\n" + turns[0][1]
         accept = [a[form] for form in ("answer", "short", "whole")]
-        found.append({"messages": [{"role": role, "content": text} for role, text in turns], "accept": accept})
+        found.append(
+            {
+                "messages": [{"role": role, "content": text} for role, text in turns],
+                "accept": accept,
+            }
+        )
     return found
 
 
@@ -74,8 +85,12 @@ def sides(project):
         path = project.folder / source
         chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if chats.pairs:
-            raise Stop(f"{source} holds pairs of a better and a worse answer. Those are for: handrail align --answers {source}")
-        return *split([row | {"where": where} for row, where in zip(chats.rows, chats.places)]), chats
+            raise Stop(
+                f"{source} holds pairs of a better and a worse answer. Those are for: handrail align --answers {source}"
+            )
+        return *split(
+            [row | {"where": where} for row, where in zip(chats.rows, chats.places)]
+        ), chats
     if not project.settings.get("world"):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
@@ -94,19 +109,33 @@ def hub_rows(project, source):
     sources.locate(project, source)
     name, config, part = (source.split(":") + ["", ""])[:3]
     try:
-        return list(islice(load_dataset(name, config or None, split=part or "train", streaming=True), 50_000))
+        return list(
+            islice(
+                load_dataset(name, config or None, split=part or "train", streaming=True), 50_000
+            )
+        )
     except Exception as error:
         raise Stop(sources.hub_fault(source, error)) from error
 
 
 def report(screen, chats, used):
     """Say in which form the rows were found, and name those that are not used."""
-    screen.say("What was found", [f"{used:,} of {chats.total:,} rows can be used: {chats.form}.", *chats.notes, *missed(chats.left_out)])
+    screen.say(
+        "What was found",
+        [
+            f"{used:,} of {chats.total:,} rows can be used: {chats.form}.",
+            *chats.notes,
+            *missed(chats.left_out),
+        ],
+    )
 
 
 def missed(left_out):
     """Return {reason: where} as lines of text."""
-    return [f"left out, {reason}: {len(where):,} ({', '.join(where[:3])}{' ...' if len(where) > 3 else ''})" for reason, where in left_out.items()]
+    return [
+        f"left out, {reason}: {len(where):,} ({', '.join(where[:3])}{' ...' if len(where) > 3 else ''})"
+        for reason, where in left_out.items()
+    ]
 
 
 def encode_all(program, tokenizer, chats, left_out):
@@ -116,7 +145,9 @@ def encode_all(program, tokenizer, chats, left_out):
         try:
             coded.append((chat, program.messages.encode(tokenizer, chat["messages"])))
         except Exception as error:
-            left_out.setdefault(f"refused by the model's chat template ({error})", []).append(chat.get("where", "a story"))
+            left_out.setdefault(f"refused by the model's chat template ({error})", []).append(
+                chat.get("where", "a story")
+            )
     return coded
 
 
@@ -129,7 +160,9 @@ def fitting(coded, context, left_out):
     """Return those of [(chat, its rows)] that fit into the context; the others go to left_out."""
     for chat, rows in coded:
         if size(rows) > context:
-            left_out.setdefault(f"longer than {context:,} tokens", []).append(chat.get("where", "a story"))
+            left_out.setdefault(f"longer than {context:,} tokens", []).append(
+                chat.get("where", "a story")
+            )
     return [(chat, rows) for chat, rows in coded if size(rows) <= context]
 
 
@@ -137,11 +170,29 @@ def check_number(train, val, total, left_out, limit):
     """Raise Stop when most rows are left out by this model, or too few are there."""
     used = len(train) + len(val)
     if used < total / 2:
-        room = f"This model reads {limit:,} tokens at once, and {REPLY} of them are kept for its reply." if limit else "Longer rows: set a larger finetune.context in settings.toml."
-        raise Stop("\n".join([f"Of {total:,} rows this model can learn from {used:,}:", *missed(left_out), f"Change the rows, or choose another model (--from). {room}"]))
+        room = (
+            f"This model reads {limit:,} tokens at once, and {REPLY} of them are kept for its reply."
+            if limit
+            else "Longer rows: set a larger finetune.context in settings.toml."
+        )
+        raise Stop(
+            "\n".join(
+                [
+                    f"Of {total:,} rows this model can learn from {used:,}:",
+                    *missed(left_out),
+                    f"Change the rows, or choose another model (--from). {room}",
+                ]
+            )
+        )
     if len(train) < 8 or not val:
-        why = "" if used < 9 or val else " They all ask the same question, and one that was trained cannot be asked later: that would be no exam."
-        raise Stop(f"{len(train)} examples to learn from and {len(val)} to ask: too few.{why} Some dozens are the least, some hundreds are better.")
+        why = (
+            ""
+            if used < 9 or val
+            else " They all ask the same question, and one that was trained cannot be asked later: that would be no exam."
+        )
+        raise Stop(
+            f"{len(train)} examples to learn from and {len(val)} to ask: too few.{why} Some dozens are the least, some hundreds are better."
+        )
 
 
 # --- the plan ---
@@ -161,26 +212,42 @@ def decide_method(project, parameters):
             '  four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)\n'
             "  model = AutoModelForCausalLM.from_pretrained(settings.model, quantization_config=four)"
         )
-    return "lora", f"needs about {lora:.1f} GB where full fine-tuning needs {full:.1f}, and forgets less of what the model knew"
+    return (
+        "lora",
+        f"needs about {lora:.1f} GB where full fine-tuning needs {full:.1f}, and forgets less of what the model knew",
+    )
 
 
 def learned_positions(model):
     """Return how many tokens a model can read at once if its positions stand in a table (GPT-2, OPT); None if they are computed."""
     names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
     config = model.config.get_text_config()
-    return config.max_position_embeddings if any(re.search("wpe|position", name) for name in names) else None
+    return (
+        config.max_position_embeddings
+        if any(re.search("wpe|position", name) for name in names)
+        else None
+    )
 
 
 def choose_context(project, coded, limit):
     """Return the context: what a person set, else a power of two that the examples fit into, as far as model and machine go."""
-    fixed, room = project.settings.get("finetune", {}).get("context"), limit - REPLY if limit else math.inf
+    fixed, room = (
+        project.settings.get("finetune", {}).get("context"),
+        limit - REPLY if limit else math.inf,
+    )
     if room < 1:
-        raise Stop(f"This model reads {limit} tokens at once, question and reply together: too few for replies of up to {REPLY}. Choose another one: --from")
+        raise Stop(
+            f"This model reads {limit} tokens at once, question and reply together: too few for replies of up to {REPLY}. Choose another one: --from"
+        )
     if fixed and fixed > room:
-        raise Stop(f"finetune.context = {fixed} in settings.toml: this model reads {limit} tokens at once, and {REPLY} of them are kept for its reply. Take that line out.")
+        raise Stop(
+            f"finetune.context = {fixed} in settings.toml: this model reads {limit} tokens at once, and {REPLY} of them are kept for its reply. Take that line out."
+        )
     most = min(1024 if project.cpu else 4096, room)
     longest = max((size(rows) for _, rows in coded if size(rows) <= most), default=1)
-    return fixed or min(max(2 ** math.ceil(math.log2(longest)), 512 if project.settings.get("base") else 256), most)
+    return fixed or min(
+        max(2 ** math.ceil(math.log2(longest)), 512 if project.settings.get("base") else 256), most
+    )
 
 
 @torch.no_grad()
@@ -201,18 +268,31 @@ def plan(project, rows, method, parameters, context, moved):
     epochs = 3 if base else 1
     operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
     seen = min(epochs * len(rows), operations / (6 * parameters * lengths.mean()))
-    tried = not base and not project.settings.get("answers")  # the village's own questions: once through, on any machine
+    tried = not base and not project.settings.get(
+        "answers"
+    )  # the village's own questions: once through, on any machine
     updates = max(20, math.ceil((len(rows) if tried else seen) / batch))
     chosen = {
         "model": (base or "out/model", "the model that learns to answer"),
         "method": method,
         "context": (context, f"tokens in one packed row; your longest example has {lengths.max()}"),
         "batch": (batch, "examples in an update"),
-        "updates": (updates, f"{updates * batch / len(rows):.1f} times through your {len(rows):,} rows"),
-        "lr": (RATES[method[0]] if base else OWN["lr"], "LoRA wants about ten times the rate of full fine-tuning" if base else "tried out for small models"),
+        "updates": (
+            updates,
+            f"{updates * batch / len(rows):.1f} times through your {len(rows):,} rows",
+        ),
+        "lr": (
+            RATES[method[0]] if base else OWN["lr"],
+            "LoRA wants about ten times the rate of full fine-tuning"
+            if base
+            else "tried out for small models",
+        ),
     }
     if moved > SAME:
-        chosen["packed"] = False, "laid end to end, rows would read each other in this model; so they lie one under another, which is slower"
+        chosen["packed"] = (
+            False,
+            "laid end to end, rows would read each other in this model; so they lie one under another, which is slower",
+        )
     for name, (value, reason) in chosen.items():
         if name not in fixed:
             project.decide(f"finetune.{name}", value, reason)
@@ -225,7 +305,9 @@ def plan(project, rows, method, parameters, context, moved):
 def show(screen, tokenizer, rows):
     """Show three rows, what is trained bright, what is only read dim; return them as text for the notebook."""
     shown = []
-    screen.console.print("[bold cyan]What is trained[/]  ([green]bright[/]: learned · [dim]dim[/]: only read)")
+    screen.console.print(
+        "[bold cyan]What is trained[/]  ([green]bright[/]: learned · [dim]dim[/]: only read)"
+    )
     for ids, trained in rows[:3]:
         pieces = [(tokenizer.decode([i]), said) for i, said in zip(ids, trained)]
         screen.tokens(pieces)
@@ -249,10 +331,24 @@ def judge_tokens(tokenizer, coded, highest, V):
     asked = coded[:200]
     lost = sum(not comes_back(tokenizer, *both) for both in asked)
     return [
-        check("highest token number", f"< {V:,}", f"{highest:,}", highest < V, "The model has no row for it: training would crash.", "take model and tokenizer from one and the same place"),
-        check("examples that can be read again in their tokens", len(asked), len(asked) - lost, not lost, "The model gets something else than your text.",
-              "does the tokenizer belong to the model, and is it whole (tokenizer.json)?", "warn" if lost < len(asked) / 10 else "fail"),
-    ]  # fmt: skip
+        check(
+            "highest token number",
+            f"< {V:,}",
+            f"{highest:,}",
+            highest < V,
+            "The model has no row for it: training would crash.",
+            "take model and tokenizer from one and the same place",
+        ),
+        check(
+            "examples that can be read again in their tokens",
+            len(asked),
+            len(asked) - lost,
+            not lost,
+            "The model gets something else than your text.",
+            "does the tokenizer belong to the model, and is it whole (tokenizer.json)?",
+            "warn" if lost < len(asked) / 10 else "fail",
+        ),
+    ]
 
 
 def judge(rows, end, context, copied, overlap):
@@ -264,28 +360,76 @@ def judge(rows, end, context, copied, overlap):
     first = sum(bool(trained[0]) for _, trained in rows)
     low, half, high = np.percentile(said, [10, 50, 90]).astype(int)
     return [
-        check("rows whose end mark is trained", f"{len(rows):,}", f"{last:,}", last == len(rows), "It would never learn to stop.",
-              "if answers are cut off (below), a larger `finetune.context`; else look at the template: `tokenizer.chat_template`"),
-        check("rows with nothing to train", 0, f"{(said == 0).sum()}", bool((said > 0).all()), "They only cost time.",
-              "are their questions longer than the context? Set a larger `finetune.context` in settings.toml, or shorten them"),
-        check("rows trained from their first token on", 0, first, first == 0, "The question would be trained as well as the answer."),
-        check("tokens trained in a row: 10 % · half · 90 %", "a few or more", f"{low} · {half} · {high}", half >= 1),
-        check("tokens of answers cut off", 0, f"{cut:,}", cut == 0, f"Rows longer than {context} tokens lose their end.", "set a larger `finetune.context` in settings.toml", "warn"),
-        check("exact copies", "1 % or less", f"{copied / len(rows):.1%}", copied <= 0.01 * len(rows), "What stands there often is learned by heart.", "remove them", "warn"),
-        check("questions in train and in val", 0, overlap, overlap == 0, "Then the exam is no exam."),
-    ]  # fmt: skip
+        check(
+            "rows whose end mark is trained",
+            f"{len(rows):,}",
+            f"{last:,}",
+            last == len(rows),
+            "It would never learn to stop.",
+            "if answers are cut off (below), a larger `finetune.context`; else look at the template: `tokenizer.chat_template`",
+        ),
+        check(
+            "rows with nothing to train",
+            0,
+            f"{(said == 0).sum()}",
+            bool((said > 0).all()),
+            "They only cost time.",
+            "are their questions longer than the context? Set a larger `finetune.context` in settings.toml, or shorten them",
+        ),
+        check(
+            "rows trained from their first token on",
+            0,
+            first,
+            first == 0,
+            "The question would be trained as well as the answer.",
+        ),
+        check(
+            "tokens trained in a row: 10 % · half · 90 %",
+            "a few or more",
+            f"{low} · {half} · {high}",
+            half >= 1,
+        ),
+        check(
+            "tokens of answers cut off",
+            0,
+            f"{cut:,}",
+            cut == 0,
+            f"Rows longer than {context} tokens lose their end.",
+            "set a larger `finetune.context` in settings.toml",
+            "warn",
+        ),
+        check(
+            "exact copies",
+            "1 % or less",
+            f"{copied / len(rows):.1%}",
+            copied <= 0.01 * len(rows),
+            "What stands there often is learned by heart.",
+            "remove them",
+            "warn",
+        ),
+        check(
+            "questions in train and in val", 0, overlap, overlap == 0, "Then the exam is no exam."
+        ),
+    ]
 
 
 def run(project, screen):
     if not project.settings.get("base") and not (project.out / "model").exists():
-        raise Stop("There is no model to fine-tune yet. First the walk: handrail. Or start from an open one: --from " + OPEN)
+        raise Stop(
+            "There is no model to fine-tune yet. First the walk: handrail. Or start from an open one: --from "
+            + OPEN
+        )
     train, val, chats = sides(project)
     parameters = base_parameters(project.settings.get("base") or str(project.out / "model"))
     fixed = project.settings.get("finetune", {})
     method = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
     program = project.load("messages")
     tokenizer, model = dressed(project, program)
-    total, limit, left_out = len(train) + len(val), learned_positions(model), chats.left_out if chats else {}
+    total, limit, left_out = (
+        len(train) + len(val),
+        learned_positions(model),
+        chats.left_out if chats else {},
+    )
     train, val = (encode_all(program, tokenizer, part, left_out) for part in (train, val))
     context = choose_context(project, train + val, limit)
     train, val = (fitting(part, context, left_out) for part in (train, val))  # [(chat, its rows)]
@@ -301,15 +445,45 @@ def run(project, screen):
     highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
     moved = leak(model, rows) if highest < V else 0.0
     chosen = plan(project, rows, method, parameters, context, moved)
-    asked = [{next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat, _ in part} for part in (train, val)]
-    checks = judge_tokens(tokenizer, train, highest, V) + judge(rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1]))
+    asked = [
+        {next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat, _ in part}
+        for part in (train, val)
+    ]
+    checks = judge_tokens(tokenizer, train, highest, V) + judge(
+        rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1])
+    )
     if project.settings["finetune"].get("packed", True):
-        checks.append(check("change of a row by another in one packed row", f"< {SAME:g}", f"{moved:.1g}", moved < SAME, "They would be read as one text.", "finetune.packed = false in settings.toml"))
-    marks = [tokenizer.decode([end])] + (["<|im_start|>"] if tokenizer.chat_template == program.messages.CHATML else [])
+        checks.append(
+            check(
+                "change of a row by another in one packed row",
+                f"< {SAME:g}",
+                f"{moved:.1g}",
+                moved < SAME,
+                "They would be read as one text.",
+                "finetune.packed = false in settings.toml",
+            )
+        )
+    marks = [tokenizer.decode([end])] + (
+        ["<|im_start|>"] if tokenizer.chat_template == program.messages.CHATML else []
+    )
     single = all(len(tokenizer(mark, add_special_tokens=False)["input_ids"]) == 1 for mark in marks)
-    checks.append(check("marks of the template that are one token", ", ".join(marks), "yes" if single else "no", single, "They would be read as plain letters."))
+    checks.append(
+        check(
+            "marks of the template that are one token",
+            ", ".join(marks),
+            "yes" if single else "no",
+            single,
+            "They would be read as plain letters.",
+        )
+    )
     samples = show(screen, tokenizer, rows)
-    screen.say("Chosen from data and machine, in settings.toml", [f"finetune.{name} = {project.settings['finetune'][name]}: {why}" for name, why in chosen.items()])
+    screen.say(
+        "Chosen from data and machine, in settings.toml",
+        [
+            f"finetune.{name} = {project.settings['finetune'][name]}: {why}"
+            for name, why in chosen.items()
+        ],
+    )
     part = sum(sum(trained) for _, trained in rows) / sum(len(ids) for ids, _ in rows)
     tells = f"{len(train):,} examples to learn from, {len(val):,} to ask later. Of all tokens {part:.0%} are learned; the others are read to understand the question."
     return Outcome(checks, tells, samples)
@@ -320,9 +494,14 @@ def dressed(project, program):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = project.settings.get("base") or project.out / "model"
-    tokenizer, model = opened(AutoTokenizer, name), opened(AutoModelForCausalLM, name, use_safetensors=True, dtype=torch.float32).eval()
+    tokenizer, model = (
+        opened(AutoTokenizer, name),
+        opened(AutoModelForCausalLM, name, use_safetensors=True, dtype=torch.float32).eval(),
+    )
     try:
         program.messages.add_template(tokenizer, model)
     except ValueError as error:
-        raise Stop(f"The chat template of {name} cannot be trained on: {error}. Choose another model, or give its tokenizer another template.") from error
+        raise Stop(
+            f"The chat template of {name} cannot be trained on: {error}. Choose another model, or give its tokenizer another template."
+        ) from error
     return tokenizer, model

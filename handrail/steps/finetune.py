@@ -15,7 +15,15 @@ from handrail.screen import Outcome, check
 from handrail.steps.runs import brought_home, fell, finish, make_room, seen
 
 TITLE = "Learn to answer"
-FILES = ["finetune.py", "packing.py", "batches.py", "train.py", "optimizer.py", "checkpoint.py", "log.py"]
+FILES = [
+    "finetune.py",
+    "packing.py",
+    "batches.py",
+    "train.py",
+    "optimizer.py",
+    "checkpoint.py",
+    "log.py",
+]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/model.safetensors"]
 SECONDS = (60, 180)
@@ -50,15 +58,29 @@ def moved(project):
     model, tokenizer = program.finetune.load(values)
     chats = program.messages.load_rows(project.out / "chats" / "train.jsonl")[:16]
     rows = [row for chat in chats for row in program.messages.encode(tokenizer, chat["messages"])]
-    batches = program.packing.message_batches(rows, Namespace(**vars(values) | {"batch": min(8, len(rows))}))
+    batches = program.packing.message_batches(
+        rows, Namespace(**vars(values) | {"batch": min(8, len(rows))})
+    )
     before = {name: sample(p) for name, p in model.named_parameters()}
     model, optimizer = accelerator.prepare(model, program.finetune.choose_optimizer(model, values))
-    program.train.train(accelerator, model, batches, program.finetune.answer_loss, optimizer, lambda step: values.lr, 2)
+    program.train.train(
+        accelerator,
+        model,
+        batches,
+        program.finetune.answer_loss,
+        optimizer,
+        lambda step: values.lr,
+        2,
+    )
     plain = accelerator.unwrap_model(model)
     same = {name: torch.equal(before[name], sample(p)) for name, p in plain.named_parameters()}
     wanted = {name for name, p in plain.named_parameters() if p.requires_grad}
     accelerator.free_memory()
-    return [n for n in wanted if same[n]], [n for n in same if n not in wanted and not same[n]], len(wanted)
+    return (
+        [n for n in wanted if same[n]],
+        [n for n in same if n not in wanted and not same[n]],
+        len(wanted),
+    )
 
 
 def sample(tensor, most=4096):
@@ -71,13 +93,23 @@ def general_loss(project, folder):
     """Return the loss of a model on plain English that it was not trained on here: the entries of handrail's glossary."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    texts = [meaning for _, meaning in re.findall(glossary.ENTRY, Path(glossary.__file__).with_suffix(".md").read_text())]
+    texts = [
+        meaning
+        for _, meaning in re.findall(
+            glossary.ENTRY, Path(glossary.__file__).with_suffix(".md").read_text()
+        )
+    ]
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     model = accelerator.prepare(model)
-    rows = [[tokenizer.eos_token_id] + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    rows = [
+        [tokenizer.eos_token_id] + tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in texts
+    ]
     rows = [torch.tensor(ids[: values.context]) for ids in rows]
     batches = [program.batches.to_batch(rows[i : i + 8]) for i in range(0, len(rows), 8)]
     return program.train.mean_loss(accelerator, model, batches, program.train.next_token_loss)
@@ -99,9 +131,14 @@ def own_text_loss(project, folder):
 def forgot(project):
     """Return (name of the text, loss before, loss after)."""
     before = project.settings["finetune"]["model"]
-    before, after = (before if project.settings.get("base") else project.folder / before), project.out / "finetune" / "model"
+    before, after = (
+        (before if project.settings.get("base") else project.folder / before),
+        project.out / "finetune" / "model",
+    )
     own = (project.out / "tokens" / "val.bin").exists() and not project.settings.get("base")
-    measure, name = (own_text_loss, "the texts it was trained on") if own else (general_loss, "general English")
+    measure, name = (
+        (own_text_loss, "the texts it was trained on") if own else (general_loss, "general English")
+    )
     return name, measure(project, before), measure(project, after)
 
 
@@ -126,23 +163,67 @@ def run(project, screen):
     metrics = lines(project.out / "finetune")
     vals = [line["val_loss"] for line in metrics if "val_loss" in line]
     text, before, after = forgot(project)
-    lost = ("It has forgotten some of what it could.", "a smaller rate, fewer updates, or --method lora")
+    lost = (
+        "It has forgotten some of what it could.",
+        "a smaller rate, fewer updates, or --method lora",
+    )
     if not project.settings.get("base"):
-        lost = ("It was asked for answers only, so it unlearned the rest. out/model still writes as before.",
-                "nothing, if answers are what you want; else give it some of the old texts among the answers")
+        lost = (
+            "It was asked for answers only, so it unlearned the rest. out/model still writes as before.",
+            "nothing, if answers are what you want; else give it some of the old texts among the answers",
+        )
     checks = [
-        check("tensors that moved", f"{tensors:,}", f"{tensors - len(still):,}", not still, f"These should learn and do not: {still[:3]}",
-              "look at `load` in finetune.py: requires_grad, target_modules"),
-        check("frozen tensors that moved", 0, len(wrong), not wrong, f"These should have stayed: {wrong[:3]}"),
-        check("loss on answers never seen", f"< {metrics[0]['loss']:.3f}, the start", f"{vals[-1]:.3f}", vals[-1] < metrics[0]["loss"], "It has learned nothing that helps with new questions.",
-              "more examples; or another rate: finetune.lr in settings.toml"),
-        check("that loss at the end is its best", f"{min(vals):.3f}", f"{vals[-1]:.3f}", vals[-1] <= 1.02 * min(vals),
-              "It rose while the training loss fell: the examples are being learned by heart.", "fewer updates: finetune.updates in settings.toml", "warn"),
-        check(f"loss on {text}", f"≤ {1.05 * before:.3f} (5 % more than before)", f"{after:.3f}", after <= 1.05 * before, *lost, "warn"),
+        check(
+            "tensors that moved",
+            f"{tensors:,}",
+            f"{tensors - len(still):,}",
+            not still,
+            f"These should learn and do not: {still[:3]}",
+            "look at `load` in finetune.py: requires_grad, target_modules",
+        ),
+        check(
+            "frozen tensors that moved",
+            0,
+            len(wrong),
+            not wrong,
+            f"These should have stayed: {wrong[:3]}",
+        ),
+        check(
+            "loss on answers never seen",
+            f"< {metrics[0]['loss']:.3f}, the start",
+            f"{vals[-1]:.3f}",
+            vals[-1] < metrics[0]["loss"],
+            "It has learned nothing that helps with new questions.",
+            "more examples; or another rate: finetune.lr in settings.toml",
+        ),
+        check(
+            "that loss at the end is its best",
+            f"{min(vals):.3f}",
+            f"{vals[-1]:.3f}",
+            vals[-1] <= 1.02 * min(vals),
+            "It rose while the training loss fell: the examples are being learned by heart.",
+            "fewer updates: finetune.updates in settings.toml",
+            "warn",
+        ),
+        check(
+            f"loss on {text}",
+            f"≤ {1.05 * before:.3f} (5 % more than before)",
+            f"{after:.3f}",
+            after <= 1.05 * before,
+            *lost,
+            "warn",
+        ),
         fell(metrics),
         *planned(project),
         *watched,
-    ]  # fmt: skip
+    ]
     tells = f"The loss on answers never seen fell from {metrics[0]['loss']:.2f} to {vals[-1]:.2f}; on {text} it went from {before:.2f} to {after:.2f}."
-    plot = {"kind": "line", "x": [m["step"] for m in metrics], "y": [m["loss"] for m in metrics], "xlabel": "update", "ylabel": "loss on answers", "lines": {"never seen": vals[-1]}}
+    plot = {
+        "kind": "line",
+        "x": [m["step"] for m in metrics],
+        "y": [m["loss"] for m in metrics],
+        "xlabel": "update",
+        "ylabel": "loss on answers",
+        "lines": {"never seen": vals[-1]},
+    }
     return Outcome(checks, tells, plots={"Loss on the answers, update by update": plot})

@@ -22,10 +22,22 @@ token. Memory bandwidth, how fast numbers come out of memory, limits everything 
 over a laptop's processor. Data sheets promise more than programs reach: 40 to 60 % of the promise is good."""
 
 SHEETS = {  # TFLOP/s with 16-bit numbers, GB/s, from the makers' data sheets
-    "B200": (2250, 8000), "H200": (989, 4800), "H100": (989, 3350), "A100": (312, 1555), "L40S": (362, 864),
-    "A10": (125, 600), "L4": (121, 300), "T4": (65, 320), "V100": (125, 900), "5090": (210, 1792), "4090": (165, 1008),
-    "3090": (71, 936), "4080": (97, 717), "4070": (58, 504), "3060": (25, 360),
-}  # fmt: skip
+    "B200": (2250, 8000),
+    "H200": (989, 4800),
+    "H100": (989, 3350),
+    "A100": (312, 1555),
+    "L40S": (362, 864),
+    "A10": (125, 600),
+    "L4": (121, 300),
+    "T4": (65, 320),
+    "V100": (125, 900),
+    "5090": (210, 1792),
+    "4090": (165, 1008),
+    "3090": (71, 936),
+    "4080": (97, 717),
+    "4070": (58, 504),
+    "3060": (25, 360),
+}
 
 LEAST = 0.05  # TFLOP/s that any processor of today does
 
@@ -38,8 +50,14 @@ def expect(project):
         ]
     name = machine.gpu() or "a GPU"
     known = sheet(name)
-    promised = f"Its data sheet promises {known[0]} TFLOP/s and {known[1]} GB/s." if known else "No data sheet known here."
-    return [f"{name}, usable by torch. {promised} A real program reaches about half or more of that."]
+    promised = (
+        f"Its data sheet promises {known[0]} TFLOP/s and {known[1]} GB/s."
+        if known
+        else "No data sheet known here."
+    )
+    return [
+        f"{name}, usable by torch. {promised} A real program reaches about half or more of that."
+    ]
 
 
 def sheet(name):
@@ -83,28 +101,89 @@ def run(project, screen):
     program = project.load()
     accelerator = program.settings.start(program.values)
     device = accelerator.device
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[accelerator.mixed_precision]
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[
+        accelerator.mixed_precision
+    ]
     cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name() if cuda else f"{platform.machine()} processor" if project.cpu else "Apple GPU"
+    name = (
+        torch.cuda.get_device_name()
+        if cuda
+        else f"{platform.machine()} processor"
+        if project.cpu
+        else "Apple GPU"
+    )
     tflops, bandwidth = measure(device, kind)
     known = sheet(name) if cuda else None
-    memory = torch.cuda.mem_get_info()[1] if cuda else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = (
+        torch.cuda.mem_get_info()[1]
+        if cuda
+        else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
     free = shutil.disk_usage(project.folder).free / 1e9
-    found = {"name": name, "tflops": tflops, "bandwidth": bandwidth, "memory_gb": memory / 1e9, "cpu": project.cpu}
+    found = {
+        "name": name,
+        "tflops": tflops,
+        "bandwidth": bandwidth,
+        "memory_gb": memory / 1e9,
+        "cpu": project.cpu,
+    }
     project.out.mkdir(exist_ok=True)
     (project.out / "machine.json").write_text(json.dumps(found, indent=1))
     least = known[0] / 2 if known else LEAST if project.cpu else 0
-    half = f"≥ {least:.0f} (half of {known[0]})" if known else f"≥ {LEAST}" if project.cpu else "no data sheet: for your information"
+    half = (
+        f"≥ {least:.0f} (half of {known[0]})"
+        if known
+        else f"≥ {LEAST}"
+        if project.cpu
+        else "no data sheet: for your information"
+    )
     formats = "bf16 or fp16" if cuda else "fp32"
     used = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     slow = "Something else keeps this machine busy (`nvidia-smi`, `top`), or its power is capped."
     checks = [
-        check("runs on", "CPU, your choice" if project.cpu else "GPU", name, (device.type == "cpu") == project.cpu),
-        check("matrix product, TFLOP/s", half, f"{tflops:.3g}", tflops >= least, slow, otherwise="warn"),
-        check("memory, GB/s", f"≥ {known[1] / 2:.0f}" if known else "≥ 5", f"{bandwidth:.3g}",
-              bandwidth > (known[1] / 2 if known else 5), slow, otherwise="warn"),
-        check("number format", formats, used, used in formats, "The card has a faster one.", "look at `start` in settings.py", "warn"),
-        check("free disk, GB", "≥ 5", f"{free:.0f}", free > 5, "Tokens and checkpoints need room.", "Free some, or walk elsewhere.", "warn"),
-    ]  # fmt: skip
+        check(
+            "runs on",
+            "CPU, your choice" if project.cpu else "GPU",
+            name,
+            (device.type == "cpu") == project.cpu,
+        ),
+        check(
+            "matrix product, TFLOP/s",
+            half,
+            f"{tflops:.3g}",
+            tflops >= least,
+            slow,
+            otherwise="warn",
+        ),
+        check(
+            "memory, GB/s",
+            f"≥ {known[1] / 2:.0f}" if known else "≥ 5",
+            f"{bandwidth:.3g}",
+            bandwidth > (known[1] / 2 if known else 5),
+            slow,
+            otherwise="warn",
+        ),
+        check(
+            "number format",
+            formats,
+            used,
+            used in formats,
+            "The card has a faster one.",
+            "look at `start` in settings.py",
+            "warn",
+        ),
+        check(
+            "free disk, GB",
+            "≥ 5",
+            f"{free:.0f}",
+            free > 5,
+            "Tokens and checkpoints need room.",
+            "Free some, or walk elsewhere.",
+            "warn",
+        ),
+    ]
     minutes = 6 * 1e6 * 6e6 / (tflops * 1e12 * 0.3) / 60
-    return Outcome(checks, f"A model of a million parameters that reads six million tokens would take about {minutes:.1f} minutes here.")
+    return Outcome(
+        checks,
+        f"A model of a million parameters that reads six million tokens would take about {minutes:.1f} minutes here.",
+    )

@@ -21,16 +21,26 @@ predicting it, and the loss would look wonderful. That is why we change the futu
 
 def guess(project):
     V = len(load_tokenizer(project))
-    return None if project.settings.get("base") else f"A model that knows nothing about {V} tokens: what is its loss? (a hint: ln {V})"
+    return (
+        None
+        if project.settings.get("base")
+        else f"A model that knows nothing about {V} tokens: what is its loss? (a hint: ln {V})"
+    )
 
 
 def parameters(config):
     """Return the number of parameters of a Qwen3 model, by arithmetic."""
     d, f, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     head = config.head_dim
-    attention = d * head * (2 * heads + 2 * config.num_key_value_heads) + 2 * head  # four matrices, two norms
+    attention = (
+        d * head * (2 * heads + 2 * config.num_key_value_heads) + 2 * head
+    )  # four matrices, two norms
     layer = attention + 3 * d * f + 2 * d  # and two norms
-    return config.vocab_size * d * (1 if config.tie_word_embeddings else 2) + config.num_hidden_layers * layer + d
+    return (
+        config.vocab_size * d * (1 if config.tie_word_embeddings else 2)
+        + config.num_hidden_layers * layer
+        + d
+    )
 
 
 def initial_loss(V, width):
@@ -44,7 +54,10 @@ def initial_loss(V, width):
 def expect(project):
     program = project.load("model")
     if program.values.base:
-        return ["A pretrained model does not start ignorant: its loss should be far below ln V.", "Every tensor gets a gradient."]
+        return [
+            "A pretrained model does not start ignorant: its loss should be far below ln V.",
+            "Every tensor gets a gradient.",
+        ]
     layers, width = program.model.SIZES[program.values.size]
     V = len(load_tokenizer(project))
     return [
@@ -59,7 +72,9 @@ def run(project, screen):
     values = program.values
     program.settings.start(values)
     tokenizer = load_tokenizer(project)
-    model = program.model.build(values, tokenizer).to(torch.accelerator.current_accelerator() if not project.cpu else "cpu")
+    model = program.model.build(values, tokenizer).to(
+        torch.accelerator.current_accelerator() if not project.cpu else "cpu"
+    )
     tokens = program.batches.load_tokens(project.out / "tokens", "train")
     batch = program.batches.train_batches(tokens, values)(0)[0]
     inputs, targets = batch["inputs"][:8].to(model.device), batch["targets"][:8].to(model.device)
@@ -67,31 +82,72 @@ def run(project, screen):
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     loss.backward()
     loss = loss.item()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    silent = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     moved = leak(model, inputs)
     count, V = model.num_parameters(), len(tokenizer)
     if values.base:
-        start = check("loss before training", f"< ln V = {math.log(V):.2f}", f"{loss:.2f}", loss < math.log(V) - 1,
-                      "It knows no more than a new model: model and tokenizer do not belong together, or the language is new to it.", otherwise="warn")  # fmt: skip
+        start = check(
+            "loss before training",
+            f"< ln V = {math.log(V):.2f}",
+            f"{loss:.2f}",
+            loss < math.log(V) - 1,
+            "It knows no more than a new model: model and tokenizer do not belong together, or the language is new to it.",
+            otherwise="warn",
+        )
         size = check("parameters", "as its name says", f"{count:,}", True)
     else:
         expected = initial_loss(V, model.config.hidden_size)
-        start = check("loss before training", f"{expected:.2f} ± 0.15", f"{loss:.2f}", abs(loss - expected) < 0.15,
-                      "Above: the first weights are too large. Below: the model can see the answer.", "Compare model.py with `git diff`.")  # fmt: skip
-        size = check("parameters", f"{parameters(model.config):,}", f"{count:,}", count == parameters(model.config),
-                     "The model is not the one that settings.toml describes.", otherwise="warn")  # fmt: skip
+        start = check(
+            "loss before training",
+            f"{expected:.2f} ± 0.15",
+            f"{loss:.2f}",
+            abs(loss - expected) < 0.15,
+            "Above: the first weights are too large. Below: the model can see the answer.",
+            "Compare model.py with `git diff`.",
+        )
+        size = check(
+            "parameters",
+            f"{parameters(model.config):,}",
+            f"{count:,}",
+            count == parameters(model.config),
+            "The model is not the one that settings.toml describes.",
+            otherwise="warn",
+        )
     checks = [
         size,
         start,
-        check("tensors without a gradient", 0, len(silent), not silent, f"These would never learn: {silent[:3]}", "Look for requires_grad or detach."),
-        check("change of the past by the future", "< 0.0001", f"{moved:.1e}", moved < 1e-4,
-              "Positions see what comes after them; the loss will be too good to be true.", "The attention must be causal."),
-        check("tokens the model has a row for", f"≥ {V:,}", f"{model.get_input_embeddings().num_embeddings:,}",
-              model.get_input_embeddings().num_embeddings >= V, "Some tokens have no row: training would crash or read garbage."),
-    ]  # fmt: skip
+        check(
+            "tensors without a gradient",
+            0,
+            len(silent),
+            not silent,
+            f"These would never learn: {silent[:3]}",
+            "Look for requires_grad or detach.",
+        ),
+        check(
+            "change of the past by the future",
+            "< 0.0001",
+            f"{moved:.1e}",
+            moved < 1e-4,
+            "Positions see what comes after them; the loss will be too good to be true.",
+            "The attention must be causal.",
+        ),
+        check(
+            "tokens the model has a row for",
+            f"≥ {V:,}",
+            f"{model.get_input_embeddings().num_embeddings:,}",
+            model.get_input_embeddings().num_embeddings >= V,
+            "Some tokens have no row: training would crash or read garbage.",
+        ),
+    ]
     share = model.get_input_embeddings().weight.numel() / count
-    return Outcome(checks, f"{count:,} numbers to learn, {share:.0%} of them for the vocabulary. A loss of {loss:.2f} is a "
-                   f"choice among about {math.exp(loss):,.0f} tokens: from here it can only learn.")  # fmt: skip
+    return Outcome(
+        checks,
+        f"{count:,} numbers to learn, {share:.0%} of them for the vocabulary. A loss of {loss:.2f} is a "
+        f"choice among about {math.exp(loss):,.0f} tokens: from here it can only learn.",
+    )
 
 
 def load_tokenizer(project):

@@ -37,21 +37,54 @@ def run(project, screen):
     lr = rate(model.config.hidden_size)
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr))
     tokens = program.batches.load_tokens(project.out / "tokens", "train")
-    rows = [program.batches.row(tokens, min(CONTEXT, values.context), values.seed, number) for number in range(ROWS)]
+    rows = [
+        program.batches.row(tokens, min(CONTEXT, values.context), values.seed, number)
+        for number in range(ROWS)
+    ]
     batch, losses = program.batches.to_batch(rows), []
     while len(losses) < UPDATES and min(losses, default=1) >= 0.1:
-        losses += program.train.train(accelerator, model, lambda step: [batch], program.train.next_token_loss, optimizer,
-                                      lambda step: lr, len(losses) + 10, first=len(losses))  # fmt: skip
+        losses += program.train.train(
+            accelerator,
+            model,
+            lambda step: [batch],
+            program.train.next_token_loss,
+            optimizer,
+            lambda step: lr,
+            len(losses) + 10,
+            first=len(losses),
+        )
     asked = program.train.mean_loss(accelerator, model, [batch], program.train.next_token_loss)
     best, when = min(losses), next((i + 1 for i, loss in enumerate(losses) if loss < 0.1), None)
     checks = [
         check("loss at the start", "as before", f"{losses[0]:.2f}", True),
-        check("lowest loss on the batch", "< 0.1", f"{best:.3f}", best < 0.1,
-              "The loop cannot even learn four rows by heart, so it will learn nothing.",
-              "Look at what changed in train.py, batches.py or model.py: `git diff`. Targets shifted twice? Gradients zeroed too early?"),
-        check("the same, asked without training", f"≤ {max(losses[-1], 0.1):.3f}", f"{asked:.3f}", asked <= max(losses[-1], 0.1) + 0.01,
-              "`mean_loss` and the loop disagree about one and the same batch.", "`git diff train.py`"),
-    ]  # fmt: skip
+        check(
+            "lowest loss on the batch",
+            "< 0.1",
+            f"{best:.3f}",
+            best < 0.1,
+            "The loop cannot even learn four rows by heart, so it will learn nothing.",
+            "Look at what changed in train.py, batches.py or model.py: `git diff`. Targets shifted twice? Gradients zeroed too early?",
+        ),
+        check(
+            "the same, asked without training",
+            f"≤ {max(losses[-1], 0.1):.3f}",
+            f"{asked:.3f}",
+            asked <= max(losses[-1], 0.1) + 0.01,
+            "`mean_loss` and the loop disagree about one and the same batch.",
+            "`git diff train.py`",
+        ),
+    ]
     tells = f"After {when} updates the loop had learned {batch['count']} answers by heart: data, loss, gradient and optimizer are connected."
-    plot = {"kind": "line", "x": list(range(1, len(losses) + 1)), "y": losses, "xlabel": "update", "ylabel": "loss", "lines": {"goal": 0.1}}
-    return Outcome(checks, tells if when else "Something between data and weights is not connected.", plots={"One batch, again and again": plot})
+    plot = {
+        "kind": "line",
+        "x": list(range(1, len(losses) + 1)),
+        "y": losses,
+        "xlabel": "update",
+        "ylabel": "loss",
+        "lines": {"goal": 0.1},
+    }
+    return Outcome(
+        checks,
+        tells if when else "Something between data and weights is not connected.",
+        plots={"One batch, again and again": plot},
+    )

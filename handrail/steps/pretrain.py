@@ -53,7 +53,13 @@ def run(project, screen):
     values = project.load().values
     elsewhere, watched = brought_home(screen, project, "pretrain", values.updates), []
     if not elsewhere:
-        make_room(screen, project, "pretrain", {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]}, values.updates)
+        make_room(
+            screen,
+            project,
+            "pretrain",
+            {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]},
+            values.updates,
+        )
         watched = finish(project, "pretrain.py")
         screen.print()
     metrics = lines(project.out)
@@ -62,24 +68,63 @@ def run(project, screen):
     final, best = vals[-1][1], min(val for _, val in vals)
     speed = statistics.median(line["tokens_per_second"] for line in metrics)
     checks = [
-        check("updates written down", f"{values.updates:,}", f"{len(metrics):,}", [m["step"] for m in metrics] == list(range(1, values.updates + 1)),
-              "Lines are missing or double in out/metrics.jsonl."),
-        check("loss on val", f"< {guessers['bigram']:.3f} (bigram)", f"{final:.3f}", final < guessers["bigram"],
-              "The model has learned less than a table of neighbouring tokens.", advice(project, vals, best)),
-        check("val at the end is its best", f"{best:.3f}", f"{final:.3f}", final < best + 0.02,
-              "val rose while the training loss fell: the model has begun to learn by heart.", "fewer updates, or more data", "warn"),
-    ]  # fmt: skip
+        check(
+            "updates written down",
+            f"{values.updates:,}",
+            f"{len(metrics):,}",
+            [m["step"] for m in metrics] == list(range(1, values.updates + 1)),
+            "Lines are missing or double in out/metrics.jsonl.",
+        ),
+        check(
+            "loss on val",
+            f"< {guessers['bigram']:.3f} (bigram)",
+            f"{final:.3f}",
+            final < guessers["bigram"],
+            "The model has learned less than a table of neighbouring tokens.",
+            advice(project, vals, best),
+        ),
+        check(
+            "val at the end is its best",
+            f"{best:.3f}",
+            f"{final:.3f}",
+            final < best + 0.02,
+            "val rose while the training loss fell: the model has begun to learn by heart.",
+            "fewer updates, or more data",
+            "warn",
+        ),
+    ]
     checks.append(fell(metrics))
     if floor:
-        checks.append(check("not below the floor", f"≥ {floor * 0.98:.3f}", f"{final:.3f}", final > floor * 0.98,
-                            "Lower than is possible: val has leaked into train, or the model sees the answer.", "handrail model"))  # fmt: skip
-    promised = ("on another machine", f"{speed:,.0f}") if elsewhere else rehearsed(project, values, speed, mfu_of(project, speed))
+        checks.append(
+            check(
+                "not below the floor",
+                f"≥ {floor * 0.98:.3f}",
+                f"{final:.3f}",
+                final > floor * 0.98,
+                "Lower than is possible: val has leaked into train, or the model sees the answer.",
+                "handrail model",
+            )
+        )
+    promised = (
+        ("on another machine", f"{speed:,.0f}")
+        if elsewhere
+        else rehearsed(project, values, speed, mfu_of(project, speed))
+    )
     checks.append(check("tokens a second (for your information)", *promised, True))
     checks += watched
     tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
     if floor:
         tells += f" It is {final - floor:.3f} nats a token above the floor."
-    return Outcome(checks, tells, plots={"Loss, update by update": {"kind": "curve", "lines": guessers | ({"floor": floor} if floor else {})}})
+    return Outcome(
+        checks,
+        tells,
+        plots={
+            "Loss, update by update": {
+                "kind": "curve",
+                "lines": guessers | ({"floor": floor} if floor else {}),
+            }
+        },
+    )
 
 
 def advice(project, vals, best):
@@ -87,8 +132,14 @@ def advice(project, vals, best):
     if vals[-1][1] < best + 0.02:
         return "handrail rate; or more updates: --updates N"
     step = next(step for step, val in vals if val == best)
-    began = "" if project.settings.get("base") else "; or go on from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
-    return f"More updates would make it worse: val was lowest after update {step:,}. More text{began}"
+    began = (
+        ""
+        if project.settings.get("base")
+        else "; or go on from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
+    )
+    return (
+        f"More updates would make it worse: val was lowest after update {step:,}. More text{began}"
+    )
 
 
 def rehearsed(project, values, speed, mfu):
@@ -105,5 +156,12 @@ def rehearsed(project, values, speed, mfu):
 
 def mfu_of(project, speed):
     """Return the model FLOPs utilisation: 6 floating-point operations a parameter and token, over what was measured as possible."""
-    parameters = sum(tensor.numel() for tensor in load_file(project.out / "model" / "model.safetensors").values())
-    return 6 * parameters * speed / (json.loads((project.out / "machine.json").read_text())["tflops"] * 1e12)
+    parameters = sum(
+        tensor.numel() for tensor in load_file(project.out / "model" / "model.safetensors").values()
+    )
+    return (
+        6
+        * parameters
+        * speed
+        / (json.loads((project.out / "machine.json").read_text())["tflops"] * 1e12)
+    )

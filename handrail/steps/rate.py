@@ -25,8 +25,10 @@ def grid(values):
 
 def expect(project):
     rates = grid(project.load().values)
-    return [f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow or the run is short) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
-            "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge."]  # fmt: skip
+    return [
+        f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow or the run is short) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
+        "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge.",
+    ]
 
 
 def runs(project):
@@ -35,9 +37,13 @@ def runs(project):
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
     # all of them together take no more updates than the run itself, where that is short
-    updates = int(min(UPDATES, max(LEAST, min(PATIENCE / seconds, values.updates) / len(grid(values)))))
+    updates = int(
+        min(UPDATES, max(LEAST, min(PATIENCE / seconds, values.updates) / len(grid(values))))
+    )
     accelerator = program.settings.start(values)
-    batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
+    batches = program.batches.train_batches(
+        program.batches.load_tokens(project.out / "tokens", "train"), values
+    )
     model = accelerator.prepare(program.model.build(values, load_tokenizer(project)))
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for lr in grid(values):
@@ -45,7 +51,18 @@ def runs(project):
         optimizer = accelerator.prepare(program.optimizer.make_optimizer(model, lr))
         schedule = program.optimizer.make_schedule(lr, updates)
         try:
-            yield lr, program.train.train(accelerator, model, batches, program.train.next_token_loss, optimizer, schedule, updates)
+            yield (
+                lr,
+                program.train.train(
+                    accelerator,
+                    model,
+                    batches,
+                    program.train.next_token_loss,
+                    optimizer,
+                    schedule,
+                    updates,
+                ),
+            )
         except FloatingPointError:
             yield lr, [math.inf]
         accelerator.free_memory()  # it keeps every optimizer that it prepared, and unscales the gradients once for each
@@ -60,16 +77,48 @@ def run(project, screen):
     screen.print()
     finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
     low = min(losses.values())
-    best = min((lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0), default=min(losses))
+    best = min(
+        (lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0),
+        default=min(losses),
+    )
     if not project.asked("lr"):
-        project.decide("lr", best, "the smallest rate that makes 95 % of the best one's progress in a short run")
+        project.decide(
+            "lr",
+            best,
+            "the smallest rate that makes 95 % of the best one's progress in a short run",
+        )
     picked = project.settings["lr"]
     checks = [
-        check("lowest loss", f"< {first:.2f}, the start", f"{low:.3f}", low < first, "No rate learns anything.", "handrail overfit"),
-        check("picked rate", "inside the valley", f"{picked:g}", grid(values)[0] < picked < grid(values)[-1],
-              "It lies at the edge of what was tried, or outside: a better one may lie further on.",
-              "choose it yourself: handrail --lr RATE", "warn"),
-    ]  # fmt: skip
-    plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "xlabel": "learning rate", "ylabel": "loss", "logx": True, "mark": picked}
+        check(
+            "lowest loss",
+            f"< {first:.2f}, the start",
+            f"{low:.3f}",
+            low < first,
+            "No rate learns anything.",
+            "handrail overfit",
+        ),
+        check(
+            "picked rate",
+            "inside the valley",
+            f"{picked:g}",
+            grid(values)[0] < picked < grid(values)[-1],
+            "It lies at the edge of what was tried, or outside: a better one may lie further on.",
+            "choose it yourself: handrail --lr RATE",
+            "warn",
+        ),
+    ]
+    plot = {
+        "kind": "line",
+        "x": list(finite),
+        "y": list(finite.values()),
+        "xlabel": "learning rate",
+        "ylabel": "loss",
+        "logx": True,
+        "mark": picked,
+    }
     spread = f"Between the best and the worst of these rates lie {max(finite.values(), default=low) - low:.2f} nats after the same work. "
-    return Outcome(checks, f"{spread}The run will use {picked:g}.", plots={"The sweep: loss at the end of short runs": plot})
+    return Outcome(
+        checks,
+        f"{spread}The run will use {picked:g}.",
+        plots={"The sweep: loss at the end of short runs": plot},
+    )

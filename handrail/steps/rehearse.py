@@ -40,7 +40,15 @@ def script(project):
 
 
 def FILES(project):
-    return ["checkpoint.py", "log.py", *(["pretrain.py"] if script(project) == "pretrain" else ["train.py", "optimizer.py", "finetune.py"])]
+    return [
+        "checkpoint.py",
+        "log.py",
+        *(
+            ["pretrain.py"]
+            if script(project) == "pretrain"
+            else ["train.py", "optimizer.py", "finetune.py"]
+        ),
+    ]
 
 
 def expect(project):
@@ -82,7 +90,9 @@ def copy(project, folder):
 
 def start(project, variables):
     log = open(project.folder / "log.txt", "a")
-    return project.python(f"{script(project)}.py", stdout=log, stderr=subprocess.STDOUT, env=os.environ | variables)
+    return project.python(
+        f"{script(project)}.py", stdout=log, stderr=subprocess.STDOUT, env=os.environ | variables
+    )
 
 
 def killed_and_resumed(project):
@@ -114,8 +124,12 @@ def timed(project, compiled, updates=12, patience=10):
     values = program.values
     accelerator = program.settings.start(values)
     model = program.model.build(values, load_tokenizer(project))
-    model, optimizer = accelerator.prepare(model, program.optimizer.make_optimizer(model, values.lr))
-    batches = program.batches.train_batches(program.batches.load_tokens(project.out / "tokens", "train"), values)
+    model, optimizer = accelerator.prepare(
+        model, program.optimizer.make_optimizer(model, values.lr)
+    )
+    batches = program.batches.train_batches(
+        program.batches.load_tokens(project.out / "tokens", "train"), values
+    )
     loss, times = program.train.next_token_loss, []
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -124,7 +138,11 @@ def timed(project, compiled, updates=12, patience=10):
         step, began = len(times), time.perf_counter()
         program.train.update(accelerator, model, batches(step), loss, optimizer, 1.0).tolist()
         times.append(time.perf_counter() - began)
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() and not values.cpu else resident(RUSAGE_SELF)
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if torch.cuda.is_available() and not values.cpu
+        else resident(RUSAGE_SELF)
+    )
     accelerator.free_memory()
     return times[0], statistics.median(times[2:]), peak / 1e9
 
@@ -144,20 +162,34 @@ def fit(project):
             torch.cuda.empty_cache()
             rows //= 2
             if rows == 0:
-                raise Stop("Not even one row fits into this GPU's memory. Choose a smaller --size or a shorter --context.")
-            project.decide("rows_at_once", rows, "as many rows as fit into the GPU's memory; an update adds them up")
+                raise Stop(
+                    "Not even one row fits into this GPU's memory. Choose a smaller --size or a shorter --context."
+                )
+            project.decide(
+                "rows_at_once",
+                rows,
+                "as many rows as fit into the GPU's memory; an update adds them up",
+            )
 
 
 def choose_compile(project, eager, updates):
     """Return the seconds an update will take, after deciding whether torch.compile repays the time it takes."""
-    if eager * updates < 90 or project.load().values.base or not (torch.cuda.is_available() or shutil.which("g++")):
+    if (
+        eager * updates < 90
+        or project.load().values.base
+        or not (torch.cuda.is_available() or shutil.which("g++"))
+    ):
         return eager
     try:
         first, later, _ = timed(project, compiled=True)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # no working compiler on this machine: a reason not to use it, not to stop
-        project.decide("compile", False, f"torch.compile does not work on this machine: {type(error).__name__}")
+    except (
+        Exception
+    ) as error:  # no working compiler on this machine: a reason not to use it, not to stop
+        project.decide(
+            "compile", False, f"torch.compile does not work on this machine: {type(error).__name__}"
+        )
         return eager
     repaid = first + later * updates < eager * updates
     why = f"an update takes {later * 1000:.0f} ms compiled and {eager * 1000:.0f} ms not; compiling takes about {first:.0f} s once"
@@ -174,7 +206,9 @@ def run(project, screen):
         seconds = choose_compile(project, eager, values.updates)
     with tempfile.TemporaryDirectory() as folder:
         stage = copy(project, Path(folder))
-        screen.print(f"  running {name}.py, killing it after {KILL_AT} updates, running it again ...\n")
+        screen.print(
+            f"  running {name}.py, killing it after {KILL_AT} updates, running it again ...\n"
+        )
         before, after, code, findings = killed_and_resumed(stage)
         log = (stage.folder / "log.txt").read_text()
         losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
@@ -185,7 +219,10 @@ def run(project, screen):
             size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
             sample = writes(stage, values)
     if not seconds and len(after) > 1:
-        seconds, peak = (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2), resident(RUSAGE_CHILDREN) / 1e9
+        seconds, peak = (
+            (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2),
+            resident(RUSAGE_CHILDREN) / 1e9,
+        )
     seconds = seconds or float("nan")
     total = seconds * values.updates
     rehearsed = json.loads((project.out / "rehearsal.json").read_text())
@@ -193,41 +230,92 @@ def run(project, screen):
     room = shutil.disk_usage(project.folder).free / 1e9
     went_on = f"going on after update {EVERY}" in log
     checks = [
-        check(f"{name}.py after the kill", "ends well", f"exit code {code}", code == 0, log[-800:], f"Run `python {name}.py` and read the error."),
-        check("goes on where it had saved", f"update {EVERY}", f"update {EVERY}" if went_on else "the start", went_on, "The checkpoint was not found or not whole."),
-        check("losses before and after the kill", "the same" if project.cpu else "within 0.02", f"{apart:.2g} apart",
-              apart <= (0 if project.cpu else 0.02), "What the next update depends on is not all in the checkpoint.", "Compare checkpoint.py and batches.py with `git diff`."),
+        check(
+            f"{name}.py after the kill",
+            "ends well",
+            f"exit code {code}",
+            code == 0,
+            log[-800:],
+            f"Run `python {name}.py` and read the error.",
+        ),
+        check(
+            "goes on where it had saved",
+            f"update {EVERY}",
+            f"update {EVERY}" if went_on else "the start",
+            went_on,
+            "The checkpoint was not found or not whole.",
+        ),
+        check(
+            "losses before and after the kill",
+            "the same" if project.cpu else "within 0.02",
+            f"{apart:.2g} apart",
+            apart <= (0 if project.cpu else 0.02),
+            "What the next update depends on is not all in the checkpoint.",
+            "Compare checkpoint.py and batches.py with `git diff`.",
+        ),
         check("saved model writes", "text", repr(sample), bool(sample)),
         memory(project, rehearsed["peak"] / 1e9, peak),
-        check("disk for 3 checkpoints, GB", f"< {room:.0f} free", f"{3 * size:.3f}", 3 * size < room, "The run would stop at a full disk.", "Free some space."),
+        check(
+            "disk for 3 checkpoints, GB",
+            f"< {room:.0f} free",
+            f"{3 * size:.3f}",
+            3 * size < room,
+            "The run would stop at a full disk.",
+            "Free some space.",
+        ),
         *seen(findings),
-    ]  # fmt: skip
+    ]
     tells = (
         f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
         f"{total / 60:.1f} minutes here. " + cost(total, project)
     )
-    return Outcome(checks, tells if total == total else "It did not get far enough to tell how long the run will take.")
+    return Outcome(
+        checks,
+        tells
+        if total == total
+        else "It did not get far enough to tell how long the run will take.",
+    )
 
 
 def memory(project, counted, peak):
     """Return the check of the peak: on a card what was counted; on a CPU, where all of Python counts too, for your information."""
     if project.cpu or not torch.cuda.is_available():
-        return check("peak memory, GB (for your information)", f"{counted:.2f} of tensors, and the libraries", f"{peak:.2f}", True)
+        return check(
+            "peak memory, GB (for your information)",
+            f"{counted:.2f} of tensors, and the libraries",
+            f"{peak:.2f}",
+            True,
+        )
     budget.remember(project, "peak memory, GB", counted, peak)
-    return check("peak memory, GB", f"{counted:.2f} ± 10 %", f"{peak:.2f}", abs(peak / counted - 1) < 0.1, "The count on fake tensors is off for this card.", otherwise="warn")
+    return check(
+        "peak memory, GB",
+        f"{counted:.2f} ± 10 %",
+        f"{peak:.2f}",
+        abs(peak / counted - 1) < 0.1,
+        "The count on fake tensors is off for this card.",
+        otherwise="warn",
+    )
 
 
 def writes(project, values):
     """Return a few words that the saved model writes."""
     model = AutoModelForCausalLM.from_pretrained(made(project) / "model")
     if script(project) == "pretrain":
-        return project.load("pretrain").pretrain.continue_text(model, load_tokenizer(project), values.prompt, 20)
+        return project.load("pretrain").pretrain.continue_text(
+            model, load_tokenizer(project), values.prompt, 20
+        )
     program = project.load("finetune", "messages")
     chat = program.messages.load_rows(project.out / "chats" / "val.jsonl")[0]
     tokenizer = AutoTokenizer.from_pretrained(made(project) / "model")
-    text = tokenizer.apply_chat_template(chat["messages"][:-1], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        chat["messages"][:-1], tokenize=False, add_generation_prompt=True
+    )
     inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)
-    return tokenizer.decode(model.generate(**inputs, max_new_tokens=20, use_cache=True)[0, inputs["input_ids"].size(1) :])
+    return tokenizer.decode(
+        model.generate(**inputs, max_new_tokens=20, use_cache=True)[
+            0, inputs["input_ids"].size(1) :
+        ]
+    )
 
 
 def cost(seconds, project):

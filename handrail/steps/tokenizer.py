@@ -18,7 +18,14 @@ Then every new word would be unknown. Pieces in between give short texts and no 
 shorter but each entry rarer, and rare entries are learned badly; so its size follows the amount of data. A model can only
 ever be used with the tokenizer it was trained with: the numbers mean nothing without it."""
 
-TRICKY = ["naïve café — 20 €", "  two  spaces\n\n\ttab", "日本語 और हिन्दी", "👩‍👩‍👧 🤷🏽", "\x00\x7f", ""]
+TRICKY = [
+    "naïve café — 20 €",
+    "  two  spaces\n\n\ttab",
+    "日本語 और हिन्दी",
+    "👩‍👩‍👧 🤷🏽",
+    "\x00\x7f",
+    "",
+]
 
 
 def guess(project):
@@ -27,17 +34,30 @@ def guess(project):
 
 def expect(project):
     V = project.settings.get("vocabulary")
-    size = f"A vocabulary of at most {V:,} tokens." if V else f"The tokenizer comes with {project.settings['base']}."
+    size = (
+        f"A vocabulary of at most {V:,} tokens."
+        if V
+        else f"The tokenizer comes with {project.settings['base']}."
+    )
     about = f"about {bytes_per_token(V):.1f}" if V else "3 to 4.5"
-    return [size, f"Every text comes back exactly as it went in. Ordinary English takes {about} bytes a token with it."]
+    return [
+        size,
+        f"Every text comes back exactly as it went in. Ordinary English takes {about} bytes a token with it.",
+    ]
 
 
 def run(project, screen):
     program = project.load("tokenizer", "data")
     values, folder = program.values, project.out / "tokens"
-    screen.print("  learning the pieces ..." if not values.base else f"  loading the tokenizer of {values.base} ...")
+    screen.print(
+        "  learning the pieces ..."
+        if not values.base
+        else f"  loading the tokenizer of {values.base} ..."
+    )
     if values.base:
-        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(values.base, trust_remote_code=False)
+        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(
+            values.base, trust_remote_code=False
+        )
     else:
         texts = program.tokenizer.sample(program.data.documents(values))
         tokenizer = program.tokenizer.train_tokenizer(texts, values.vocabulary)
@@ -51,27 +71,52 @@ def run(project, screen):
             f"context of {values.context}. Add texts, or choose a shorter context: handrail --context 64"
         )
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
-    wrong = [t for t in texts + TRICKY if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t]
+    wrong = [
+        t
+        for t in texts + TRICKY
+        if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t
+    ]
     train = np.memmap(folder / "train.bin", about["dtype"], mode="r")
     highest = max(int(train[i : i + 10_000_000].max()) for i in range(0, len(train), 10_000_000))
     least = 0.7 * bytes_per_token(len(tokenizer))
     per_token = about["train"]["bytes"] / about["train"]["tokens"]
     V = len(tokenizer)
     checks = [
-        check("texts that came back changed", 0, len(wrong), not wrong, f"For example: {wrong[:1]!r}", "Use ByteLevel for both pre_tokenizer and decoder."),
-        check("bytes per token", f"above {least:.1f}", f"{per_token:.2f}", per_token > least,
-              "So few: the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
-              "handrail tokenizer, after changing `vocabulary` in settings.toml", "warn"),
+        check(
+            "texts that came back changed",
+            0,
+            len(wrong),
+            not wrong,
+            f"For example: {wrong[:1]!r}",
+            "Use ByteLevel for both pre_tokenizer and decoder.",
+        ),
+        check(
+            "bytes per token",
+            f"above {least:.1f}",
+            f"{per_token:.2f}",
+            per_token > least,
+            "So few: the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
+            "handrail tokenizer, after changing `vocabulary` in settings.toml",
+            "warn",
+        ),
         check("highest token number", f"< {V:,}", f"{highest:,}", highest < V),
-        check("numbers fit their type", train.dtype.name, f"up to {np.iinfo(train.dtype).max:,}", V - 1 <= np.iinfo(train.dtype).max),
+        check(
+            "numbers fit their type",
+            train.dtype.name,
+            f"up to {np.iinfo(train.dtype).max:,}",
+            V - 1 <= np.iinfo(train.dtype).max,
+        ),
         check("train tokens", f"{needed:,} wanted", f"{about['train']['tokens']:,}", True),
-        check("val documents", "≥ 1", f"{about['val']['documents']:,}", about["val"]["documents"] >= 1),
-    ]  # fmt: skip
+        check(
+            "val documents", "≥ 1", f"{about['val']['documents']:,}", about["val"]["documents"] >= 1
+        ),
+    ]
     ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:24]
     cut = " · ".join(tokenizer.decode([i]) for i in ids)
     screen.say("See it", [f"{cut} ...", f"the first numbers: {ids[:8]}"])
     epochs = needed / about["train"]["tokens"]
-    tells = f"1,000 letters of your text are about {1000 / per_token:.0f} tokens. The run will read the train tokens " + (
-        f"{epochs:.1f} times over." if epochs > 1 else "less than once: no row is seen twice."
+    tells = (
+        f"1,000 letters of your text are about {1000 / per_token:.0f} tokens. The run will read the train tokens "
+        + (f"{epochs:.1f} times over." if epochs > 1 else "less than once: no row is seen twice.")
     )
     return Outcome(checks, tells, [cut])

@@ -18,7 +18,11 @@ class WhenTorchComes(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
-        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        others = (
+            finder.find_spec(name, path, target)
+            for finder in sys.meta_path
+            if finder is not self and hasattr(finder, "find_spec")
+        )
         spec = next(filter(None, others), None)
         if spec is None:
             return None
@@ -31,7 +35,9 @@ class WhenTorchComes(importlib.abc.MetaPathFinder):
                 from handrail.doctor.watch import attach
 
                 attach()
-            except Exception as error:  # a doctor that cannot come in must not keep the program from running
+            except (
+                Exception
+            ) as error:  # a doctor that cannot come in must not keep the program from running
                 print(f"handrail: the doctor could not be attached: {error!r}", file=sys.stderr)
 
         spec.loader.exec_module = exec_module
@@ -42,6 +48,8 @@ if os.environ.get("HANDRAIL_WATCH"):
     sys.meta_path.insert(0, WhenTorchComes())
 
 sys.path = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
-own = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)  # the one that this machine has of its own
+own = importlib.machinery.PathFinder.find_spec(
+    "sitecustomize", sys.path
+)  # the one that this machine has of its own
 if own is not None and own.loader is not None:
     own.loader.exec_module(importlib.util.module_from_spec(own))

@@ -13,7 +13,12 @@ class Modes:
 
     def __init__(self, doctor):
         self.doctor, self.off = doctor, 0  # updates in a row in evaluation mode
-        self.measured, self.row, self.longest, self.right = 0, 0, 0, False  # evaluations in training mode, those in a row; was there one in eval mode?
+        self.measured, self.row, self.longest, self.right = (
+            0,
+            0,
+            0,
+            False,
+        )  # evaluations in training mode, those in a row; was there one in eval mode?
 
     def passed(self, seen):
         if seen.grad or bare(seen.module) is not self.doctor.trained or self.right:
@@ -24,7 +29,12 @@ class Modes:
         self.longest = max(self.row, self.longest)
 
     def lost(self, seen):
-        self.measured += not seen.grad and not self.right and bare(seen.module) is self.doctor.trained and len(seen.losses) == 1
+        self.measured += (
+            not seen.grad
+            and not self.right
+            and bare(seen.module) is self.doctor.trained
+            and len(seen.losses) == 1
+        )
 
     def after_step(self, optimizer):
         passes = self.doctor.now.passes
@@ -32,32 +42,69 @@ class Modes:
             return
         self.off = 0 if passes[0].training else self.off + 1
         layers = switched(bare(passes[0].module)) if self.off == LONG else []
-        if layers and not any(layer.training for layer in layers) and learns(bare(passes[0].module)):
-            yield Finding("trained-in-eval-mode", "warning", "The model is trained in evaluation mode: its dropout is off, its BatchNorm learns no means.",
-                          f"model.training was False in {LONG} updates, since update {self.doctor.updates - LONG + 1:,}; {len(layers)} layers wait for it, {kinds(layers)}",
-                          [("model.train() is missing: after from_pretrained, or after an evaluation, a model is in evaluation mode", 0.85), ("dropout is left out on purpose", 0.15)], "model.train() before the loop, and again after each evaluation", self.doctor.updates)  # fmt: skip
+        if (
+            layers
+            and not any(layer.training for layer in layers)
+            and learns(bare(passes[0].module))
+        ):
+            yield Finding(
+                "trained-in-eval-mode",
+                "warning",
+                "The model is trained in evaluation mode: its dropout is off, its BatchNorm learns no means.",
+                f"model.training was False in {LONG} updates, since update {self.doctor.updates - LONG + 1:,}; {len(layers)} layers wait for it, {kinds(layers)}",
+                [
+                    (
+                        "model.train() is missing: after from_pretrained, or after an evaluation, a model is in evaluation mode",
+                        0.85,
+                    ),
+                    ("dropout is left out on purpose", 0.15),
+                ],
+                "model.train() before the loop, and again after each evaluation",
+                self.doctor.updates,
+            )
 
     def ended(self):
         model = self.doctor.trained
         if self.right or model is None or max(self.measured, self.longest) < 2:
             return
         layers = [layer for layer in switched(model) if layer.training]
-        if layers and not any(getattr(probe, "written", 0) for probe in self.doctor.probes):  # one that learns from what it writes
-            yield Finding("evaluated-in-train-mode", "warning", "The model is evaluated in training mode: dropout throws values away, BatchNorm takes the means of the batch and learns from it.",
-                          f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode, where these would behave otherwise: {kinds(layers)}",
-                          [("model.eval() is missing", 0.9), ("chance is wanted, to see how sure the model is", 0.1)], "model.eval() before the evaluation, model.train() after it", self.doctor.updates)  # fmt: skip
+        if layers and not any(
+            getattr(probe, "written", 0) for probe in self.doctor.probes
+        ):  # one that learns from what it writes
+            yield Finding(
+                "evaluated-in-train-mode",
+                "warning",
+                "The model is evaluated in training mode: dropout throws values away, BatchNorm takes the means of the batch and learns from it.",
+                f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode, where these would behave otherwise: {kinds(layers)}",
+                [
+                    ("model.eval() is missing", 0.9),
+                    ("chance is wanted, to see how sure the model is", 0.1),
+                ],
+                "model.eval() before the evaluation, model.train() after it",
+                self.doctor.updates,
+            )
 
 
 def switched(model):
     """Return the layers of a model that do something else in evaluation mode; BatchNorm only if it is trained."""
     batch = torch.nn.modules.batchnorm._BatchNorm
-    return [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd) and m.p > 0 or isinstance(m, batch) and m.track_running_stats and (m.weight is None or m.weight.requires_grad)]
+    return [
+        m
+        for m in model.modules()
+        if isinstance(m, torch.nn.modules.dropout._DropoutNd)
+        and m.p > 0
+        or isinstance(m, batch)
+        and m.track_running_stats
+        and (m.weight is None or m.weight.requires_grad)
+    ]
 
 
 def learns(model):
     """Return True unless most of a model is frozen, as one whose features are only read is."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return any("lora_" in name for name, _ in model.named_parameters()) or sum(size for size, learned in sizes if learned) > 0.5 * sum(size for size, _ in sizes)
+    return any("lora_" in name for name, _ in model.named_parameters()) or sum(
+        size for size, learned in sizes if learned
+    ) > 0.5 * sum(size for size, _ in sizes)
 
 
 def kinds(layers):

@@ -1,4 +1,4 @@
-"""Runs in which nothing is wrong, though some look odd: the doctor has to be quiet.  python bench/healthy.py NAME"""
+"""Runs in which nothing is wrong, though some look odd: the doctor has to be quiet.  python bench/corpus/healthy/healthy.py NAME"""
 
 import copy
 import os
@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).parent / "faults"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "pairs"))
 from common import make_tokenizer, pretrained, qa, stories, tiny_model  # noqa: E402
 
 
