@@ -1,14 +1,17 @@
 """From tokens to batches: what the model is shown, and what it should answer.
 
-The training text is one long row of tokens, cut into rows of `context`. The
-answer to every token is simply the next one, so one row is as many exercises
-as it has tokens. A batch is some rows side by side.
+The training text is one long row of tokens, cut into rows of `context` tokens.
+The right answer to each token is simply the next one, so a row of T tokens
+gives T predictions to learn from. A batch is several rows together.
 
-Every batch follows from (seed, step) alone. A run that was stopped need not
-remember where it was, and two processes can share a batch without talking.
+    inputs    One  day  Tom  went
+    targets   day  Tom  went to
 
-The trap: inputs and targets are shifted against each other *once*. Shifted
-twice, in the data and again in the model, the loss still looks fine.
+The number of an update alone decides which rows it gets. So a stopped run does
+not have to remember where it was, and several GPUs share a batch without talking.
+
+The trap: the targets are the inputs moved along by one token. Do this only
+once: if the data does it and the model does it again, the loss still looks fine.
 """
 
 import json
@@ -17,23 +20,23 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-IGNORE = -100  # a target that does not count: cross_entropy passes over it
+IGNORE = -100  # a target that does not count: cross_entropy skips it
 
 
 def load_tokens(folder, side):
-    """Return folder/train.bin or folder/val.bin as an array (N,) that stays on disk."""
+    """Return folder/train.bin or folder/val.bin as an array (N,) that stays on the disk."""
     about = json.loads((folder / "about.json").read_text())
     return np.memmap(folder / f"{side}.bin", about["dtype"], mode="r")
 
 
 @lru_cache(2)
 def order(seed, epoch, rows):
-    """Return the order in which an epoch, one pass over all rows, takes them."""
+    """Return the random order in which an epoch (one pass over all rows) takes them."""
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 def row(tokens, context, seed, number):
-    """Return row `number` (T + 1,) of an endless series of epochs: T inputs and, shifted by one, T targets."""
+    """Return row `number` (T + 1,) of an endless series of epochs: T inputs and one more token."""
     rows = (len(tokens) - 1) // context
     epoch, place = divmod(number, rows)
     start = context * order(seed, epoch, rows)[place]
@@ -41,32 +44,40 @@ def row(tokens, context, seed, number):
 
 
 def to_batch(rows):
-    """Return what the model sees and should answer, from rows of equal length (B, T + 1), or padded with IGNORE."""
+    """Return inputs and targets (B, T) of rows (T + 1,); shorter rows are filled up with IGNORE."""
     rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE)
-    inputs, targets = rows[:, :-1].clamp(min=0), rows[:, 1:].contiguous()  # (B, T) each
+    inputs = rows[:, :-1].clamp(min=0)  # any token will do where the target is IGNORE
+    targets = rows[:, 1:].contiguous()
     return {"inputs": inputs, "targets": targets, "count": int((targets != IGNORE).sum())}
 
 
+def share(step, settings, rank, processes):
+    """Return the numbers of the rows of an update that process `rank` (one GPU) takes."""
+    return range(step * settings.batch + rank, (step + 1) * settings.batch, processes)
+
+
 def train_batches(tokens, settings, rank=0, processes=1):
-    """Return batches(step): this process's share of the update's rows, as a list of batches small enough for memory."""
+    """Return batches(step): the rows of that update, in parts that fit into memory."""
 
     def batches(step):
-        numbers = range(step * settings.batch + rank, (step + 1) * settings.batch, processes)
-        mine = [row(tokens, settings.context, settings.seed, number) for number in numbers]
-        size = settings.rows_at_once or len(mine)
-        return [to_batch(mine[i : i + size]) for i in range(0, len(mine), size)]
+        numbers = share(step, settings, rank, processes)
+        rows = [row(tokens, settings.context, settings.seed, number) for number in numbers]
+        size = settings.rows_at_once or len(rows)
+        return [to_batch(rows[i : i + size]) for i in range(0, len(rows), size)]
 
     return batches
 
 
 def val_batches(tokens, end, context, documents=None, size=32):
-    """Yield batches of the first `documents` documents of val (all by default), one document a row.
+    """Yield batches of the first `documents` val documents (default: all), one document per row.
 
-    Each row starts from END, as every document does, so that its loss is the document's own. Longer documents
-    are cut into rows of `context`.
+    Each row begins with END (the token `end`), as each document does, so its loss is the
+    document's own. A longer document is cut into rows of `context`.
     """
     ends = np.flatnonzero(tokens == end)
-    spans = [tokens[a : b + 1] for a, b in zip(ends, ends[1:][:documents])]
-    rows = [span[i : i + context + 1] for span in spans for i in range(0, len(span) - 1, context)]
+    rows = []
+    for first, last in zip(ends[:documents], ends[1:], strict=False):
+        rows += [tokens[i : min(i + context, last) + 1] for i in range(first, last, context)]
     for i in range(0, len(rows), size):
-        yield to_batch([torch.from_numpy(row.astype(np.int64)) for row in rows[i : i + size]])
+        part = [torch.from_numpy(row.astype(np.int64)) for row in rows[i : i + size]]
+        yield to_batch(part)

@@ -1,11 +1,12 @@
-"""Talk to it.
+"""Talk to your model.
 
-A model that only continues text is no partner yet: give it a beginning, and it
-goes on as its data would. One that was taught to answer, answers.
+A model that only continues text cannot hold a conversation: give it an opening,
+and it carries on. One that was taught to answer answers.
 
-It writes one token at a time. From the logits comes a chance for every token;
-one is drawn; it is added to the text; again. *Temperature* below 1 makes the
-likely ones likelier (0: always the likeliest), above 1 it grows bolder.
+It writes one token at a time. Each logit becomes a probability, one token is
+picked at random accordingly and added to the text, and the process repeats.
+With a *temperature* below 1, likely tokens become even likelier (at 0 it always
+takes the top one); above 1, it takes more risks.
 
 The trap: judging by one lucky sample. Ask several times, and evaluate.
 """
@@ -16,37 +17,46 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
 
 from checkpoint import run
-from settings import OUT, made, read, start
+from settings import read, require, start
 
 
-def newest():
-    """Return the folder of the model that learned last."""
-    lessons = [OUT / name / "model" for name in ("grpo", "dpo", "finetune")]
-    found = [folder for folder in lessons if (folder / "config.json").exists()]
-    return max(found, key=lambda folder: (folder / "config.json").stat().st_mtime, default=OUT / "model")
+def newest(out):
+    """Return the folder of the model that was trained last."""
+    answering = [out / step / "model" for step in ("finetune", "dpo", "grpo")]
+    found = [folder for folder in answering if (folder / "config.json").exists()]
+    when = lambda folder: (folder / "config.json").stat().st_mtime  # noqa: E731
+    return max(found, key=when, default=out / "model")
 
 
 def main():
-    settings, folder = read("Talk with the model that learned last."), newest()
+    settings = read("Talk to the model that was trained last.")
     device = start(settings).device
-    tokenizer = AutoTokenizer.from_pretrained(made(folder, "python pretrain.py"))
+    folder = require(newest(settings.out), "python pretrain.py")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
-    chats, turns = bool(tokenizer.chat_template), []
-    print(f"This is {folder}. {'Ask something' if chats else 'Type the beginning of a text'}. Ctrl-C ends a reply, Ctrl-D the talk.")
+    answers, turns = folder != settings.out / "model", []
+    print(f"This is {folder}. {'Ask something' if answers else 'Type the start of a text'}.")
+    print("Ctrl-C ends a reply, Ctrl-D quits.")
+    options = {"do_sample": True, "temperature": 0.8, "top_k": 0, "use_cache": True}
     while True:
         try:
             text = input("\n> ")
         except (EOFError, KeyboardInterrupt):
             print()
             return
-        asked = [*turns, {"role": "user", "content": text}]
-        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True) if chats else tokenizer.eos_token + text
+        if answers:
+            turns.append({"role": "user", "content": text})
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        else:
+            text = tokenizer.eos_token + text  # a document begins after END
         inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(device)
-        streamer = TextStreamer(tokenizer, skip_prompt=chats, skip_special_tokens=True)
-        how = {"do_sample": True, "top_k": 0, "temperature": 0.8, "max_new_tokens": settings.context}
+        read_already = inputs["input_ids"].size(1)
+        room = max(16, settings.context - read_already)  # it was trained on `context` tokens
+        streamer = TextStreamer(tokenizer, skip_prompt=answers, skip_special_tokens=True)
         with suppress(KeyboardInterrupt):
-            written = model.generate(**inputs, **how, use_cache=True, streamer=streamer)[0, inputs["input_ids"].size(1) :]
-            turns = [*asked, {"role": "assistant", "content": tokenizer.decode(written, skip_special_tokens=True)}]
+            written = model.generate(**inputs, **options, max_new_tokens=room, streamer=streamer)
+            reply = tokenizer.decode(written[0, read_already:], skip_special_tokens=True)
+            turns.append({"role": "assistant", "content": reply})
 
 
 if __name__ == "__main__":

@@ -1,22 +1,49 @@
-"""Save without loss, and go on exactly where the run was.
+"""Save everything, and resume exactly where the run was.
 
 Machines stop: rented ones are taken back, laptops sleep, people press Ctrl-C.
-A checkpoint is all that the next update depends on: weights, the optimizer's
-averages, the random state and the number of the update. The data needs none:
-a batch follows from its number. So a resumed run ends with the same weights.
+A checkpoint saves everything that the next update needs: the weights, the
+optimizer's averages, the random state, the number of the update. The data need
+not be saved: the number of an update alone decides which batch it gets.
 
-The trap: a machine that stops *while saving* leaves half a file where the only
-good one was. So the new checkpoint is written beside the old one, forced to
-the disk, and only then given its name. Half-written ones never have a name.
+Each checkpoint also says whose it is: the settings and data of its run. Another
+run must not continue from it, or it would train at a learning rate planned for
+something else, and nothing would look wrong.
+
+The trap: if the machine dies *while saving*, you are left with half a file in
+place of your only good one. So the new checkpoint is written next to the old
+ones under another name, and gets its own name only when it is whole.
 """
 
+import hashlib
+import json
 import os
 import shutil
-import signal
 import sys
 
+import numpy as np
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
+
+from settings import ROOT, refuse
+
+
+def checksum(file):
+    """Return a checksum of a file's first and last megabyte: quick for any size."""
+    data = np.memmap(file, np.uint8, "r")
+    return hashlib.sha256(data[: 2**20].tobytes() + data[-(2**20) :].tobytes()).hexdigest()[:12]
+
+
+def identity(settings, data):
+    """Return what makes a run this one and no other: its settings, and `data`, the file it reads.
+
+    A run may move to another machine, so the device, its number format and memory do not count.
+    """
+    base = settings.model if settings.step else settings.base
+    weights = sorted((ROOT / base).glob("*.safetensors")) if base else []
+    run = {"base": " ".join(map(checksum, weights)) or base, "size": "" if base else settings.size}
+    for name in ("method", "updates", "batch", "context", "lr", "seed"):
+        run[name] = getattr(settings, name)
+    return run | {"data": f"{data.name}, {data.stat().st_size:,} bytes, {checksum(data)}"}
 
 
 def checkpoints(folder):
@@ -24,86 +51,72 @@ def checkpoints(folder):
     return {int(path.name): path for path in sorted(folder.glob("[0-9]*")) if path.name.isdigit()}
 
 
-def flush(path):
-    """Wait until a file or folder is on the disk, not only in the machine's memory."""
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
-def save(accelerator, folder, step, keep=2):
-    """Write the checkpoint folder/STEP, whole or not at all (OSError, and those before it stay); keep the newest `keep`."""
-    new, path = folder / f"{step:08}.part", folder / f"{step:08}"
+def save(accelerator, folder, step, run, keep=2):
+    """Write folder/STEP, whole or not at all (then OSError), and keep the newest `keep`."""
+    part, whole = folder / f"{step:08}.part", folder / f"{step:08}"
     try:
-        accelerator.save_state(new, safe_serialization=False)
-    except (OSError, RuntimeError) as error:  # torch's word for a full disk is RuntimeError
-        shutil.rmtree(new, ignore_errors=True)
+        accelerator.save_state(part, safe_serialization=False)
+    except (OSError, RuntimeError) as error:  # PyTorch's word for a full disk is RuntimeError
+        shutil.rmtree(part, ignore_errors=True)
         raise OSError(f"the checkpoint of update {step} could not be written: {error}") from error
-    accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()  # every process has written its part
     if accelerator.is_main_process:
-        for part in [*new.rglob("*"), new]:
-            flush(part)
-        shutil.rmtree(path, ignore_errors=True)
-        new.rename(path)
-        flush(folder)
-        for old in list(checkpoints(folder).values())[:-keep]:
+        (part / "run.json").write_text(json.dumps(run, indent=1))
+        os.sync()  # it is on the disk now, not only in the machine's memory
+        shutil.rmtree(whole, ignore_errors=True)
+        part.rename(whole)
+        for old in [*list(checkpoints(folder).values())[:-keep], *folder.glob("*.part")]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+    if not whole.exists():
+        refuse(f"{folder} must be on a disk that all machines share: --out names another folder.")
 
 
-def resume(accelerator, folder):
-    """Load the newest checkpoint that all processes can read; return how many updates it has seen, 0 when there is none."""
-    if accelerator.is_main_process:
-        for part in folder.glob("*.part"):
-            print(f"{part.name} was cut off while it was written; it is not used")
-            shutil.rmtree(part)
+def resume(accelerator, folder, run):
+    """Load the newest checkpoint of `run`; return how many updates it has seen, or 0."""
     found = checkpoints(folder)
-    alike = all(there == [*found] for there in gather_object([[*found]]))  # or each goes on from an update of its own
-    for step, path in reversed(found.items() if alike else ()):
+    if len(set(gather_object([max(found, default=0)]))) > 1:
+        refuse(f"{folder} must be on a disk that all machines share: --out names another folder.")
+    for step, path in reversed(found.items()):
+        check_run(path, run)
+        problem = ""
         try:
-            problem = accelerator.load_state(path) or ""
-        except Exception as error:  # damaged, or of another model
-            problem = repr(error)[:300]
-        if not (problem := max(gather_object([problem]))):
+            accelerator.load_state(path)
+        except Exception as error:  # damaged: try the one before
+            problem = f"{path} is damaged: {error!r:.300}"
+        if not any(gather_object([problem])):
+            accelerator.print(f"Resuming after update {step:,}.")
             return step
-        accelerator.print(f"checkpoint {path} cannot be used: {problem}")
-    if found or not alike:
-        what = "fits this model" if alike else "is on all machines: share that folder between them, or copy it from the first to all"
-        accelerator.print(f"No checkpoint in {folder} {what}. To start anew, move that folder away.")
-        sys.exit(2)
+        accelerator.print(problem)
+    if found:
+        refuse(f"No checkpoint in {folder} can be used. To start again, move that folder away.")
     return 0
 
 
-def save_model(accelerator, model, tokenizer, folder):
-    """Write a trained model as a plain Transformers folder: beside it first, so that no half of one has its name."""
-    whole = accelerator.get_state_dict(model)  # all processes give their part of the weights, and the first has them all
-    if accelerator.is_main_process:
-        new, names = folder.with_name(f"{folder.name}.part"), dict(model.named_parameters()) | dict(model.named_buffers())
-        model.save_pretrained(new, state_dict={name: whole[name] for name in names if name in whole})  # a table with two names once
-        tokenizer.save_pretrained(new)
-        for file in list(new.iterdir()):
-            os.renames(file, folder / file.name)  # what else lies there, its card for instance, stays
-        print(f"the model is in {folder}")
-    accelerator.wait_for_everyone()  # a process that is gone takes the others with it
+def check_run(path, run):
+    """End with exit code 2 if a checkpoint is another run's; say what differs, and two ways out."""
+    file, out = path / "run.json", os.path.relpath(path.parents[1])
+    theirs = json.loads(file.read_text()) if file.exists() else {}
+    differs = [
+        f"  {k}: {theirs.get(k)} there, {run[k]} now" for k in run if theirs.get(k) != run[k]
+    ]
+    if differs:
+        refuse(
+            "\n".join([f"{out}/checkpoints belongs to another run:", *differs])
+            + "\n(A run's learning rate is planned for its updates: more updates are another run.)"
+            + "\nEither keep it, and make this run in another folder: add --out out/trial\n"
+            + f"or move it away, and start again: mkdir {out}/old; "
+            + f"mv {out}/checkpoints {out}/metrics.jsonl {out}/model {out}/old"
+        )
 
 
-def requests_to_stop():
-    """Return a list that is empty until Ctrl-C or SIGTERM comes: the update under way is finished before the run stops."""
-    asked = []
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, lambda number, _: asked.append(number))
-    return asked
-
-
-def run(main, kept="What was learned is saved, and the same command goes on from there."):
-    """Run a script's main(). What can stop it becomes a sentence, with what is `kept`, and an exit code."""
+def run(main, kept="What was learned is saved; the same command resumes."):
+    """Run main(); turn what can stop it into one line and an exit code."""
     try:
         main()
     except KeyboardInterrupt:
         print(f"\nStopped. {kept}")
         sys.exit(130)
-    except FloatingPointError as error:
-        sys.exit(f"Stopped: {error}. Most often the learning rate is too high: try a third of it, from the last checkpoint.")
     except (OSError, SafetensorError) as error:
-        print(f"Stopped: {error}\nMend that first. {kept}", file=sys.stderr)
+        print(f"Stopped: {error}\nFix that first. {kept}", file=sys.stderr)
         sys.exit(2)

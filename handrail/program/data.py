@@ -1,14 +1,14 @@
 """From your files to documents, and from documents to train and val.
 
 A language model learns what is in its data and nothing else, so look at the
-data before anything is trained. About one document in twenty is kept back as
-*val* (validation): the model never trains on it, and how well it predicts it
-is the only honest exam.
+data before you train anything. About one document in twenty is kept back as
+*val* (validation): the model never trains on it, so how well it predicts val
+is an honest exam.
 
-The trap: a split by position or by chance moves documents between train and
-val when data is added, and the exam leaks. Here the text of a document itself
-decides, so it stays where it was, and exact copies stay together, whatever
-blanks stand around them.
+The trap: if you choose the val documents by position or at random, adding data
+later moves some of them into train. The model has then seen the exam. Here the
+choice depends only on a document's text, so a document never changes sides,
+and exact copies (ignoring spaces at either end) land on the same side.
 """
 
 import zlib
@@ -18,48 +18,60 @@ from datasets import config, load_dataset
 
 from settings import ROOT
 
-config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or the hub is told of every file that is opened, a third of a second each
-# keep_default_na: or a text such as "None" in a .csv file would be no text
-TABLES = {".jsonl": {"path": "json"}, ".json": {"path": "json"}, ".csv": {"path": "csv", "keep_default_na": False}, ".parquet": {"path": "parquet"}}
+config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or opening a file of yours asks the hub, 0.3 s each
+TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 PIECE = 4000  # characters: long texts are cut into documents of about this size
 
 
 def files(source, kinds):
-    """Return the files of these kinds in a folder (a Path, or one file), in a fixed order, but none that is hidden or of a project."""
-    found = sorted(source.rglob("*")) if source.is_dir() else [source]
-    seen = [file for file in found if not any(part.startswith(".") for part in file.relative_to(source).parts)]
-    projects = {file.parent for file in seen if file.name == "settings.toml" and (file.parent.samefile(ROOT) or (file.parent / "out").exists())}
-    return [file for file in seen if file.is_file() and file.suffix in kinds and projects.isdisjoint(file.parents)]
+    """Return the files of these kinds in a folder (or the one file), always in the same order.
+
+    Hidden files are skipped, and so are the folders of projects like this one.
+    """
+    if source.is_file():
+        return [source]
+    found = []
+    for file in sorted(source.rglob("*")):
+        inside = file.relative_to(source)
+        project = any((source / up / "settings.toml").exists() for up in inside.parents[:-1])
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if file.suffix in kinds and file.is_file() and not hidden and not project:
+            found.append(file)
+    return found
 
 
 def pieces(file):
-    """Yield a text file cut into documents, each ending at the first blank line after PIECE characters, or a few PIECE later."""
-    piece, size = [], 0
-    with open(file, encoding="utf-8-sig") as lines:
-        for line in iter(lambda: lines.readline(4 * PIECE), ""):  # a line, or a part of one that is longer
-            piece.append(line)
-            size += len(line)
-            if size >= PIECE and not line.strip() or size >= 4 * PIECE:
-                yield "".join(piece)
-                piece, size = [], 0
-    yield "".join(piece)
+    """Yield the documents of a text file: each about PIECE characters, cut at a blank line.
+
+    Where no blank line comes, a document ends after 4 PIECE.
+    """
+    piece = ""
+    with open(file, encoding="utf-8-sig") as text:
+        while line := text.readline(4 * PIECE):
+            piece += line
+            if len(piece) >= PIECE and not line.strip() or len(piece) >= 4 * PIECE:
+                yield piece
+                piece = ""
+    yield piece
 
 
 def rows(source, kinds):
-    """Yield every row of a file, a folder, or a hub data set `owner/name[:config[:split]]` as a dict."""
+    """Yield each row of a file, a folder, or a hub data set `name[:config[:split]]` as a dict."""
     if not (ROOT / source).exists():
         name, config, split = (source.split(":") + ["", ""])[:3]
         yield from load_dataset(name, config or None, split=split or "train", streaming=True)
         return
     for file in files(ROOT / source, kinds):
-        if file.suffix in TABLES:
-            yield from load_dataset(**TABLES[file.suffix], data_files=escape(str(file)), split="train", streaming=True)
-        else:
+        if file.suffix not in TABLES:
             yield from ({"text": piece} for piece in pieces(file))
+            continue
+        options = {"keep_default_na": False} if file.suffix == ".csv" else {}  # "None" is a text
+        table, path = TABLES[file.suffix], escape(str(file))
+        yield from load_dataset(table, data_files=path, split="train", streaming=True, **options)
 
 
 def documents(settings):
-    """Yield every document as a dict with its "text"; rows without text are passed over. Nothing is held in memory."""
+    """Yield each document as a dict with its "text", one by one; rows without text are left out."""
     for row in rows(settings.data, settings.kinds):
         text = row.get(settings.column)
         if isinstance(text, str) and text.strip():

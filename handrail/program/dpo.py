@@ -2,18 +2,20 @@
 
 Often nobody can write the perfect answer, but anybody can say which of two is
 better. DPO (Rafailov et al. 2023, eq. 7) learns from such pairs: raise the
-probability of the chosen answer over that of the rejected one, both measured
-against the model as it was at the start, the *reference*. BETA is the leash:
-the smaller it is, the further the model may go from the reference.
+probability of the chosen answer over that of the rejected one, both compared
+with the model as it was at the start, the *reference*. The smaller BETA is, the
+further the model may move away from the reference.
 
-The trap: the gap alone is trained, so both probabilities may fall. Watch what
-it writes and how long it is, not only the loss (it starts at ln 2 = 0.693).
+The trap: only the gap between the two is trained, so both probabilities may
+fall. Watch what it writes and how long that is, not only the loss (which starts
+at ln 2 = 0.693).
 """
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
 
+from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import encode, load_rows
@@ -26,20 +28,20 @@ BETA = 0.1
 
 def log_probs(model, batch):
     """Return ln P of the answer in each packed row (R,): the sum over its tokens."""
-    each = -token_losses(model, batch)  # (K,)
-    return each.new_zeros(batch["rows"]).index_add(0, batch["owner"], each)
+    tokens = -token_losses(model, batch)  # (K,)
+    return tokens.new_zeros(batch["rows"]).index_add(0, batch["owner"], tokens)
 
 
 def dpo_loss(model, batch):
-    """Return the sum over pairs of -ln sigmoid(BETA · (gain of the chosen - gain of the rejected))."""
+    """Return the sum over pairs of -ln sigmoid(BETA · (gain of chosen - gain of rejected))."""
     gain = log_probs(model, batch) - batch["reference"]  # chosen, rejected, chosen, rejected, ...
     return -F.logsigmoid(BETA * (gain[0::2] - gain[1::2])).sum()
 
 
 def encode_pair(tokenizer, pair):
-    """Return the rows of the chosen and of the rejected answer; only the last turn of each is trained."""
-    both = [[*pair["messages"], {"role": "assistant", "content": pair[side]}] for side in ("chosen", "rejected")]
-    return [encode(tokenizer, messages)[-1] for messages in both]
+    """Return the rows of the chosen and the rejected answer; only that answer is learned."""
+    answers = [{"role": "assistant", "content": pair[side]} for side in ("chosen", "rejected")]
+    return [encode(tokenizer, [*pair["messages"], answer])[-1] for answer in answers]
 
 
 def to_batch(pairs):
@@ -51,46 +53,51 @@ def to_batch(pairs):
 
 @torch.no_grad()
 def with_reference(accelerator, model, pairs):
-    """Return (rows, [ln P chosen, ln P rejected]) for each pair of rows, as the model gives them before it is trained."""
+    """Return (rows, [ln P chosen, ln P rejected]) for each pair, before anything is trained."""
     found = []
     for i in range(0, len(pairs), 8):
-        batch = send_to_device(pack([row for rows in pairs[i : i + 8] for row in rows]), accelerator.device)
+        some = pairs[i : i + 8]
+        batch = send_to_device(pack([row for rows in some for row in rows]), accelerator.device)
         with accelerator.autocast():
             values = log_probs(model, batch).view(-1, 2).tolist()
-        found += zip(pairs[i : i + 8], values)
+        found += zip(some, values, strict=True)
     return found
 
 
 def in_parts(pairs, most):
-    """Return pairs in lists of about `most` tokens."""
-    return [[pair for _, pair in part] for part in bins([(pair[0][0][0] + pair[0][1][0], pair) for pair in pairs], most)]
+    """Return pairs as batches of about `most` tokens."""
+    sized = [(chosen[0] + rejected[0], pair) for pair in pairs for chosen, rejected in [pair[0]]]
+    return [to_batch([pair for _, pair in part]) for part in bins(sized, most)]
 
 
 def main():
     settings = read("Learn which of two answers is better, from out/pairs.", step="dpo")
     accelerator = start(settings)
-    model, tokenizer = load(settings)
+    model, tokenizer = load(settings, accelerator.mixed_precision)
     model.to(accelerator.device)
-    known = {}
+    known, most = {}, settings.context
     for side in ("train", "val"):
-        pairs = [encode_pair(tokenizer, pair) for pair in load_rows(OUT / "pairs" / f"{side}.jsonl")]
-        short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= settings.context]
+        rows = load_rows(OUT / "pairs" / f"{side}.jsonl")
+        pairs = [encode_pair(tokenizer, pair) for pair in rows]
+        short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= most]
         if not short:
-            refuse(f"Of {len(pairs)} pairs for {side} none fits into {settings.context} tokens: choose a larger --context.")
-        accelerator.print(f"{side}: {len(short):,} pairs, {len(pairs) - len(short):,} left out, longer than {settings.context} tokens")
+            refuse(f"None of {len(pairs)} pairs for {side} has at most {most} tokens (--context).")
+        left_out = f"{len(pairs) - len(short):,} left out, longer than {most} tokens"
+        accelerator.print(f"{side}: {len(short):,} pairs, {left_out}")
         known[side] = with_reference(accelerator, model, short)
 
     def batches(step):
-        numbers = range(step * settings.batch + accelerator.process_index, (step + 1) * settings.batch, accelerator.num_processes)
-        mine = [turn(number, known["train"], settings.seed) for number in numbers]
-        return [to_batch(part) for part in in_parts(mine, settings.context)]
+        numbers = share(step, settings, accelerator.process_index, accelerator.num_processes)
+        return in_parts([turn(n, known["train"], settings.seed) for n in numbers], most)
 
     def evaluate(step):
-        loss = mean_loss(accelerator, model, map(to_batch, in_parts(known["val"], settings.context)), dpo_loss)
-        accelerator.print(f"\n  after update {step:,}: loss on pairs never seen {loss:.3f} (0.693 cannot tell them apart)\n")
+        loss = mean_loss(accelerator, model, in_parts(known["val"], most), dpo_loss)
+        accelerator.print(f"\n  after update {step:,}: loss on pairs never seen {loss:.3f}")
+        accelerator.print("  (0.693: it cannot tell the two apart)\n")
         return loss
 
-    learn(accelerator, settings, model, tokenizer, OUT / "dpo", batches, dpo_loss, evaluate)
+    data = OUT / "pairs" / "train.jsonl"
+    learn(accelerator, settings, model, tokenizer, data, batches, dpo_loss, evaluate)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Is it good, or has it only memorised?
 
-All of val that was prepared is read, document by document, and the loss stands beside
-those of the simple guessers. *Bits per byte* is the same loss counted per byte
-of text; only that may be compared between models with different tokenizers.
+The model reads every val document, and its loss is shown next to those of the
+simple guessers. *Bits per byte* is the same loss, counted per byte of text; it
+is the only fair way to compare models that use different tokenizers.
 
-The trap: good loss, copied text. So the longest run of tokens that the model
-repeats from train is measured, beside the longest that val itself shares.
+The trap: a good loss and copied text. So we measure the longest passage that
+the model copies from the training text, and compare it with the longest that
+val happens to share: stock phrases are copied by everybody.
 """
 
 import json
@@ -18,68 +19,72 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from baselines import MOST, baselines
 from batches import load_tokens, val_batches
 from checkpoint import run
-from settings import OUT, made, read, start
+from pretrain import write
+from settings import OUT, read, refuse, require, start
 from train import mean_loss, next_token_loss
 
-P = 0x9E3779B97F4A7C15  # any large odd number
+
+def passages(tokens, length):
+    """Return all passages of `length` tokens as a set of bytes, which is quick to search."""
+    text, size = tokens.tobytes(), tokens.itemsize
+    starts = range(0, size * (len(tokens) - length + 1), size)
+    return {text[i : i + size * length] for i in starts}
 
 
-def fingerprints(tokens, length):
-    """Return one number (N - length + 1,) for every `length` tokens that stand side by side, all modulo 2**64.
+def longest_copy(tokens, train):
+    """Return the longest passage of `tokens` that also occurs in `train`, both (N,), as a list.
 
-    With running sums of token · P**place, a window is the difference of two sums, divided by P**(its place).
+    One walk through train: where a passage begins that is longer than the longest so far and is
+    also in `tokens`, it is the new longest.
     """
-    powers, inverse = (np.cumprod(np.full(len(tokens), p, np.uint64)) for p in (P, pow(P, -1, 2**64)))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(tokens * powers)])
-    return (sums[length:] - sums[:-length]) * inverse[: len(tokens) - length + 1]
-
-
-def longest_copy(text, train):
-    """Return the longest run of `text` (tokens) that stands in train too; found by halving the possible lengths."""
-    text, train = np.asarray(text, np.uint64), train[:MOST].astype(np.uint64)
-    run, too_long = text[:0], min(len(text), len(train)) + 1
-    while too_long - len(run) > 1:
-        length = (too_long + len(run)) // 2
-        here, there = fingerprints(text, length), fingerprints(train, length)
-        known = np.sort(here)
-        found = there[known[np.searchsorted(known, there).clip(max=len(known) - 1)] == there]
-        run, too_long = (text[list(here).index(found[0]) :][:length], too_long) if len(found) else (run, length)
-    return run.tolist()
-
-
-@torch.no_grad()
-def samples(model, tokenizer, number, length):
-    """Return `number` token lists that the model writes from nothing, each up to its END."""
-    start = torch.full((number, 1), tokenizer.eos_token_id, device=model.device)
-    written = model.generate(start, do_sample=True, top_k=0, max_new_tokens=length, use_cache=True)[:, 1:].tolist()
-    end = tokenizer.eos_token_id
-    return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
+    train, size = train[:MOST], train.itemsize
+    text, start, length = train.tobytes(), 0, 0
+    longer = passages(tokens, length + 1)
+    for i in range(len(train)):
+        while text[size * i : size * (i + length + 1)] in longer:
+            start, length = i, length + 1
+            longer = passages(tokens, length + 1)
+    return train[start : start + length].tolist()
 
 
 def main():
-    settings = read("Measure the model in out/model.")
+    settings = read("Measure the trained model on val.")
     accelerator = start(settings)
-    tokenizer = AutoTokenizer.from_pretrained(made(OUT / "model", "python pretrain.py"))
-    model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(OUT / "model", dtype=torch.float32))
-    train, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
+    folder = require(settings.out / "model", "python pretrain.py")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    if tokenizer.get_vocab() != AutoTokenizer.from_pretrained(OUT / "tokenizer").get_vocab():
+        refuse(f"{folder} was trained with another tokenizer than the one in out/tokenizer.")
+    train, val = (load_tokens(OUT / "tokens", side) for side in ("train", "val"))
     about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
 
-    targets = about["tokens"] - 1
-    exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=settings.rows_at_once or 32)
+    targets, rows = about["tokens"] - 1, settings.rows_at_once or 32
+    exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=rows)
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
-    result |= ({"floor": about["nats"] / targets} if about["nats"] else {}) | baselines(train, val, len(tokenizer))
-    print(f"loss on the {about['documents']:,} documents of val\n{'':20} nats/token   bits/byte")
+    if (OUT / "floor.json").exists():  # the lowest possible loss of each document, if it is known
+        nats = json.loads((OUT / "floor.json").read_text())
+        result["floor"] = sum(nats[: about["documents"]]) / targets
+    result |= baselines(train, val, len(tokenizer))
     bits = targets / about["bytes"] / math.log(2)  # turns nats per token into bits per byte
+    print(f"Loss on the {about['documents']:,} documents of val\n{'':16}nats/token   bits/byte")
     for name, nats in result.items():
-        print(f"{name:20} {nats:10.3f} {nats * bits:12.3f}")
+        print(f"{name:16}{nats:10.3f}{nats * bits:12.3f}")
 
-    written = samples(accelerator.unwrap_model(model), tokenizer, 32, settings.context)
-    copy = longest_copy(sum(written, []), train)
-    result |= {"copy": len(copy), "val_copy": len(longest_copy(val[: len(sum(written, []))], train)), "bits_per_byte": result["model"] * bits}
-    print(f"longest copy from train: {result['copy']} tokens (val: {result['val_copy']}): {tokenizer.decode(copy)!r}")
-    result["samples"] = [tokenizer.decode(tokens) for tokens in written]
-    print("\n\n".join(["it writes:", *result["samples"][:3]]))
-    (OUT / "evaluation.json").write_text(json.dumps(result, indent=1))
+    written = write(accelerator.unwrap_model(model), tokenizer, "", 32, settings.context)
+    text = np.array(sum(written, []), train.dtype)
+    copy, val_copy = (longest_copy(tokens, train) for tokens in (text, val[: len(text)]))
+    print(
+        f"Longest copy from train: {len(copy)} tokens (in val: {len(val_copy)}): "
+        f"{tokenizer.decode(copy)!r}"
+    )
+    result |= {
+        "copy": len(copy),
+        "val_copy": len(val_copy),
+        "bits_per_byte": result["model"] * bits,
+    }
+    result["samples"] = tokenizer.batch_decode(written)
+    print("\n\n".join(["It writes:", *result["samples"][:3]]))
+    (settings.out / "evaluation.json").write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,38 +1,39 @@
 """From continuing text to answering: the same loop, other rows.
 
-Nothing here is new but the data. The model reads a question and its loss counts
-only on the answer. `--method full` moves every weight. `--method lora` freezes
-them all and learns, beside each matrix W, a small correction B·A of rank 16:
-a few weights in a hundred, so less memory, and a rate about ten times as high.
-At the end the correction is added to W, and nobody sees that it was ever apart.
+Nothing here is new but the data. The model reads a question, and its loss counts
+only on the answer. `method = "full"` trains every weight. `method = "lora"` (Hu
+et al. 2021) freezes them all and learns, next to each matrix W, a small
+correction B·A of rank 16: a few weights in a hundred, so it takes less memory,
+and a learning rate about ten times as high. At the end the correction is added
+to W, and nobody can tell that it was ever separate.
 
 The trap: forgetting. A model that is trained on answers alone drifts away from
-what it could do before. Few updates, a small rate, and a look at what was lost.
+what it could do before. Few updates, a small learning rate, and a look at what
+was lost.
 """
 
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checkpoint import requests_to_stop, resume, run, save, save_model
-from log import Log
+from checkpoint import run
 from messages import MARKS, add_template, encode, load_rows
-from optimizer import make_optimizer, make_schedule
+from model import save_model
+from optimizer import make_optimizer
 from packing import bins, message_batches, pack
 from settings import OUT, ROOT, read, start
-from train import mean_loss, train
+from train import fit, mean_loss
 
 
 def token_losses(model, batch):
     """Return -ln P of each token of the answers (K,); logits are made only where an answer is."""
-    keep, place = batch["keep"], batch["positions"][0]
-    if getattr(getattr(model, "module", model), "packed", True):
-        logits = model(batch["inputs"], position_ids=place[None], use_cache=False, logits_to_keep=keep).logits[0]  # (K, V)
-    else:  # one under another, padded at the end, where a model that looks back never looks
-        row = (place == 0).cumsum(0) - 1
-        inputs = place.new_zeros(batch["rows"], place.max() + 1).index_put((row, place), batch["inputs"][0])  # (R, T)
-        logits = model(inputs, use_cache=False).logits[row, place][keep]
-    return F.cross_entropy(logits.float(), batch["targets"][0, keep], reduction="none")
+    logits = model(
+        batch["inputs"],
+        position_ids=batch["positions"],
+        use_cache=False,  # with it, examples would read one another (see packing.py)
+        logits_to_keep=batch["keep"],
+    ).logits[0]  # (K, V)
+    return F.cross_entropy(logits.float(), batch["targets"][0, batch["keep"]], reduction="none")
 
 
 def answer_loss(model, batch):
@@ -40,63 +41,73 @@ def answer_loss(model, batch):
     return token_losses(model, batch).sum()
 
 
-def load(settings):
-    """Return (model, tokenizer) of settings.model, with a chat template, and small trainable corrections for LoRA."""
-    name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model  # a folder here, or a model of the hub
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nobody else's program is run
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-    bare, most = tokenizer.chat_template is None, getattr(model.config, "max_position_embeddings", None)
+def load(settings, precision="no"):
+    """Return (model, tokenizer) of settings.model, with a chat template and, for LoRA, corrections.
+
+    LoRA's frozen weights take half the memory where the GPU calculates in bf16 (`precision`).
+    """
+    name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # runs no foreign code
+    lora = settings.method == "lora"
+    dtype = torch.bfloat16 if lora and precision == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        name, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    can_chat = tokenizer.chat_template is not None
     add_template(tokenizer, model)
-    if most and most < settings.context:
-        model.config.max_position_embeddings = settings.context  # positions that are computed, not learned, have no end
-    if settings.method == "lora":
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest and longest < settings.context:  # positions that are computed have no end
+        model.config.max_position_embeddings = settings.context
+    if lora:
         from peft import LoraConfig, get_peft_model
 
-        how = {"trainable_token_indices": tokenizer.convert_tokens_to_ids(MARKS)} if bare else {}  # new marks are learned by any method
-        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **how))
-    model.packed = getattr(settings, "packed", True)  # False: it would read across rows that are laid end to end
+        config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        if not can_chat:  # its new tokens are learned by any method
+            config.trainable_token_indices = tokenizer.convert_tokens_to_ids(MARKS)
+        model = get_peft_model(model, config)
     return model, tokenizer
 
 
 def choose_optimizer(model, settings):
-    """Return AdamW for LoRA's corrections, as their rates are known for it; for whole matrices the optimizer of the first walk."""
+    """Return AdamW for LoRA, whose learning rates are known for it, else that of the first run."""
     if settings.method == "lora":
-        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], settings.lr, weight_decay=0.0)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        return torch.optim.AdamW(trained, settings.lr, weight_decay=0.0)
     return make_optimizer(model, settings.lr)
 
 
-def learn(accelerator, settings, model, tokenizer, folder, batches, loss, evaluate):
-    """Train `model` with the one loop, go on where it was stopped, and leave a plain Transformers folder in folder/model."""
+def learn(accelerator, settings, model, tokenizer, data, batches, loss, evaluate):
+    """Train with the one loop; leave a plain Transformers folder in out/STEP/model."""
     plain = model
     model, optimizer = accelerator.prepare(model, choose_optimizer(model, settings))
-    first = resume(accelerator, folder / "checkpoints")
-    went_on = f", going on after update {first:,}" * bool(first)
-    accelerator.print(f"{plain.num_parameters(only_trainable=True):,} of {plain.num_parameters():,} weights are trained{went_on}")
-    log = Log(folder / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None
-    train(accelerator, model, batches, loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
-          first=first, every=settings.every or max(1, settings.updates // 5), evaluate=evaluate,
-          save=lambda step: save(accelerator, folder / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
-    save_model(accelerator, plain.merge_and_unload() if settings.method == "lora" else plain, tokenizer, folder / "model")
+    trained = plain.num_parameters(only_trainable=True)
+    accelerator.print(f"{trained:,} of {plain.num_parameters():,} weights are trained")
+    settings.every = settings.every or max(1, settings.updates // 5)
+    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    if settings.method == "lora":
+        plain = plain.merge_and_unload()
+    save_model(accelerator, plain, tokenizer, settings.out / settings.step / "model")
 
 
 def main():
-    settings = read("Teach the model to answer, from out/chats; goes on where it was stopped.", step="finetune")
+    settings = read("Teach the model to answer, from out/chats; resumes.", step="finetune")
     accelerator = start(settings)
-    model, tokenizer = load(settings)
-    most = settings.context
-    train_chats, val_chats = (load_rows(OUT / "chats" / f"{side}.jsonl") for side in ("train", "val"))
-    rows, exam = (
-        [(ids[:most], said[:most]) for chat in chats for ids, said in encode(tokenizer, chat["messages"])]
-        for chats in (train_chats, val_chats)
-    )
+    model, tokenizer = load(settings, accelerator.mixed_precision)
+    most, rows = settings.context, {"train": [], "val": []}
+    for side in rows:
+        for chat in load_rows(OUT / "chats" / f"{side}.jsonl"):
+            encoded = encode(tokenizer, chat["messages"])
+            rows[side] += [(ids[:most], loss_mask[:most]) for ids, loss_mask in encoded]
 
     def evaluate(step):
-        loss = mean_loss(accelerator, model, map(pack, bins(exam, most)), answer_loss)
+        loss = mean_loss(accelerator, model, map(pack, bins(rows["val"], most)), answer_loss)
         accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
         return loss
 
-    batches = message_batches(rows, settings, accelerator.process_index, accelerator.num_processes)
-    learn(accelerator, settings, model, tokenizer, OUT / "finetune", batches, answer_loss, evaluate)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    batches = message_batches(rows["train"], settings, rank, processes)
+    data = OUT / "chats" / "train.jsonl"
+    learn(accelerator, settings, model, tokenizer, data, batches, answer_loss, evaluate)
 
 
 if __name__ == "__main__":

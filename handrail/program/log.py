@@ -1,58 +1,82 @@
-"""What happened, update by update: a line on the screen and out/metrics.jsonl.
+"""What happened, update by update: one line on the screen, all of it in metrics.jsonl.
 
-A loss that was not written down cannot be compared with the next one. Every
-update leaves one line: loss, learning rate, gradient norm, speed. The curve is
+A loss that nobody wrote down cannot be compared with the next one. Each update
+leaves one line: loss, learning rate, gradient norm, speed. The loss curve is
 drawn from these lines, and months later they say what was done.
 
-The trap: after a restart, lines newer than the checkpoint tell of updates that
-will be made again. They are cut off first, or the curve has them twice.
+The trap: after a restart, lines that are newer than the checkpoint describe
+updates that will be made again. They are cut off first, or they are there twice.
 """
 
 import json
-import os
+import math
+import shutil
 import sys
 import time
 
 
-class Log:
-    """Called by `train` with the numbers of the updates made since the last call."""
-
-    def __init__(self, path, first, updates):
-        """Go on with the file at `path`, without the lines after update `first`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file, self.updates, self.printed = open(path, "a+"), updates, time.perf_counter()
-        self.tokens, self.seconds, self.val, self.pace, self.calls, kept = 0, 0.0, None, 0.0, 0, 0
-        self.file.seek(0)
-        for line in self.file:
-            if not line.endswith("\n") or (old := json.loads(line))["step"] > first:
+def cut(path, first):
+    """Cut off the lines after update `first`, and half a line of a run that was killed."""
+    size = 0
+    with open(path, "ab+") as file:
+        file.seek(0)
+        for line in file:
+            if not line.endswith(b"\n") or json.loads(line)["step"] > first:
                 break
-            self.tokens, self.seconds, kept = old["tokens"], old["seconds"], kept + len(line)
-        os.truncate(path, kept)
+            size += len(line)
+        file.truncate(size)
 
-    def __call__(self, step, seen, lr, tokens, seconds, val=None):
-        """Write one line for each (loss, gradient norm) in `seen`, the last of them for update `step`."""
-        for i, (loss, norm) in enumerate(seen, start=1):
-            self.tokens += tokens // len(seen)
-            self.seconds += seconds / len(seen)
-            line = {"step": step - len(seen) + i, "tokens": self.tokens, "loss": loss}
-            if val is not None and i == len(seen):
-                line["val_loss"] = self.val = val
-            line |= {"lr": lr, "grad_norm": norm, "tokens_per_second": round(tokens / seconds)}
-            print(json.dumps(line | {"seconds": round(self.seconds, 3)}), file=self.file)
-        self.file.flush()
-        self.calls += 1
-        # seconds for one update, smoothed; the first call is slow (torch.compile): forget it
-        self.pace += (0.1 if self.calls > 2 else 1) * (seconds / len(seen) - self.pace)
-        self.show(step, seen[-1][0], tokens / seconds)
 
-    def show(self, step, loss, speed):
-        """Print where the run is: in place on a terminal, a line now and then elsewhere."""
-        left = int(self.pace * (self.updates - step))
-        text = f"update {step:,} of {self.updates:,}  loss {loss:.3f}" + (f"  val {self.val:.3f}" if self.val else "")
-        text += f"  {speed:,.0f} tokens/s  {left // 60}:{left % 60:02} left"
-        if sys.stdout.isatty():
-            wide = os.get_terminal_size().columns - 1  # a line that wraps could not be written over
-            print("\r" + text[:wide].ljust(wide), end="\n" if step == self.updates else "", flush=True)
-        elif step == self.updates or time.perf_counter() - self.printed > 15:
-            self.printed = time.perf_counter()
-            print(text, flush=True)
+class Log:
+    """Writes one line per update, always of the update before the one that the GPU works on.
+
+    To read a loss, the program waits for the GPU. It has the next update to work on meanwhile.
+    """
+
+    def __init__(self, accelerator, path, first, updates):
+        self.accelerator, self.path, self.updates = accelerator, path, updates
+        self.shown, self.waiting = 0.0, None
+        if accelerator.is_main_process:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cut(path, first)
+
+    def add(self, step, numbers, batch, lr, seconds):
+        """Keep an update's [loss, gradient norm], and write down those of the update before."""
+        self.flush()
+        tokens = sum(part["inputs"].numel() for part in batch) * self.accelerator.num_processes
+        line = {"step": step, "lr": lr, "tokens": tokens, "seconds": seconds}
+        self.waiting = numbers, line
+
+    def flush(self, evaluate=None):
+        """Write down the update that is waiting, with evaluate(step), the loss on val."""
+        if not self.waiting:
+            return
+        (numbers, line), self.waiting = self.waiting, None
+        began = time.perf_counter()
+        loss, norm = numbers.tolist()  # here the program waits for the GPU
+        seconds = line["seconds"] + time.perf_counter() - began
+        # fp16: a gradient that is too large for it is normal; Accelerate skips that update
+        if not math.isfinite(loss + (0 if self.accelerator.scaler else norm)):
+            why = "Most often the learning rate is too high: try a third of it."
+            sys.exit(f"Stopped at update {line['step']:,}: loss {loss}, gradient {norm}. {why}")
+        line |= {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 4)}
+        line["tokens_per_second"] = round(line["tokens"] / seconds)
+        if evaluate:
+            line["val_loss"] = evaluate(line["step"])
+        if self.accelerator.is_main_process:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+            self.show(line)
+
+    def show(self, line):
+        """Show progress: in place on a terminal, elsewhere as a line every 15 seconds."""
+        step, left = line["step"], round(line["seconds"] * (self.updates - line["step"]))
+        terminal, over = sys.stdout.isatty(), step == self.updates
+        if not over and time.perf_counter() - self.shown < (0.2 if terminal else 15):
+            return
+        self.shown = time.perf_counter()
+        text = f"update {step:,} of {self.updates:,}  loss {line['loss']:.3f}"
+        text += f"  {line['tokens_per_second']:,} tokens/s  {left // 60}:{left % 60:02} left"
+        width = shutil.get_terminal_size().columns - 1  # a longer line could not be replaced
+        end = "\r" if terminal and not over else "\n"
+        print(text.ljust(width)[:width], end=end, flush=True)

@@ -1,14 +1,28 @@
-"""The update rule, and how its rate changes during the run.
+"""The update rule, and how the learning rate changes during the run.
 
-The gradient says which way; the optimizer says how far. AdamW divides each
-weight's step by how large its gradients usually are, so that all weights move
-at a like pace. Muon, for the weight matrices, evens out the step in *all
-directions* of the matrix: directions that rarely get a gradient learn as fast
-as the loud ones. On small stories it needed a fifth of AdamW's updates. The
-price: one idea more to understand, and 15 small products a matrix and update.
+Every optimizer does the same at heart:
 
-The trap: the rate. Too high and the loss jumps, too low and the run ends
-before it has learned. It warms up (first gradients are wild), then falls to 0.
+    weight -= lr * gradient
+
+The gradient says which way; the learning rate lr says how far. In plain form,
+weights with large gradients rush ahead and those with small ones hardly move.
+
+*AdamW* divides each weight's gradient by its usual size, so that all weights
+move at a similar pace. It also averages over the last updates, because a single
+batch gives a shaky direction.
+
+*Muon* treats the weights of a layer as what they are, a table (a matrix) that
+turns one list of numbers into another. A gradient mostly pushes on the few
+patterns that nearly every batch contains. Muon rescales it so that all patterns
+are pushed equally hard: rare ones are learned as quickly as common ones. The
+cost is 15 extra matrix multiplications per table and update.
+
+RESULTS
+
+The trap: the learning rate. Too high, and the loss jumps; too low, and the run
+ends before it has learned. It starts low, because the first gradients are
+erratic, climbs to its full value, and falls to 0, so that the last, small
+updates can settle what the large ones keep shaking.
 """
 
 import math
@@ -17,22 +31,30 @@ import torch
 
 
 def orthogonalize(matrices):
-    """Return `matrices` (N, R, C) with all singular values near 1 (Newton-Schulz; Jordan et al. 2024, "Muon")."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    """Rescale `matrices` (N, R, C) so that every pattern in them is about equally strong.
+
+    In the language of the paper: all singular values come close to 1. Newton-Schulz iteration
+    (Jordan et al. 2024, "Muon"): 3.4445 x - 4.7750 x³ + 2.0315 x⁵ moves each to 0.7 ... 1.2.
+    """
+    fast = matrices.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    x = matrices.bfloat16() if fast else matrices
     x = x.mT if x.size(1) > x.size(2) else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):  # 3.4445 x - 4.7750 x³ + 2.0315 x⁵ brings every singular value to between 0.7 and 1.2
-        square = x @ x.mT
+    for _ in range(5):
+        square = x @ x.mT  # x², in the sense of the formula
         rest = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
-        x = torch.baddbmm(x, rest, x, beta=3.4445)
+        x = torch.baddbmm(x, rest, x, beta=3.4445)  # 3.4445 x + rest · x
     return x.mT if matrices.size(1) > matrices.size(2) else x
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, except that groups marked "muon" hold matrices and take Muon's step. One object: one thing to save."""
+    """AdamW, but groups marked "muon" hold matrices and take Muon's step.
+
+    One object for both, so that Accelerate scales, saves and loads one optimizer.
+    """
 
     def step(self, closure=None):
-        """Move the weights once, by their gradients."""
+        """Move all weights once, by their gradients."""
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["muon"]]
         super().step(closure)
@@ -43,30 +65,35 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def muon_step(self, group, momentum=0.95):
-        """Move matrices of one shape together; 0.2 · √width makes AdamW's learning rate fit (Liu et al. 2025, 2.2)."""
+        """Move the matrices of a group, those of one shape together, which is faster."""
         shapes = {}
-        for p in (p for p in group["params"] if p.grad is not None):
-            state = self.state[p]
+        for weight in [weight for weight in group["params"] if weight.grad is not None]:
+            state = self.state[weight]
             if not state:
-                state.update(step=torch.tensor(0.0), average=torch.zeros_like(p))
-            average = state["average"].lerp_(p.grad, 1 - momentum)
-            shapes.setdefault(p.shape, []).append((p, p.grad.lerp(average, momentum)))
+                state.update(step=torch.tensor(0.0), average=torch.zeros_like(weight))
+            average = state["average"].lerp_(weight.grad, 1 - momentum)
+            direction = weight.grad.lerp(average, momentum)
+            shapes.setdefault(weight.shape, []).append((weight, direction))
         for shape, pairs in shapes.items():
-            ways = orthogonalize(torch.stack([way for _, way in pairs]))
-            for (p, _), way in zip(pairs, ways):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(way, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
+            directions = orthogonalize(torch.stack([direction for _, direction in pairs]))
+            scale = 0.2 * math.sqrt(max(shape))  # AdamW's learning rates fit (Liu et al. 2025, 2.2)
+            for (weight, _), direction in zip(pairs, directions, strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.sub_(direction, alpha=group["lr"] * scale)  # weight -= lr * direction
 
 
 def make_optimizer(model, lr):
-    """Return one optimizer: Muon for the matrices inside the layers, AdamW for the vocabulary and the vectors."""
-    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)] + [model.get_output_embeddings()]
-    inside = {p for p in model.parameters() if p.ndim == 2 and p.requires_grad} - {table.weight for table in tables}
-    outside = [p for p in model.parameters() if p not in inside and p.requires_grad]
-    return Muon([{"params": [p for p in model.parameters() if p in inside], "muon": True}, {"params": outside, "muon": False}], lr=lr)
+    """Return one optimizer: Muon for the matrices inside the layers, AdamW for everything else."""
+    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    outside = {table.weight for table in [*tables, model.get_output_embeddings()]}
+    groups = {True: [], False: []}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            groups[weight.ndim == 2 and weight not in outside].append(weight)
+    return Muon([{"params": params, "muon": muon} for muon, params in groups.items()], lr=lr)
 
 
 def make_schedule(lr, updates, warmup=0.05):
-    """Return schedule(step): the rate rises to `lr` in the first `warmup` of the run, stays, and falls to 0 at the end."""
+    """Return schedule(step): up to `lr` in the first 5 % of the run, from 30 % on down to 0."""
     rise, fall = max(1, round(updates * warmup)), round(updates * 0.7)
     return lambda step: lr * min(1, (step + 1) / rise, (updates - step) / fall)

@@ -1,53 +1,61 @@
 """From examples to batches: laid end to end, so that nothing is padded.
 
-Examples are of all lengths. Side by side in a batch, the short ones would be
+Examples have all lengths. One under another in a batch, the short ones would be
 filled up with padding, and most of the work would be done on nothing. So they
-are laid behind one another in one long row. The position numbers begin anew
-with each, and the attention, which sees that, keeps them apart.
+are laid end to end in one long row. The positions start again at 0 with each
+example, and the attention, which sees that, keeps them apart.
 
-The trap: it keeps them apart only if nothing else tells it not to. With a
-mask, or with the cache that writing uses, each example reads those before it,
-and no error says so.
+The trap: it keeps them apart only if nothing else tells it otherwise. With a
+mask, or with the cache that generating text uses, each example reads the ones
+before it, and no error says so.
 """
 
 import torch
 
-from batches import IGNORE, order
+from batches import IGNORE, order, share
 
 
 def pack(rows):
-    """Return rows laid end to end in one (1, T), so that none is padded; positions that begin anew keep them apart."""
-    inputs = [token for ids, _ in rows for token in ids[:-1]]
-    targets = [token if said else IGNORE for ids, trained in rows for token, said in zip(ids[1:], trained[1:])]
-    positions = [position for ids, _ in rows for position in range(len(ids) - 1)]
-    owner = [number for number, (ids, _) in enumerate(rows) for _ in ids[:-1]]  # the row that a token belongs to
-    batch = {"inputs": torch.tensor([inputs]), "targets": torch.tensor([targets]), "positions": torch.tensor([positions])}
-    keep = (batch["targets"][0] != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
-    return batch | {"keep": keep, "owner": torch.tensor(owner)[keep], "rows": len(rows), "count": len(keep)}
+    """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding."""
+    inputs, targets, positions, owner = [], [], [], []
+    for number, (ids, loss_mask) in enumerate(rows):
+        inputs += ids[:-1]
+        learned = zip(ids[1:], loss_mask[1:], strict=True)
+        targets += [token if counts else IGNORE for token, counts in learned]
+        positions += range(len(ids) - 1)
+        owner += [number] * (len(ids) - 1)  # the row that each token belongs to
+    targets = torch.tensor(targets)
+    keep = (targets != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
+    batch = {"inputs": torch.tensor([inputs]), "targets": targets[None], "keep": keep}
+    batch |= {"positions": torch.tensor([positions]), "owner": torch.tensor(owner)[keep]}
+    return batch | {"rows": len(rows), "count": len(keep)}
 
 
 def bins(rows, most):
-    """Return the rows in lists of at most `most` tokens each."""
+    """Return the rows in lists of at most `most` tokens each; a longer row is alone in its list."""
     lists, size = [[]], 0
     for row in rows:
         if size + len(row[0]) > most and lists[-1]:
-            lists, size = lists + [[]], 0
+            lists.append([])
+            size = 0
         lists[-1].append(row)
         size += len(row[0])
     return lists
 
 
 def turn(number, rows, seed):
-    """Return row `number` of an endless series of epochs, each in an order of its own."""
+    """Return row `number` of an endless series of epochs, each in a random order of its own."""
     epoch, place = divmod(number, len(rows))
     return rows[order(seed, epoch, len(rows))[place]]
 
 
 def message_batches(rows, settings, rank=0, processes=1):
-    """Return batches(step): this process's share of `settings.batch` rows, packed into parts of about `context` tokens."""
+    """Return batches(step): the rows of that update, packed into parts of `context` tokens."""
+    # some models read across rows that are laid end to end: there, each row is a part of its own
+    most = settings.context if getattr(settings, "packed", True) else 1
 
     def batches(step):
-        numbers = range(step * settings.batch + rank, (step + 1) * settings.batch, processes)
-        return [pack(part) for part in bins([turn(n, rows, settings.seed) for n in numbers], settings.context)]
+        numbers = share(step, settings, rank, processes)
+        return [pack(part) for part in bins([turn(n, rows, settings.seed) for n in numbers], most)]
 
     return batches

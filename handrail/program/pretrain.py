@@ -1,11 +1,11 @@
-"""The run: the parts you have, put together.
+"""The run: all the parts, put together.
 
-Read it from top to bottom: tokens, model, optimizer, checkpoint, loop. What
-the model learns here it learns from nothing but guessing the next token,
-millions of times. First letters and words, then grammar, then who did what.
+Read it from top to bottom: tokens, model, optimizer, loop. Everything that the
+model learns, it learns from guessing the next token, millions of times.
 
-Stop it with Ctrl-C and start it again: it goes on where it was. The same
-command runs on one GPU; `torchrun --nproc_per_node 8 pretrain.py` on eight.
+Stop it with Ctrl-C; the same command resumes. The same command also runs on one
+GPU, and `torchrun --nproc_per_node 8 pretrain.py` on eight. To try something
+without touching what you have made, add `--updates 50 --out out/trial`.
 
 The trap: a falling training loss alone proves nothing. Watch the loss on val,
 and read what the model writes.
@@ -15,54 +15,57 @@ import torch
 from transformers import AutoTokenizer
 
 from batches import load_tokens, train_batches, val_batches
-from checkpoint import requests_to_stop, resume, run, save, save_model
-from log import Log
-from model import SIZES, build
-from optimizer import make_optimizer, make_schedule
-from settings import OUT, made, read, refuse, start
-from train import mean_loss, next_token_loss, train
+from checkpoint import run
+from model import SIZES, build, save_model
+from optimizer import make_optimizer
+from settings import OUT, read, refuse, require, start
+from train import fit, mean_loss, next_token_loss
 
 
 @torch.no_grad()
-def continue_text(model, tokenizer, prompt, length=60, **how):
-    """Return what the model writes after `prompt`; `how` goes to Transformers' generate."""
-    inputs = tokenizer(tokenizer.eos_token + prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
-    how = {"do_sample": True, "top_k": 0, "use_cache": True} | how
-    return tokenizer.decode(model.generate(**inputs, max_new_tokens=length, **how)[0], skip_special_tokens=True)
+def write(model, tokenizer, prompt="", number=1, length=60, **options):
+    """Return `number` texts that begin with `prompt`, as lists of tokens up to END."""
+    end = tokenizer.eos_token_id
+    ids = [end] + tokenizer(prompt, add_special_tokens=False)["input_ids"]  # documents begin so
+    start = torch.tensor([ids] * number, device=model.device)
+    options = {"do_sample": True, "top_k": 0, "use_cache": True} | options
+    written = model.generate(start, max_new_tokens=length, **options)[:, 1:].tolist()
+    return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
 
 
 def main():
-    settings = read("Train the model on the tokens in out/tokens; goes on where it was stopped.")
+    settings = read("Train a model on the tokens in out/tokens; the same command resumes.")
     accelerator = start(settings)
     if not settings.base and settings.size not in SIZES:
-        refuse(f"settings.toml: there is no size {settings.size!r}. The sizes: {' '.join(SIZES)}")
-    tokenizer = AutoTokenizer.from_pretrained(made(OUT / "tokenizer", "python tokenizer.py"))
-    tokens, val = load_tokens(OUT / "tokens", "train"), load_tokens(OUT / "tokens", "val")
-    if len(tokens) <= settings.context or settings.batch < accelerator.num_processes:
-        refuse(f"{len(tokens):,} tokens are too few for a --context of {settings.context:,}, or a --batch of {settings.batch} "
-               f"for {accelerator.num_processes} processes.")  # fmt: skip
-
+        refuse(f"There is no size {settings.size!r} (settings.toml). Sizes: {' '.join(SIZES)}")
+    tokenizer = AutoTokenizer.from_pretrained(require(OUT / "tokenizer", "python tokenizer.py"))
+    tokens, val = (load_tokens(OUT / "tokens", side) for side in ("train", "val"))
+    processes = accelerator.num_processes
+    if len(tokens) <= settings.context:
+        refuse(f"{len(tokens):,} tokens of text are too few for a context of {settings.context}.")
+    if settings.batch < processes:
+        refuse(f"A batch of {settings.batch} rows cannot be shared by {processes} processes.")
     model = build(settings, tokenizer)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
     plain = accelerator.unwrap_model(model)
-    first = resume(accelerator, OUT / "checkpoints")
     epochs = settings.updates * settings.batch * settings.context / len(tokens)
-    accelerator.print(f"{plain.num_parameters():,} parameters, {len(tokens):,} tokens, {epochs:.1f} epochs on {accelerator.device}"
-                      + (f", going on after update {first:,}" if first else "") + (": nothing is left to do" if first >= settings.updates else ""))  # fmt: skip
+    about = f"{plain.num_parameters():,} parameters on {accelerator.device}, {len(tokens):,} tokens"
+    accelerator.print(f"{about}, each read {epochs:.1f} times")
 
     def evaluate(step):
-        exam = val_batches(val, tokenizer.eos_token_id, settings.context, 256, settings.rows_at_once or 32)
-        loss = mean_loss(accelerator, model, exam, next_token_loss)
-        sample = continue_text(plain, tokenizer, settings.prompt, synced_gpus=accelerator.num_processes > 1)
-        accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {sample}\n")
+        rows = settings.rows_at_once or 32
+        some = val_batches(val, tokenizer.eos_token_id, settings.context, documents=256, size=rows)
+        loss = mean_loss(accelerator, model, some, next_token_loss)
+        texts = write(plain, tokenizer, settings.prompt, synced_gpus=processes > 1)
+        text = tokenizer.decode(texts[0])
+        accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {text}\n")
         return loss
 
-    batches = train_batches(tokens, settings, accelerator.process_index, accelerator.num_processes)
-    log = Log(OUT / "metrics.jsonl", first, settings.updates) if accelerator.is_main_process else None
-    train(accelerator, model, batches, next_token_loss, optimizer, make_schedule(settings.lr, settings.updates), settings.updates,
-          first=first, compiled=settings.compile, every=settings.every or max(1, settings.updates // 10), evaluate=evaluate,
-          save=lambda step: save(accelerator, OUT / "checkpoints", step), log=log, asked=requests_to_stop())  # fmt: skip
-    save_model(accelerator, plain, tokenizer, OUT / "model")
+    batches = train_batches(tokens, settings, accelerator.process_index, processes)
+    loss = torch.compile(next_token_loss) if settings.compile else next_token_loss
+    data = OUT / "tokens" / "train.bin"
+    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    save_model(accelerator, plain, tokenizer, settings.out / "model")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """From text to tokens and back.
 
-A model does not see letters. It sees *tokens*: numbers that stand for pieces
-of text. The pieces are learned from your own data (byte-pair encoding): start
-from the 256 bytes, then join the most frequent neighbours until the vocabulary
-is full. Frequent words become one token, rare ones several, and nothing is
-ever unknown, because every text is bytes.
+A model does not see letters. It sees *tokens*: numbers that stand for pieces of
+text. The pieces are learned from your own data (byte-pair encoding): start with
+the 256 bytes, then join the two neighbours that occur together most often into
+a new piece, again and again, until the vocabulary is full or every word of the
+data is one piece. Common words become one token, rare ones several, and no text
+is ever unreadable, because all text is stored as bytes.
 
-The trap: decode must give back exactly what was encoded, and every id must fit
-the type that it is stored in. Neither failure raises an error later on.
+The trap: decoding must give back exactly what was encoded, and every token
+number must fit the number format that it is stored in. If either goes wrong,
+nothing will warn you later.
 """
 
 import json
+from itertools import islice
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -20,22 +23,28 @@ from data import documents, is_val
 from settings import OUT, read, refuse
 
 SAMPLE = 20_000_000  # characters that the pieces are learned from
-END, PAD = "<|endoftext|>", "<|pad|>"  # END stands between documents
+END, PAD = "<|endoftext|>", "<|pad|>"  # END goes between documents
 
 
 def train_tokenizer(texts, vocabulary):
-    """Return a Transformers tokenizer with at most `vocabulary` tokens, learned from an iterable of str."""
+    """Return a Transformers tokenizer of at most `vocabulary` tokens, learned from the texts."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False)
+    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), [END, PAD]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
     bpe.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD)
+    special = {"bos_token": END, "eos_token": END, "pad_token": PAD}
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
 
 
 def sample(documents, characters=SAMPLE):
-    """Yield the text of the first train documents, about `characters` in all."""
+    """Yield the texts of the first train documents, about `characters` in all."""
     for document in documents:
         if characters <= 0:
             return
@@ -44,57 +53,43 @@ def sample(documents, characters=SAMPLE):
             yield document["text"]
 
 
-def groups(documents, characters=1_000_000):
-    """Yield lists of documents of about `characters` in all: enough to keep every core busy, little in memory."""
-    group, size = [], 0
-    for document in documents:
-        group.append(document)
-        size += len(document["text"])
-        if size >= characters:
-            yield group
-            group, size = [], 0
-    yield group
-
-
 def encode(documents, tokenizer, folder, limit=float("inf")):
-    """Write folder/train.bin and val.bin: END, document, END, document, END ...; return what was counted.
+    """Write folder/train.bin and val.bin: END, document, END, document, END ...; return the counts.
 
     Stops once train has `limit` tokens: a huge source is read only as far as the run needs it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kind = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    end = np.array([tokenizer.eos_token_id], kind)
-    about = {"dtype": np.dtype(kind).name, "whole": True}
-    about |= {side: {"documents": 0, "tokens": 1, "bytes": 0, "nats": 0.0} for side in ("train", "val")}
+    kind = np.uint16 if len(tokenizer) <= 2**16 else np.uint32  # 2 bytes per token, if they suffice
+    about = {"dtype": np.dtype(kind).name}
+    about |= {side: {"documents": 0, "tokens": 1, "bytes": 0} for side in ("train", "val")}
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        end.tofile(train), end.tofile(val)
-        for group in groups(documents):
-            coded = tokenizer.backend_tokenizer.encode_batch_fast([d["text"] for d in group], add_special_tokens=False)
-            for document, code in zip(group, coded):
-                side, file = ("val", val) if is_val(document["text"]) else ("train", train)
-                ids = np.array(code.ids + [tokenizer.eos_token_id], kind)
-                ids.tofile(file)
+        for file in (train, val):
+            np.array([tokenizer.eos_token_id], kind).tofile(file)
+        documents = (document["text"] for document in documents)
+        while texts := list(islice(documents, 500)):  # enough for all cores, little memory
+            codes = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            for text, code in zip(texts, codes, strict=True):
+                side, file = ("val", val) if is_val(text) else ("train", train)
+                np.array(code.ids + [tokenizer.eos_token_id], kind).tofile(file)
                 about[side]["documents"] += 1
-                about[side]["tokens"] += len(ids)
-                about[side]["bytes"] += len(document["text"].encode())
-                about[side]["nats"] += document["nats"] if isinstance(document.get("nats"), float) else 0
+                about[side]["tokens"] += len(code.ids) + 1
+                about[side]["bytes"] += len(text.encode())
             if about["train"]["tokens"] >= limit:
-                about["whole"] = False
                 break
     (folder / "about.json").write_text(json.dumps(about, indent=1))
     return about
 
 
 if __name__ == "__main__":
-    settings = read("Learn a tokenizer from the data and write the data as tokens.")
-    if (OUT / "checkpoints").exists():
-        refuse("out/checkpoints belongs to a run on the tokens that lie here. For another run, first: mv out out-before")
+    settings = read("Learn a tokenizer from the data, and write the data as tokens.")
     if settings.base:
         tokenizer = AutoTokenizer.from_pretrained(settings.base, trust_remote_code=False)
     else:
         tokenizer = train_tokenizer(sample(documents(settings)), settings.vocabulary)
     tokenizer.save_pretrained(OUT / "tokenizer")
-    about = encode(documents(settings), tokenizer, OUT / "tokens", settings.updates * settings.batch * settings.context)
+    needed = settings.updates * settings.batch * settings.context
+    about = encode(documents(settings), tokenizer, OUT / "tokens", needed)
     if not about["train"]["documents"]:
-        refuse(f"No text was found in {settings.data}, column {settings.column!r}. Mend `data` or `column` in settings.toml.")
-    print(about)
+        refuse(f"{settings.data} has no text (column {settings.column!r}). Check settings.toml.")
+    for side in ("train", "val"):
+        print(f"{side}: {about[side]['documents']:,} documents, {about[side]['tokens']:,} tokens")

@@ -1,18 +1,21 @@
-"""The training loop: the whole of it, for everything you will train here.
+"""The training loop, all of it, for everything you will train here.
 
-Forward: the model predicts every next token of a batch. The *loss* is how
-surprised it was by the true ones: the mean of -ln P, in nats (0 = never).
-Backward: the *gradient* tells for each weight which way lowers the loss.
-Step: the optimizer moves every weight a little that way. Then again.
+Forward: the model predicts every next token of a batch. The *loss* measures how
+surprised it was by the tokens that really came next: the average of -ln P, where
+P is the probability it gave to the right one (0: no surprise at all).
+Backward: the *gradient* says, for each weight, which way lowers the loss.
+Step: the optimizer moves every weight a little that way. Then the next batch.
 
-The trap: looking. To print a loss the program waits for the GPU, which then
-stands idle. So `update` never looks; `train` does, every few updates.
+`update` does this once; `fit` repeats it, and saves on the way.
+
+The trap: checking too often. To read a loss, the program waits for the GPU,
+which then has nothing to do. So `update` never reads one; log.py does, one
+update later, when the GPU already works on the next.
 """
 
-import math
+import signal
 import time
 from contextlib import nullcontext
-from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -20,81 +23,112 @@ from accelerate.utils import send_to_device
 
 
 def next_token_loss(model, batch):
-    """Return the sum over all targets of -ln P(target), in nats; targets to IGNORE add nothing."""
+    """Return the sum of -ln P(target) over all targets that count, in nats."""
     logits = model(batch["inputs"], use_cache=False).logits  # (B, T, V)
-    return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum")
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum"
+    )
 
 
-def update(accelerator, model, batches, loss, optimizer, clip):
-    """Change the weights once; return [loss, gradient norm], still on the device.
+def update(accelerator, model, batch, loss, optimizer, clip=1.0):
+    """Change the weights once; return [loss, gradient norm], which are still on the GPU.
 
-    Losses are summed, then divided by the number of targets in all batches of all processes: the mean of the
-    batches' means would let the short rows count too much.
+    A batch is a list of parts that fit into memory. Their losses are summed, then divided by the
+    number of all targets: an average of averages would count the targets of short parts too much.
     """
-    count = torch.full((), float(sum(batch["count"] for batch in batches)), device=accelerator.device)
-    count = accelerator.reduce(count, "sum")
+    targets = everywhere(accelerator, sum(part["count"] for part in batch))
     total = 0.0
-    for i, batch in enumerate(batches):
-        with nullcontext() if i == len(batches) - 1 else accelerator.no_sync(model):
-            part = loss(model, send_to_device(batch, accelerator.device, non_blocking=True)) / count
-            accelerator.backward(part * accelerator.num_processes)  # processes average their gradients: undo it
-        total += part.detach()
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip)  # one odd batch must not throw the weights far off
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP: each process holds a part of everything
+    for part in batch:
+        with share_gradients(accelerator, model, last=part is batch[-1]):
+            part = send_to_device(part, accelerator.device, non_blocking=True)
+            part_loss = loss(model, part) / targets  # forward
+            accelerator.backward(part_loss * accelerator.num_processes)  # backward
+        total += part_loss.detach()
+    norm = accelerator.clip_grad_norm_(model.parameters(), clip)  # no batch moves the weights far
     optimizer.step()
-    optimizer.zero_grad()
-    return torch.stack([accelerator.reduce(total, "sum"), norm])
+    optimizer.zero_grad()  # or the next update would add to these gradients
+    return torch.stack([everywhere(accelerator, total), whole(norm)])
+
+
+def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
+    """Make the updates up to settings.updates, from the newest checkpoint of this run.
+
+    batches(step) gives this process's batch; evaluate(step) returns the loss on val; `data` is
+    the file that is learned from. Raises KeyboardInterrupt, once all is saved, if asked to stop.
+    """
+    from checkpoint import identity, resume, save  # files that come with later steps
+    from log import Log
+    from optimizer import make_schedule
+
+    folder, run = settings.out / settings.step, identity(settings, data)
+    first = resume(accelerator, folder / "checkpoints", run)
+    log = Log(accelerator, folder / "metrics.jsonl", first, settings.updates)
+    schedule, requests = make_schedule(settings.lr, settings.updates), requests_to_stop()
+    every = settings.every or max(1, settings.updates // 10)
+    model.train()  # a pretrained model arrives in evaluation mode
+    for step in range(first, settings.updates):
+        began, lr, batch = time.perf_counter(), schedule(step), batches(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        numbers = update(accelerator, model, batch, loss, optimizer)
+        log.add(step + 1, numbers, batch, lr, time.perf_counter() - began)
+
+        stop = must_stop(accelerator, requests, step)
+        if stop or (step + 1) % every == 0 or step + 1 == settings.updates:
+            log.flush(None if stop else evaluate)
+            save(accelerator, folder / "checkpoints", step + 1, run)
+        if stop:
+            raise KeyboardInterrupt
 
 
 @torch.no_grad()
 def mean_loss(accelerator, model, batches, loss):
-    """Return the mean loss over all targets of all batches; the processes share the work."""
+    """Return the mean loss over all targets of all batches, with training switched off."""
     model.eval()
-    sums = torch.zeros(2, device=accelerator.device)  # loss, targets
-    for share in zip_longest(*[iter(batches)] * accelerator.num_processes):
-        mine = share[accelerator.process_index]
-        batch = mine or share[0]  # where there is none left, another's, uncounted: with FSDP nobody may be missing
-        total = loss(accelerator.unwrap_model(model), send_to_device(batch, accelerator.device))
-        sums += (mine is not None) * torch.stack([total, torch.tensor(float(batch["count"]), device=accelerator.device)])
+    total, targets = 0.0, 0
+    for batch in batches:
+        total += loss(accelerator.unwrap_model(model), send_to_device(batch, accelerator.device))
+        targets += batch["count"]
     model.train()
-    total, count = accelerator.reduce(sums, "sum").tolist()
-    return total / count
+    return total.item() / targets
 
 
-def train(accelerator, model, batches, loss, optimizer, schedule, updates, *,
-          first=0, clip=1.0, compiled=False, every=None, evaluate=None, save=None, log=None, asked=()):  # fmt: skip
-    """Run the updates from `first` up to `updates`; return their losses.
+# --- Several GPUs: each runs this program as a process of its own, on its share of every batch.
 
-    batches(step) gives this process's batches for one update, schedule(step) the learning rate. Every `every`
-    updates evaluate(step) gives the loss on val and save(step) writes a checkpoint; log(...) gets the numbers.
-    Raises FloatingPointError when a loss is no longer a number, and KeyboardInterrupt, once all is saved, when
-    somebody asked to stop: when the list `asked` is no longer empty.
+
+def everywhere(accelerator, number):
+    """Return the sum of a number over all processes, without waiting for the GPU."""
+    number = torch.zeros((), device=accelerator.device) + number
+    return accelerator.reduce(number, "sum")
+
+
+def share_gradients(accelerator, model, last):
+    """Return a context in which backward averages the gradients of all processes, if `last`.
+
+    That takes time, so it is done once per batch. `update` multiplies by the number of processes
+    beforehand, because it wants the sum.
     """
-    model.train()  # a pretrained model arrives in eval mode
-    loss = torch.compile(loss) if compiled else loss
-    patience = 1 if accelerator.device.type == "cpu" else 10  # updates between two looks
-    losses, unseen, tokens, clock = [], [], 0, time.perf_counter()
-    for step in range(first, updates):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule(step)
-        share = batches(step)
-        unseen.append(update(accelerator, model, share, loss, optimizer, clip))
-        tokens += sum(batch["inputs"].numel() for batch in share) * accelerator.num_processes
-        due = step + 1 == updates or every and (step + 1) % every == 0
-        if (step + 1) % patience and not due:
-            continue
-        seen = torch.stack(unseen).tolist()  # here the program waits for the GPU
-        for value, norm in seen:
-            if not math.isfinite(value) or not (math.isfinite(norm) or accelerator.scaler):
-                raise FloatingPointError(f"loss {value}, gradient norm {norm} near update {step + 1}")
-        seconds, losses = time.perf_counter() - clock, losses + [value for value, _ in seen]
-        stop = accelerator.reduce(torch.tensor(len(asked), device=accelerator.device), "sum").item() > 0
-        val = evaluate(step + 1) if evaluate and due and not stop else None
-        if log:
-            log(step + 1, seen, schedule(step), tokens, seconds, val)
-        if save and (due or stop):
-            save(step + 1)
-        if stop:
-            raise KeyboardInterrupt
-        unseen, tokens, clock = [], 0, time.perf_counter()
-    return losses
+    return nullcontext() if last else accelerator.no_sync(model)
+
+
+def whole(norm):
+    """Return the gradient norm; with FSDP, where each process holds a part of every weight, too."""
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+# --- Stopping
+
+
+def requests_to_stop():
+    """Return a list that is empty until Ctrl-C, SIGTERM or a closed terminal asks to stop."""
+    requests = []
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, lambda number, _: requests.append(number))
+    return requests
+
+
+def must_stop(accelerator, requests, step):
+    """Return True if any process was asked to stop; several ask one another every ten updates."""
+    if accelerator.num_processes == 1:
+        return bool(requests)
+    return (step + 1) % 10 == 0 and everywhere(accelerator, len(requests)).item() > 0
