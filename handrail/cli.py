@@ -18,7 +18,7 @@ HELP = """handrail takes you from data to a language model and a training progra
   handrail my-model --data notes/          the same, on your own texts
   handrail my-model --data notes/ --from HuggingFaceTB/SmolLM2-135M     go on training an open model
   handrail my-helper --answers qa.jsonl    teach an open model to answer as your file does (--from names the model)
-  handrail finetune [DIR]      after the walk: teach your own model to answer; then: handrail align
+  handrail finetune [DIR]      after the walk: teach your own model to answer; then: handrail dpo, handrail grpo
   handrail steps [DIR]         where the walk stands
   handrail STEP [DIR]          one step alone: {steps}
   handrail rehearse ...        memory, GPUs, time and cost of a run, before it: handrail rehearse --help
@@ -45,15 +45,12 @@ def parser():
     )
     p.add_argument(
         "--answers",
-        help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for align: pairs",
+        help="questions and answers: .jsonl .json .csv .parquet, or a hub data set; for dpo: pairs",
     )
     p.add_argument(
         "--method",
         choices=["full", "lora"],
         help="of fine-tuning; default: full for your own model, lora for one that others trained",
-    )
-    p.add_argument(
-        "--objective", choices=["dpo", "grpo"], help="of align: from pairs, or from verdicts"
     )
     p.add_argument("--column", help="the column of a table that holds the text")
     p.add_argument("--from", dest="base", help="a pretrained model to go on from: hub id or folder")
@@ -230,14 +227,10 @@ def open_project(options, word=None):
         raise Stop(
             f"{project.folder} was begun with questions and answers. Texts are another walk; name a new folder: handrail my-texts --data {options.data}"
         )
-    if (
-        word == "align"
-        and options.answers
-        and (options.objective or begun.get("objective")) == "grpo"
-    ):
+    if word == "grpo" and options.answers:
         raise Stop(
             f"GRPO reads no file, {options.answers} neither: it asks the questions of the fine-tuning, in out/chats. Type the command without --answers.\n"
-            "To learn from that file: --objective dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
+            "To learn from that file: handrail dpo, if it holds pairs; handrail finetune, if it holds questions and answers."
         )
     if options.data or new and not options.answers:
         project.decide(
@@ -247,17 +240,17 @@ def open_project(options, word=None):
         options.base = options.base or OPEN
     if options.answers:
         project.decide(
-            "pairs" if word == "align" else "answers",
+            "pairs" if word == "dpo" else "answers",
             seen_from(project, options.answers),
             "questions and answers to learn from",
         )
     if options.base:
         options.base = absolute(options.base)
-    for name in ("column", "base", "size", "seed", "objective"):
+    for name in ("column", "base", "size", "seed"):
         if getattr(options, name) is not None:
             project.decide(name, getattr(options, name), ASKED)
     part = "finetune." if word in ANSWERS or not project.settings.get("data") else ""
-    part = f"{project.settings.get('objective', 'dpo')}." if word == "align" else part
+    part = f"{word}." if word in ("dpo", "grpo") else part
     for name in ("updates", "batch", "context", "lr", "method"):
         if getattr(options, name) is not None:
             project.decide(part + name, getattr(options, name), ASKED)

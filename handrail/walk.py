@@ -39,7 +39,7 @@ def why(project, name):
 def before(project, name):
     """Return the steps that a step rests on, in order."""
     steps = path(project)
-    if name in [*ANSWERS, "align"] and "pretrain" in steps:
+    if name in [*ANSWERS, "dpo", "grpo"] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
     return steps[: steps.index(name)] if name in steps else steps
 
@@ -350,7 +350,7 @@ def finish(project, screen):
         [
             f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   # then `python` is the right one",
             f"python chat.py{' --cpu' if project.cpu else ''}   # talk to it",
-            "handrail align   # from answering to answering well"
+            "handrail dpo   # from pairs of answers: the better one; or handrail grpo, from verdicts"
             if answers
             else "handrail finetune   # teach it to answer questions",
             "handrail share   # take it home: check it without handrail, write its card",

@@ -269,7 +269,7 @@ BROKEN = {  # what a learner might break: step that must catch it, file, before,
     ),
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
     "rate is ignored": (
-        "rate",
+        "lr",
         "optimizer.py",
         'for p in model.parameters() if p in inside], "muon": True}',
         'for p in model.parameters() if p in inside], "muon": True, "lr": 0}',
@@ -382,7 +382,7 @@ KEPT = {  # what a function gives instead of what it promises: step, file, befor
         "model.py, build: gave Qwen3Config",
     ),
     "overfit": ("train.py", "    return losses\n", "", "train.py, train: gave None"),
-    "rate": (
+    "lr": (
         "optimizer.py",
         "def make_schedule(lr, updates, warmup=0.05):",
         "def make_schedule(lr):\n    updates, warmup = 9, 0.05",

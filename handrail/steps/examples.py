@@ -86,7 +86,7 @@ def sides(project):
         chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if chats.pairs:
             raise Stop(
-                f"{source} holds pairs of a better and a worse answer. Those are for: handrail align --answers {source}"
+                f"{source} holds pairs of a better and a worse answer. Those are for: handrail dpo --answers {source}"
             )
         return *split(
             [row | {"where": where} for row, where in zip(chats.rows, chats.places)]

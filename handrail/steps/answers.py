@@ -1,4 +1,4 @@
-"""Exam: the same questions, before and after."""
+"""Answers: the same questions, before and after."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rate: the one knob that matters most."""
+"""lr: the one knob that matters most."""
 
 import math
 
