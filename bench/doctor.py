@@ -204,7 +204,7 @@ def walk_on(folder, words):
     return subprocess.run(
         [
             Path(sys.executable).with_name("handrail"),
-            *step,
+            *(step or ["new"]),
             folder,
             *words[len(step) :],
             "--cpu",

@@ -276,6 +276,7 @@ def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
     ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = handrail(
+        "new",
         "mine",
         "--answers",
         "qa.jsonl",
@@ -584,7 +585,7 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
         "--lr",
         "1e-2",
     ]
-    done = handrail("mine", *options, cwd=tmp_path)
+    done = handrail("new", "mine", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Warning" not in done.stderr and "mean_resizing" not in done.stderr, done.stderr
     assert (
@@ -599,7 +600,7 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
         not (tmp_path / "mine" / "pretrain.py").exists()
         and not (tmp_path / "mine" / "tokenizer.py").exists()
     )
-    again = handrail("mine", "--cpu", "--yes", cwd=tmp_path)
+    again = handrail("new", "mine", "--cpu", "--yes", cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.count("done, verified") == 6, again.stdout
 
 
@@ -624,7 +625,7 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
         "--lr",
         "1e-3",
     ]
-    done = handrail("mine", *options, "--until", "examples", cwd=tmp_path)
+    done = handrail("new", "mine", *options, "--until", "examples", cwd=tmp_path)
     assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, (
         done.stdout[-3000:] + done.stderr[-3000:]
     )
@@ -658,6 +659,7 @@ def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
     for name, (text, said) in files.items():
         (tmp_path / name).write_text(text)
         done = handrail(
+            "new",
             tmp_path / f"for-{name}",
             "--answers",
             name,

@@ -55,7 +55,7 @@ def write_pairs(project):
         sides = split(rows)
     else:
         raise Stop(
-            f"Which pairs? handrail dpo {project.typed} --answers pairs.jsonl\nOne a line: "
+            f"Which pairs? {project.command('dpo')} --answers pairs.jsonl\nOne a line: "
             + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def write_pairs(project):
 def train(project, screen, name, tried):
     """Write the settings of this run, each with its reason (what a person set stays); run the script; return the doctor's checks."""
     if not (project.out / "finetune" / "model").exists():
-        raise Stop("There is no model that answers yet. First: handrail finetune")
+        raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
     fixed, base = project.settings.get(name, {}), project.settings.get("base")
     finetune = project.settings["finetune"]
     chosen = tried | {

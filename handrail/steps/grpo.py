@@ -53,7 +53,7 @@ def judge(project):
             f"{now:.1%}",
             now > then or now == 1,
             "The verdicts taught it nothing: was there a spread in the groups?",
-            "handrail finetune with more updates first, or a reward that is not all or nothing",
+            f"{project.command('finetune')} with more updates first, or a reward that is not all or nothing",
             "warn",
         )
     ]
