@@ -1,4 +1,4 @@
-"""The commands. Nothing heavy is imported before it is needed: `handrail --help` answers at once."""
+"""The commands. Nothing heavy is imported before it is needed: `--help` answers at once."""
 
 import os
 import shlex
