@@ -62,7 +62,7 @@ def main():
         command += f" ARGS={shlex.quote(shlex.join(words))}"
     if "--cpu" not in words and needs_cpu(command):
         words.append("--cpu")
-    subprocess.run(["make", "--no-print-directory", "venv"], cwd=HOUSE, check=True)
+    subprocess.run(["make", "-s", "venv"], cwd=HOUSE, check=True)
     os.execv(HOUSE / ".venv/bin/handrail", ["handrail", *words])
 
 
