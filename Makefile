@@ -1,11 +1,11 @@
-# make walk [CPU=1] [ARGS="my-model --data notes/"]   set up what is missing, then walk
+# make walk [CPU=1] [ARGS="new my-model --data notes/"]   set up what is missing, then walk
 # make test [LONG=1] · make bench · make size · make venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 
 walk:
-	@$(PYTHON) -m handrail.machine $(ARGS) $(if $(CPU),--cpu)
+	@$(PYTHON) -m handrail.launch $(ARGS) $(if $(CPU),--cpu)
 
 venv: .venv/ready
 

@@ -191,7 +191,7 @@ def grown(folder):
     for words, settings in (
         (["--updates", "80", "--batch", "8"], {"finetune.updates": 40, "finetune.context": 512}),
         (["finetune"], {"grpo.updates": 4}),
-        (["align", "--objective", "grpo"], {}),
+        (["grpo"], {}),
     ):
         walk_on(folder, words)
         project = Project(folder, cpu=True)
@@ -204,7 +204,7 @@ def walk_on(folder, words):
     return subprocess.run(
         [
             Path(sys.executable).with_name("handrail"),
-            *step,
+            *(step or ["new"]),
             folder,
             *words[len(step) :],
             "--cpu",
@@ -267,13 +267,7 @@ def in_the_walk(only):
                 ["finetune"] if later and "grpo.py" not in files else ["model", "checkpoints"]
             ):  # what an earlier run left hides what this one does not
                 shutil.rmtree(folder / "out" / left)
-            words = (
-                [["align", "--objective", "grpo"]]
-                if "grpo.py" in files
-                else [["finetune"]]
-                if later
-                else [[]]
-            )
+            words = [["grpo"]] if "grpo.py" in files else [["finetune"]] if later else [[]]
             ended = [
                 walk_on(folder, step)
                 for step in words + [["share"]] * (fault.head["Step"] == "share")

@@ -1,6 +1,6 @@
 """handrail: from data to a language model of your own, one understood step at a time."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 
 def __getattr__(name):

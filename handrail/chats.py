@@ -8,6 +8,7 @@ import ast
 import json
 import math
 import re
+import shlex
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -236,7 +237,7 @@ def plain_text(path):
     return Stop(
         f"{path}: this is plain text. To learn to answer, a model needs questions with answers, in a .jsonl file, one a line:\n"
         f"  {EXAMPLES[QUESTIONS]}\n"
-        f"If there are no questions, let a model learn the text itself: handrail my-model --data {path}"
+        f"If there are no questions, let a model learn the text itself: handrail new my-model --data {shlex.quote(str(path))}"
     )
 
 

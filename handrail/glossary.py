@@ -1,9 +1,12 @@
-"""The field's words in plain ones, for `handrail explain WORD`; they stand in glossary.md."""
+"""The field's words in plain ones, for `handrail explain WORD`, from glossary.md."""
 
 import re
+import shutil
 import textwrap
 from difflib import get_close_matches
 from pathlib import Path
+
+from handrail.project import Stop
 
 ENTRY = re.compile(r"^\*\*(.+?)\*\*: (.+)$", re.MULTILINE)  # **word, another name**: what it means
 
@@ -21,19 +24,17 @@ def lessons():
 
 
 def explain(word=""):
-    """Return what a word means; near words when it is not known, all words when none is given."""
-    entries = {
-        names: meaning
-        for names, meaning in ENTRY.findall(Path(__file__).with_suffix(".md").read_text())
-    }
+    """Return what a word means, or all words when none is given; raise Stop if it is not known."""
+    wide = min(96, shutil.get_terminal_size().columns)
+    entries = dict(ENTRY.findall(Path(__file__).with_suffix(".md").read_text()))
     words = {plain(name): names for names in entries for name in names.split(", ")}
     asked = plain(word)
     if not asked:
-        return textwrap.fill("The words: " + "; ".join(entries), 96)
+        return textwrap.fill("The words: " + "; ".join(entries), wide)
     for form in (asked, asked + "s", asked.removesuffix("s"), asked.removesuffix("es")):
         if form in words:
             names = words[form]
-            return textwrap.fill(f"{names}: {entries[names]}", 96)
+            return textwrap.fill(f"{names}: {entries[names]}", wide)
     if asked.replace(" ", "-") in (faults := lessons()):
         fault = faults[asked.replace(" ", "-")]
         parts = [
@@ -41,9 +42,8 @@ def explain(word=""):
             f"In real life: {fault.parts['In real life']}",
             f"See it happen: handrail break {fault.name}",
         ]
-        return "\n\n".join(textwrap.fill(part, 96, break_on_hyphens=False) for part in parts)
-    near = [known for known in words if asked in known] + get_close_matches(asked, words, 4)
+        return "\n\n".join(textwrap.fill(part, wide, break_on_hyphens=False) for part in parts)
+    near = [known for known in words if asked in known] + get_close_matches(asked, words, 4, 0.7)
     near = "; ".join(dict.fromkeys(words[known] for known in near))
-    return f'"{word}" is not in the list. ' + (
-        f"Near it: {near}" if near else "`handrail explain` shows all words."
-    )
+    said = f"Similar words: {near}. " if near else ""
+    raise Stop(f"{word!r} is not in the list. {said}All words: handrail explain")

@@ -13,7 +13,6 @@ LOOSE = {
     "rows_at_once",
     "compile",
     "answers",
-    "objective",
     "pairs",
 }  # settings that may change during a run, and those of other steps
 

@@ -52,7 +52,7 @@ def machine(project):
     """Return what the machine step measured."""
     file = project.out / "machine.json"
     if not file.exists():
-        raise Stop("This machine was not measured yet. First: handrail machine")
+        raise Stop(f"This machine was not measured yet. First: {project.command('machine')}")
     return json.loads(file.read_text())
 
 

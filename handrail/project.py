@@ -27,7 +27,7 @@ class Stop(Exception):
 
 MEND = {
     errno.ENOSPC: "`df -h` shows how much room there is. Make some, and the same command goes on.",
-    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself leave, or name a folder of your own: handrail ~/my-model",
+    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself leave, or name a folder of your own: handrail new ~/my-model",
 }
 MEND |= {
     errno.EDQUOT: MEND[errno.ENOSPC],
@@ -99,6 +99,11 @@ def guarded(file, function, wanted):
     return asked
 
 
+def usual():
+    """Return the folder that is meant where none is named: this one if it is a project, else ./first-model."""
+    return "." if Path("settings.toml").exists() else "first-model"
+
+
 class Project:
     """A folder with settings.toml in it; `cpu` is True when a person chose the CPU."""
 
@@ -107,9 +112,23 @@ class Project:
         self.out = self.folder / "out"
 
     @property
+    def exists(self):
+        return (self.folder / "settings.toml").exists()
+
+    @property
     def typed(self):
         """Return the folder as a shell wants it typed."""
         return shlex.quote(str(self.folder))
+
+    def command(self, step=""):
+        """Return the command that continues the walk here, or takes one step of it, as it is typed from the current folder."""
+        usually = Path(usual()).resolve() == self.folder
+        words = ["handrail"]
+        if step or not usually:
+            words.append(step or "new")
+        if not usually:
+            words.append(self.typed)
+        return " ".join(words + self.flags)
 
     # --- settings: one line and its why a decision ---
 
@@ -162,24 +181,46 @@ class Project:
 
     # --- files: handed over, then the owner's ---
 
-    def create(self):
-        """Make the folder a project: settings.toml, the files around the program, its own git repository."""
+    def check_free(self):
+        """Raise Stop if a new project cannot begin here, because the folder holds something else."""
         if self.folder.is_file():
             raise Stop(
-                f"{self.folder} is a file. Texts go after --data: handrail my-model --data {self.folder.name}"
+                f"{self.folder} is a file. Texts go after --data: handrail new my-model --data {self.typed}"
             )
         if self.folder.exists() and any(self.folder.iterdir()):
             raise Stop(
-                f"{self.folder} is not empty and holds no settings.toml, so it is no project of handrail's. "
-                f"Nothing was touched. Name a new folder: handrail my-new-model\nIf your texts are in it: handrail my-new-model --data {self.folder}"
+                f"{self.folder} is not empty and has no settings.toml, so it is not a handrail project. "
+                "Nothing was touched. Name a new folder: handrail new my-model\n"
+                f"If your texts are in it: handrail new my-model --data {self.typed}"
             )
+
+    def check_version(self):
+        """Raise Stop if the project was made by another version (the first two numbers), and say both ways to continue."""
+        made = str(self.settings.get("handrail"))
+        if made.split(".")[:2] == __version__.split(".")[:2]:
+            return
+        trained = "pretrain.py" if self.settings.get("data") else "finetune.py"
+        words = ["handrail", "new", f"{self.folder}-2"]
+        for flag, name in (("--data", "data"), ("--answers", "answers"), ("--from", "base")):
+            if source := self.settings.get(name):
+                local = self.folder / Path(source).expanduser()
+                words += [flag, str(local.resolve()) if local.exists() else source]
+        raise Stop(
+            f"{self.folder} was made by handrail {made}, and this is {__version__}. Nothing was changed. Two ways to continue:\n"
+            f"  keep working with its scripts, which need no handrail: cd {self.typed} && python {trained}\n"
+            f"  start a new project on the same data: {shlex.join(words)}"
+        )
+
+    def create(self):
+        """Make the folder a project: settings.toml, the files around the program, its own git repository."""
+        self.check_free()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for file in (PROGRAM.parent / "around").iterdir():
                 shutil.copyfile(file, self.folder / file.name.replace("gitignore", ".gitignore"))
         except PermissionError as error:
             raise Stop(
-                f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail ~/my-model"
+                f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail new ~/my-model"
             )
         (self.folder / "settings.toml").write_text(
             "# What was chosen for this project, and why. Edit any line; a flag typed after a command wins for that run.\n"

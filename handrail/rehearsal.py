@@ -16,7 +16,7 @@ from rich.table import Table
 from handrail import budget
 from handrail.budget import DRIVER, GAPS, gb
 from handrail.plan import opened, sizes
-from handrail.project import PROGRAM, Project, Stop
+from handrail.project import PROGRAM, Project, Stop, usual
 from handrail.screen import Screen
 from handrail.steps import OPEN
 
@@ -223,6 +223,27 @@ def show(screen, project, script, values, how, price, live):
     return any(offer.fit != "no" for offer in found)
 
 
+IDEA = [
+    "--from",
+    "--size",
+    "--vocabulary",
+    "--method",
+    "--rows-at-once",
+    "--checkpointing",
+    "--precision",
+    "--gpus",
+    "--price",
+    "--hf",
+    "-h",
+    "--help",
+]
+
+
+def an_idea(words):
+    """Return True if an option asks for what no project holds yet: a run to be counted, not tried."""
+    return any(word.split("=")[0] in IDEA for word in words)
+
+
 def parser():
     p = argparse.ArgumentParser(
         "handrail rehearse",
@@ -267,12 +288,11 @@ def parser():
 
 def idea(words, folder):
     """Return (project, script, values) of what was typed: a project of one's own, or one made up for the purpose in `folder`."""
-    place = Path(words.folder or ".")
-    if not (words.folder or words.base or words.size or (place / "settings.toml").exists()):
-        place = Path("first-model")
+    anew = words.base or words.size  # a model that the project here has nothing to do with
+    place = Path(words.folder or ("." if anew else usual()))
     real = (place / "settings.toml").exists()
     if real:
-        Project(place).settings  # a slip in it is said of the file that its owner knows
+        Project(place).check_version()  # a slip in it is said of the file that its owner knows
     if words.folder and not real:
         raise Stop(
             f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora"

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import shlex
 import sys
 import time
 import traceback
@@ -39,7 +40,7 @@ def why(project, name):
 def before(project, name):
     """Return the steps that a step rests on, in order."""
     steps = path(project)
-    if name in [*ANSWERS, "align"] and "pretrain" in steps:
+    if name in [*ANSWERS, "dpo", "grpo"] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
     return steps[: steps.index(name)] if name in steps else steps
 
@@ -216,7 +217,7 @@ def patiently(project, screen, name, work):
             if not (stop and screen.talks):
                 raise stop or error
             screen.print(f"\n{stop}\n")
-            if screen.ask("Mend that, then Enter to try again, q to stop here:").lower() == "q":
+            if screen.ask("Fix that, then Enter to try again, q to stop here:").lower() == "q":
                 raise KeyboardInterrupt
 
 
@@ -225,7 +226,7 @@ def take(project, screen, name, place):
     module = step(name)
     if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
         raise Stop(
-            f"The step {name} rests on {waiting[0]}, which was not taken yet. First: handrail {waiting[0]} {project.typed}"
+            f"The step {name} rests on {waiting[0]}, which was not taken yet. First: {project.command(waiting[0])}"
         )
     screen.title(module.TITLE, place)
     screen.say("Why", why(project, name))
@@ -253,6 +254,11 @@ def take(project, screen, name, place):
     return outcome
 
 
+def again(project, name):
+    """Return the command that continues the walk in which this step is."""
+    return project.command("" if name in path(project) else "finetune")
+
+
 def undo(project, screen, name):
     """Take a step back: its commit is reverted, its note removed; what it made in out/ is made again next time."""
     written = record(project, name)
@@ -272,7 +278,7 @@ def undo(project, screen, name):
                 f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes."
             )
     (project.out / "steps" / f"{name}.json").unlink()
-    screen.say("Undone", f"The step {name} is taken back. `handrail` takes it again, from here.")
+    screen.say("Undone", f"The step {name} is taken back. To take it again: {again(project, name)}")
 
 
 def check_in(project, screen, name):
@@ -320,7 +326,8 @@ def walk(project, screen, until=None, steps=None):
             )
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say(
-                    "Stopped", "A check of this step failed. Mend it, then `handrail` goes on here."
+                    "Stopped",
+                    f"A check of this step failed. Fix it, then continue: {again(project, name)}",
                 )
                 return 1
             answer = "next" if name == "machine" else check_in(project, screen, name)
@@ -336,6 +343,14 @@ def walk(project, screen, until=None, steps=None):
 def finish(project, screen):
     """Say what the learner has now, and what can be done with it."""
     answers = (project.out / "finetune" / "model").exists()
+    cpu = " --cpu" if project.cpu else ""
+    activate = shlex.quote(str(Path(sys.prefix) / "bin" / "activate"))
+    later = [f"handrail finetune{cpu}   # teach it to answer questions"]
+    if answers:
+        later = [
+            f"handrail dpo{cpu}   # from pairs of answers: which one is better",
+            f"handrail grpo{cpu}   # from verdicts on its own answers",
+        ]
     screen.title("The walk is done" if answers else "The first walk is done", str(project.folder))
     screen.say(
         "You own",
@@ -348,19 +363,17 @@ def finish(project, screen):
     screen.say(
         "Go on",
         [
-            f"cd {project.typed} && source {Path(sys.prefix) / 'bin' / 'activate'}   # then `python` is the right one",
-            f"python chat.py{' --cpu' if project.cpu else ''}   # talk to it",
-            "handrail align   # from answering to answering well"
-            if answers
-            else "handrail finetune   # teach it to answer questions",
-            "handrail share   # take it home: check it without handrail, write its card",
+            f"cd {project.typed} && source {activate}   # then `python` is the right one",
+            f"python chat.py{cpu}   # talk to it",
+            *later,
+            f"handrail share{cpu}   # take it home: check it without handrail, write its card",
             "Change a file, run it again, see what happens. That is the whole trade.",
         ],
     )
 
 
-def show_steps(project):
-    """Print where the walk stands."""
+def show_status(project):
+    """Print which steps are done."""
     signs = {"done": "✓", "failed": "✗", "changed": "·", "to do": " "}
     for name in dict.fromkeys(path(project) + LATER):
         now = state(project, name)

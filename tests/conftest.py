@@ -135,7 +135,9 @@ def once(tmp_path_factory, name, make):
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory):
     """(project, what the screen showed): the whole first walk on the village, shortened, by the command itself."""
-    return once(tmp_path_factory, "walk", lambda folder: handrail(folder, "--cpu", "--yes", *SMALL))
+    return once(
+        tmp_path_factory, "walk", lambda folder: handrail("new", folder, "--cpu", "--yes", *SMALL)
+    )
 
 
 def without_its_run(walked, folder):

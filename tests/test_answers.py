@@ -276,6 +276,7 @@ def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
     ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = handrail(
+        "new",
         "mine",
         "--answers",
         "qa.jsonl",
@@ -489,12 +490,10 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
         "".join(exam.read_text().splitlines(keepends=True)[:24])
     )  # a run of four updates needs no more
     if name != "finetune":
-        align = handrail(
-            "align", whole, "--cpu", "--yes", "--objective", name, "--updates", "2", "--batch", "4"
-        )
-        assert align.returncode == 0, align.stdout[-2000:] + align.stderr[-2000:]
+        done = handrail(name, whole, "--cpu", "--yes", "--updates", "2", "--batch", "4")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         assert (
-            "reminder" not in align.stdout + align.stderr
+            "reminder" not in done.stdout + done.stderr
         )  # it answers beyond the context that it was pretrained with, on purpose
     for file in whole.glob("out/*/train.jsonl"):
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:100]))
@@ -549,10 +548,8 @@ def test_grpo_says_that_it_reads_no_file(answering, tmp_path):
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
     (tmp_path / "sums.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 9)
     done = handrail(
-        "align",
-        project,
-        "--objective",
         "grpo",
+        project,
         "--answers",
         tmp_path / "sums.jsonl",
         "--cpu",
@@ -588,7 +585,7 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
         "--lr",
         "1e-2",
     ]
-    done = handrail("mine", *options, cwd=tmp_path)
+    done = handrail("new", "mine", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Warning" not in done.stderr and "mean_resizing" not in done.stderr, done.stderr
     assert (
@@ -603,7 +600,7 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
         not (tmp_path / "mine" / "pretrain.py").exists()
         and not (tmp_path / "mine" / "tokenizer.py").exists()
     )
-    again = handrail("mine", "--cpu", "--yes", cwd=tmp_path)
+    again = handrail("new", "mine", "--cpu", "--yes", cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.count("done, verified") == 6, again.stdout
 
 
@@ -628,7 +625,7 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
         "--lr",
         "1e-3",
     ]
-    done = handrail("mine", *options, "--until", "examples", cwd=tmp_path)
+    done = handrail("new", "mine", *options, "--until", "examples", cwd=tmp_path)
     assert done.returncode == 0 and "[<|im_end|>]" in done.stdout, (
         done.stdout[-3000:] + done.stderr[-3000:]
     )
@@ -650,7 +647,7 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
 def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
     """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no traceback."""
     files = {
-        "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail align"),
+        "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail dpo"),
         "notes.txt": ("Some notes.\n", "questions with answers"),
         "few.jsonl": ('{"question": "a", "answer": "b"}\n', "too few"),
         "same.jsonl": (
@@ -662,6 +659,7 @@ def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
     for name, (text, said) in files.items():
         (tmp_path / name).write_text(text)
         done = handrail(
+            "new",
             tmp_path / f"for-{name}",
             "--answers",
             name,

@@ -223,7 +223,7 @@ def test_the_forms_that_a_refusal_shows_are_accepted():
 STOPS = {
     "notes.txt": (
         "Once there was",
-        ["plain text", '"question": "Hello"', "handrail my-model --data"],
+        ["plain text", '"question": "Hello"', "handrail new my-model --data"],
     ),
     "plain.jsonl": (
         '{"id": "n1", "body": "Once"}',

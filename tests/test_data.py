@@ -299,7 +299,9 @@ def test_an_unknown_size_names_the_sizes(project, tmp_path):
 def test_the_command_counts_and_writes_down_its_choices(tmp_path):
     """`handrail DIR --data FILE --until data --cpu` ends with 0, data.py in git, and each decision with its reason."""
     write(tmp_path / "notes.jsonl", rows(texts(400)))
-    done = handrail("mine", "--data", "notes.jsonl", "--until", "data", "--cpu", cwd=tmp_path)
+    done = handrail(
+        "new", "mine", "--data", "notes.jsonl", "--until", "data", "--cpu", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train/val overlap" in done.stdout and (tmp_path / "mine" / "data.py").exists()
     settings = (tmp_path / "mine" / "settings.toml").read_text()

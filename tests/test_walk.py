@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import BIN, HOUSE, decide, handrail, metrics, script
 
+from handrail import __version__
 from handrail.lineage import of_another_run
 from handrail.project import Project, Stop
 from handrail.screen import Screen
@@ -84,10 +85,10 @@ def test_metrics_hold_their_contract(walked):
 
 def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     """Steps that are done are verified, not repeated. What rests on an edited file is made again, with the learner's version, which is never overwritten."""
-    done = handrail(grown, "--cpu", "--yes")
+    done = handrail("new", grown, "--cpu", "--yes")
     assert done.returncode == 0 and done.stdout.count("done, verified") == len(WALK)
     change(grown, "evaluate.py", "it writes:", "it says:")
-    again = handrail(grown, "--cpu", "--yes")
+    again = handrail("new", grown, "--cpu", "--yes")
     assert (
         again.returncode == 0
         and again.stdout.count("done, verified") == len(WALK) - 1
@@ -96,17 +97,17 @@ def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     assert "it says:" in (grown / "evaluate.py").read_text()
 
 
-def test_steps_tells_where_the_walk_stands(grown):
-    """`handrail steps` shows what is done, and what a changed file has put in doubt."""
-    assert handrail("steps", grown).stdout.count("done") == len(WALK)
+def test_status_tells_where_the_walk_stands(grown):
+    """`handrail status` shows what is done, and what a changed file has put in doubt."""
+    assert handrail("status", grown).stdout.count("done") == len(WALK)
     change(grown, "evaluate.py", "it writes:", "it says:")
-    assert re.search(r"evaluate +changed", handrail("steps", grown).stdout)
+    assert re.search(r"evaluate +changed", handrail("status", grown).stdout)
 
 
 def test_a_change_puts_all_that_rests_on_it_in_doubt(grown):
     """A new split changes tokens, model and exam: nothing after it may stay "done, verified"."""
     change(grown, "data.py", "% 20 == 0", "% 10 == 0")
-    states = re.findall(r"(\w+) +(done|changed) ", handrail("steps", grown).stdout)
+    states = re.findall(r"(\w+) +(done|changed) ", handrail("status", grown).stdout)
     assert states == [(name, "done" if name == "machine" else "changed") for name in WALK]
 
 
@@ -195,7 +196,7 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
     git(grown, "commit", "-qam", "my note")
     child = pexpect.spawn(
         str(BIN / "handrail"),
-        [str(grown), "--cpu"],
+        ["new", str(grown), "--cpu"],
         encoding="utf-8",
         timeout=60,
         dimensions=(50, 80),
@@ -223,6 +224,7 @@ def test_go_on_from_a_pretrained_model(walked, tmp_path):
         (texts / f"{number}.md").write_text(story["text"].replace("One ", "On a "))
     base = shutil.copytree(walked[0] / "out" / "model", tmp_path / "base")
     done = handrail(
+        "new",
         tmp_path / "mine",
         "--data",
         texts,
@@ -269,7 +271,7 @@ BROKEN = {  # what a learner might break: step that must catch it, file, before,
     ),
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
     "rate is ignored": (
-        "rate",
+        "lr",
         "optimizer.py",
         'for p in model.parameters() if p in inside], "muon": True}',
         'for p in model.parameters() if p in inside], "muon": True, "lr": 0}',
@@ -382,7 +384,7 @@ KEPT = {  # what a function gives instead of what it promises: step, file, befor
         "model.py, build: gave Qwen3Config",
     ),
     "overfit": ("train.py", "    return losses\n", "", "train.py, train: gave None"),
-    "rate": (
+    "lr": (
         "optimizer.py",
         "def make_schedule(lr, updates, warmup=0.05):",
         "def make_schedule(lr):\n    updates, warmup = 9, 0.05",
@@ -417,6 +419,7 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     """Unknown sizes, steps, folders that are something else or may not be written: said plainly, nothing touched."""
     wrong(
         "new",
+        "fresh",
         "--cpu",
         "--size",
         "9b",
@@ -425,25 +428,28 @@ def test_wrong_input_gets_a_sentence(tmp_path):
         cwd=tmp_path,
         says="There is no size '9b'",
     )
-    wrong("x", "--cpu", "--until", "nonsense", cwd=tmp_path, says="nonsense")
+    wrong("new", "x", "--cpu", "--until", "nonsense", cwd=tmp_path, says="nonsense")
     wrong("tokeniser", "--cpu", cwd=tmp_path, says="Did you mean: handrail tokenizer")
     (tmp_path / "notes.txt").write_text("Some notes.")
-    wrong("notes.txt", "--cpu", cwd=tmp_path, says="--data notes.txt")
-    assert handrail("early", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode == 0
+    wrong("new", "notes.txt", "--cpu", cwd=tmp_path, says=f"--data {tmp_path / 'notes.txt'}")
+    assert (
+        handrail("new", "early", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode
+        == 0
+    )
     wrong("model", "early", "--cpu", cwd=tmp_path, says="First: handrail data")
     assert not (tmp_path / "early" / "model.py").exists()
     wrong("modle", "x", cwd=tmp_path, says="modle")
     (tmp_path / "photos").mkdir(), (tmp_path / "photos" / "cat.jpg").write_text("cat")
-    wrong("photos", "--cpu", cwd=tmp_path, says="Nothing was touched")
+    wrong("new", "photos", "--cpu", cwd=tmp_path, says="Nothing was touched")
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
-    wrong("/sys/my-model", "--cpu", cwd=tmp_path, says="permission")
+    wrong("new", "/sys/my-model", "--cpu", cwd=tmp_path, says="permission")
     wrong("model", "nowhere", "--cpu", cwd=tmp_path, says="nowhere")
     (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
-    wrong("torn", "--cpu", cwd=tmp_path, says="settings.toml")
+    wrong("new", "torn", "--cpu", cwd=tmp_path, says="settings.toml")
     (tmp_path / "torn" / "settings.toml").write_text("batch = 8\nbatch = 9\n")
-    wrong("steps", "torn", cwd=tmp_path, says="stands there twice (at line 2")
+    wrong("status", "torn", cwd=tmp_path, says="stands there twice (at line 2")
     (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
-    wrong("steps", "torn", cwd=tmp_path, says="settings.toml")
+    wrong("status", "torn", cwd=tmp_path, says="settings.toml")
 
 
 def test_what_is_wrong_in_a_flag_is_not_written_down(grown):
@@ -457,7 +463,7 @@ def test_what_is_wrong_in_a_flag_is_not_written_down(grown):
         "--from": "./nothing",
         "--data": "typo.jsonl",
     }.items():
-        wrong(grown, "--cpu", flag, value, cwd=grown, says=value)
+        wrong("new", grown, "--cpu", flag, value, cwd=grown, says=value)
     wrong(
         "finetune",
         grown,
@@ -485,7 +491,7 @@ def test_a_folder_keeps_its_mode(tmp_path):
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     """When the data cannot be written: which file and why, exit code 2, and no half of it is left."""
-    done = handrail("p", "--cpu", "--yes", "--until", "data", cwd=tmp_path, room=1_000_000)
+    done = handrail("new", "p", "--cpu", "--yes", "--until", "data", cwd=tmp_path, room=1_000_000)
     assert (
         done.returncode == 2
         and "village.jsonl: File too large" in done.stderr
@@ -494,33 +500,141 @@ def test_a_full_disk_is_a_sentence(tmp_path):
     assert not list((tmp_path / "p").glob("village.*"))
 
 
-def test_a_project_of_another_version_is_left_alone(grown):
-    """A project is never upgraded behind its owner's back."""
-    decide(grown, handrail="0.0.1")
-    before = (grown / "settings.toml").read_bytes()
-    wrong(grown, "--cpu", cwd=grown, says="0.0.1")
-    assert (grown / "settings.toml").read_bytes() == before
+def test_a_project_of_an_older_version_is_left_alone(grown, tmp_path):
+    """A project is never upgraded behind its owner's back: no byte changes, and both ways to continue are named."""
+    texts = tmp_path / "My Texts"
+    texts.mkdir()
+    decide(grown, handrail="0.3.0", data="../My Texts")
+
+    def content():
+        return {file: file.read_bytes() for file in grown.rglob("*") if file.is_file()}
+
+    before = content()
+    for words in (
+        ["new", grown],
+        [],
+        ["evaluate", grown],
+        ["finetune"],
+        ["rehearse", grown],
+        ["rent", "sky", grown, "--gpu", "L4"],
+    ):
+        cpu = [] if "rent" in words else ["--cpu"]
+        wrong(*words, *cpu, cwd=grown, says="made by handrail 0.3.0")
+    wrong("new", grown, "--cpu", cwd=tmp_path, says=f"cd {grown} && python pretrain.py")
+    wrong("new", grown, "--cpu", cwd=tmp_path, says=f"{grown}-2 --data '{texts}'")
+    assert handrail("status", grown).returncode == 0
+    assert content() == before
+
+
+def test_the_third_number_of_a_version_is_free(tmp_path):
+    """A correction of handrail itself must not lock people out of their projects."""
+    words = ["new", "p", "--cpu", "--yes", "--until", "machine"]
+    assert handrail(*words, cwd=tmp_path).returncode == 0
+    decide(tmp_path / "p", handrail=f"{__version__.rpartition('.')[0]}.99")
+    done = handrail(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "Continuing the project" in done.stdout, done.stderr
 
 
 def test_a_project_inside_a_repository_keeps_its_own_history(walked, tmp_path):
     """A walk inside somebody's repository commits nothing there."""
     subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
-    assert handrail("inner", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode == 0
+    assert (
+        handrail("new", "inner", "--cpu", "--yes", "--until", "machine", cwd=tmp_path).returncode
+        == 0
+    )
     assert git(tmp_path / "inner", "rev-list", "--count", "HEAD").strip() == "2"
     assert (
         subprocess.run(["git", "log"], cwd=tmp_path, capture_output=True).returncode != 0
     )  # no commit outside
 
 
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="this is about machines without a GPU")
+NO_GPU = pytest.mark.skipif(
+    torch.accelerator.is_available(), reason="this is about machines without a GPU"
+)
+
+
+@NO_GPU
 def test_without_a_gpu_nothing_starts(tmp_path):
     """The guide, and `make walk` before it installs anything, stop with the choices when there is no GPU."""
-    for command in ([BIN / "handrail"], [sys.executable, "-m", "handrail.machine"]):
+    launch = [sys.executable, "-m", "handrail.launch"]
+    for command, choice in (
+        ([BIN / "handrail"], "handrail --cpu"),
+        ([BIN / "handrail", "new", "My Model"], "handrail new 'My Model' --cpu"),
+        (launch, "make walk CPU=1\n"),
+        ([*launch, "new", "p"], "make walk CPU=1 ARGS='new p'"),
+    ):
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
-        assert done.returncode == 2 and "--cpu" in done.stderr and "Rent" in done.stderr
+        assert done.returncode == 2 and choice in done.stderr and "Rent" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@NO_GPU
+def test_any_answer_to_the_gpu_question_ends_with_a_sentence(tmp_path):
+    """Who types something else than 1 must learn that nothing was started, not be left with a silent prompt."""
+    child = terminal(tmp_path)
+    child.expect("Type 1"), child.sendline("y"), child.expect("Nothing was started")
+    child.expect(pexpect.EOF), child.close()
+    assert child.exitstatus == 2 and not list(tmp_path.iterdir())
+
+
+# --- the commands ---
+
+
+def terminal(cwd, *words):
+    """Start handrail at a terminal."""
+    return pexpect.spawn(
+        str(BIN / "handrail"),
+        list(words),
+        cwd=cwd,
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(50, 200),
+    )
+
+
+def test_an_unknown_word_is_an_error_and_makes_no_folder(tmp_path):
+    """A typing mistake must not become a project: the nearest command is named, and how a project is started."""
+    wrong("tokeniser", cwd=tmp_path, says="Did you mean: handrail tokenizer")
+    wrong("My Model", "--size", "1m", cwd=tmp_path, says="handrail new 'My Model' --size 1m")
+    wrong("--cpu", "model", cwd=tmp_path, says="Options go after the command")
+    wrong("explain", "optimiser", cwd=tmp_path, says="optimizer")
+    wrong("explain", "qwxyz", cwd=tmp_path, says="not in the list")
+    (tmp_path / "notes.txt").write_text("Some notes.")
+    wrong("notes.txt", cwd=tmp_path, says="handrail new my-model --data notes.txt")
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_needs_no_torch_does_not_import_it():
+    """Help and look-ups must answer at once: importing PyTorch takes seconds."""
+    for words in (["--help"], ["new", "--help"], ["explain", "loss"], ["break"]):
+        code = (
+            "import sys; from handrail.cli import main; code = main(sys.argv[1:]); "
+            "sys.exit(code or str({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.stdout and done.stderr.strip() == "set()", (words, done.stderr)
+
+
+def test_the_command_that_is_shown_says_the_same(tmp_path):
+    """The line after the first question starts the same project, in a path with a space too; after Ctrl-C, the command that continues it is named."""
+    (tmp_path / "My Notes").mkdir()
+    (tmp_path / "My Notes" / "a.txt").write_text("Some notes. " * 200)
+    child = terminal(tmp_path, "--cpu")
+    child.expect("Which one"), child.sendline("2")
+    child.expect("texts: "), child.sendline("My Notes")
+    child.expect("handrail new first-model --data 'My Notes' --cpu\r\n")
+    child.expect("Enter to add"), child.sendintr()
+    child.expect("To continue: handrail --cpu\r\n"), child.expect(pexpect.EOF), child.close()
+    assert child.exitstatus == 130
+    child = terminal(tmp_path, "new", "first-model", "--data", "My Notes", "--cpu")
+    child.expect("Continuing the project"), child.expect("Enter to add"), child.close(force=True)
+    child = terminal(tmp_path, "new", "Mein Modell ü", "--data", "My Notes", "--cpu")
+    child.expect("Enter to add"), child.sendintr()
+    child.expect(f"To continue: handrail new '{tmp_path}/Mein Modell ü' --cpu\r\n")
+    child.expect(pexpect.EOF), child.close()
+    assert child.exitstatus == 130
 
 
 # --- taken home ---

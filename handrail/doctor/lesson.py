@@ -253,29 +253,21 @@ def offer(screen, step, project):
         screen.print("  No silent mistake is known for this step. All there are: handrail break")
 
 
-def main(words):
-    """List the faults, or show the one named."""
+def main(name, folder):
+    """List the faults, or show the one named, on the project in a folder if there is one."""
     from handrail.screen import Screen
 
     screen, known = Screen(), faults()
-    words = [word for word in words if word not in ("--cpu", "--yes")]
-    if not words:
+    if not name:
         show_list(screen)
         return 0
-    if words[0] not in known:
-        near = get_close_matches(words[0], known, 3, 0.4)
+    if name not in known:
+        near = get_close_matches(name, known, 3, 0.4)
         raise Stop(
-            f"There is no fault {words[0]!r}."
+            f"There is no fault {name!r}."
             + (f" Near it: {', '.join(near)}." if near else "")
             + " All of them: handrail break"
         )
-    folder = Path(words[1] if len(words) > 1 else ".")
-    project = (
-        folder
-        if (folder / "settings.toml").exists()
-        else Path("first-model")
-        if Path("first-model/settings.toml").exists()
-        else None
-    )
-    show(screen, known[words[0]], project)
+    project = Path(folder) if (Path(folder) / "settings.toml").exists() else None
+    show(screen, known[name], project)
     return 0

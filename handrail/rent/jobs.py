@@ -225,7 +225,7 @@ def look(project, note, stop):
         )
         return 1
     print(
-        f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}"
+        f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail new {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}"
     )
     return 0
 

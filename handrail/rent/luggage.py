@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from filecmp import cmp
 from pathlib import Path
@@ -33,8 +34,12 @@ def put(file, text):
 def opened(folder):
     """Return the Project in `folder`; raise Stop if there is none."""
     if not (Path(folder) / "settings.toml").exists():
-        raise Stop(f"{folder} holds no project. This starts one: handrail {folder}")
-    return Project(folder)
+        raise Stop(
+            f"{folder} holds no project. This starts one: handrail new {shlex.quote(str(folder))}"
+        )
+    project = Project(folder)
+    project.check_version()
+    return project
 
 
 def chosen(project, script=None):
@@ -46,7 +51,7 @@ def chosen(project, script=None):
         raise Stop(f"--script {name}: it is pretrain or finetune")
     if not (project.folder / f"{name}.py").exists():
         first = (
-            f"handrail {project.typed} --until rehearse"
+            f"handrail new {project.typed} --until rehearse"
             if name == "pretrain"
             else f"handrail finetune {project.typed}, and Ctrl-C once it learns; from then on {name}.py is there"
         )
@@ -84,7 +89,7 @@ def travels(project, name):
     need = MADE[name] if name == "pretrain" else ["chats"]
     if missing := [part for part in need if not (project.out / part).exists()]:
         raise Stop(
-            f"{project.out / missing[0]} is not there yet. First, here: handrail {project.typed} --until rehearse"
+            f"{project.out / missing[0]} is not there yet. First, here: handrail new {project.typed} --until rehearse"
         )
     code = sorted(file.name for pattern in CODE for file in project.folder.glob(pattern))
     made = [f"out/{part}" for part in MADE[name] if (project.out / part).exists()]

@@ -572,7 +572,7 @@ def report(job, now, money):
     )
     if code == 0:
         print(
-            f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}. The walk goes on with it: handrail {job.project.typed}"
+            f"\nIt is over, and well. The model is in {job.folder / job.place / 'model'}, its log in {log}. The walk goes on with it: handrail new {job.project.typed}"
         )
     elif code in (130, 143):
         print(

@@ -12,14 +12,14 @@ WALK = [
     "tokenizer",
     "model",
     "overfit",
-    "rate",
+    "lr",
     "rehearse",
     "pretrain",
     "chat",
     "evaluate",
 ]
-ANSWERS = ["examples", "finetune", "exam"]  # on top of the first walk: `handrail finetune`
-LATER = [*ANSWERS, "align", "share"]
+ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
+LATER = [*ANSWERS, "dpo", "grpo", "share"]
 OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # where the short walk starts if no model is named: small, open, can chat
 SHORT = [
     "machine",
@@ -27,7 +27,7 @@ SHORT = [
     "rehearse",
     "finetune",
     "chat",
-    "exam",
+    "answers",
 ]  # a pretrained model, and questions with answers
 
 

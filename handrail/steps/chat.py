@@ -74,7 +74,8 @@ def answers(project, screen):
     talk(project, screen)
     return Outcome(
         checks,
-        f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py",
+        f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py"
+        + (" --cpu" if project.cpu else ""),
         [reply],
     )
 

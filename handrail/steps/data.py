@@ -491,7 +491,7 @@ def judge_enough(project, bytes_):
         meaning=f"A model that starts from nothing has only this text to learn language from. From {size(bytes_)} it will "
         f"write {outlook}. A small open model has read terabytes: it knows the language, and yours only has to add the style. Either "
         "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
-        advice=f"handrail {project.typed} --from {SMALL}",
+        advice=f"{project.command()} --from {SMALL}",
     )
 
 

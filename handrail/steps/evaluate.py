@@ -45,7 +45,7 @@ def run(project, screen):
             f"{result['model']:.3f}",
             result["model"] < result["bigram"],
             "A table of neighbouring tokens does better.",
-            "more updates: handrail --updates N",
+            f"more updates: {project.command()} --updates N",
         ),
         check("bits per byte", "below 8, knowing nothing", f"{bits:.3f}", bits < 8),
         check(
@@ -89,7 +89,7 @@ def rules(project, result):
             f"{above:.2f}",
             above <= 0.4,
             "It has not learned all of the rules yet.",
-            "more updates: handrail --updates N",
+            f"more updates: {project.command()} --updates N",
             "warn",
         ),
         check(

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import shlex
 import unicodedata
 from itertools import islice
 
@@ -86,7 +87,7 @@ def sides(project):
         chats = read_chats(path if path.exists() else hub_rows(project, source), source)
         if chats.pairs:
             raise Stop(
-                f"{source} holds pairs of a better and a worse answer. Those are for: handrail align --answers {source}"
+                f"{source} holds pairs of a better and a worse answer. Those are for: {project.command('dpo')} --answers {shlex.quote(source)}"
             )
         return *split(
             [row | {"where": where} for row, where in zip(chats.rows, chats.places)]
@@ -94,7 +95,7 @@ def sides(project):
     if not project.settings.get("world"):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
-            f"  handrail finetune {project.typed} --answers qa.jsonl\nThe simplest form, one a line: "
+            f"  {project.command('finetune')} --answers qa.jsonl\nThe simplest form, one a line: "
             '{"question": "Hello", "answer": "Hi!"}'
         )
     return village_chats(STORIES, 5, questions=4), village_chats(400, 6, questions=1), None

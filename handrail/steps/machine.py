@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from handrail import machine
+from handrail import launch
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 
@@ -48,7 +48,7 @@ def expect(project):
             f"No GPU, by your choice: {os.cpu_count()} processor cores. They do 0.05 to 2 TFLOP/s: enough for a model of "
             "one million parameters in minutes, and for nothing large."
         ]
-    name = machine.gpu() or "a GPU"
+    name = launch.gpu() or "a GPU"
     known = sheet(name)
     promised = (
         f"Its data sheet promises {known[0]} TFLOP/s and {known[1]} GB/s."
@@ -94,7 +94,7 @@ def measure(device, kind):
 def run(project, screen):
     if not project.cpu and not torch.accelerator.is_available():
         raise Stop(
-            f"The operating system shows {machine.gpu()}, but this torch ({torch.__version__}) cannot use it. Most often its "
+            f"The operating system shows {launch.gpu()}, but this torch ({torch.__version__}) cannot use it. Most often its "
             "driver is older than this torch needs: update the driver, restart, and try again. "
             "`python -m torch.utils.collect_env` shows both versions. To go on without the GPU: add --cpu."
         )

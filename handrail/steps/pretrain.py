@@ -102,7 +102,7 @@ def run(project, screen):
                 f"{final:.3f}",
                 final > floor * 0.98,
                 "Lower than is possible: val has leaked into train, or the model sees the answer.",
-                "handrail model",
+                project.command("model"),
             )
         )
     promised = (
@@ -130,7 +130,7 @@ def run(project, screen):
 def advice(project, vals, best):
     """Return what to try if the model is worse than a table: where val rose at the end, more of the same would make it worse."""
     if vals[-1][1] < best + 0.02:
-        return "handrail rate; or more updates: --updates N"
+        return f"{project.command('lr')}; or more updates: {project.command()} --updates N"
     step = next(step for step, val in vals if val == best)
     began = (
         ""

@@ -322,4 +322,4 @@ def cost(seconds, project):
     """Say whether the run can be made here, and what tells what it would take elsewhere."""
     if project.cpu and seconds < 1200:
         return "It can run right here."
-    return f"{'That is long for a CPU. ' * project.cpu}Which GPU, how long, how much: handrail rehearse {project.folder.name} --gpus 1. Then: handrail rent"
+    return f"{'That is long for a CPU. ' * project.cpu}Which GPU, how long, how much: handrail rehearse {project.typed} --gpus 1. Then: handrail rent"

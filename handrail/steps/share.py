@@ -220,7 +220,7 @@ def run(project, screen):
     script, result, model = taken(project)
     if not (project.out / result).exists():
         raise Stop(
-            f"There is nothing to share before the exam was taken. First: handrail {'evaluate' if script == 'evaluate.py' else 'exam'}"
+            f"There is nothing to share before the exam was taken. First: {project.command(script.removesuffix('.py'))}"
         )
     values, here, folder = project.load().values, loss(project), project.folder / model
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")

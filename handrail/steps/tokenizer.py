@@ -68,7 +68,7 @@ def run(project, screen):
     if about["train"]["tokens"] <= values.context + 1 or about["val"]["documents"] == 0:
         raise Stop(
             f"{about['train']['tokens']:,} train tokens and {about['val']['documents']} val documents are too little for a "
-            f"context of {values.context}. Add texts, or choose a shorter context: handrail --context 64"
+            f"context of {values.context}. Add texts, or choose a shorter context: {project.command()} --context 64"
         )
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
     wrong = [
@@ -96,7 +96,7 @@ def run(project, screen):
             f"{per_token:.2f}",
             per_token > least,
             "So few: the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
-            "handrail tokenizer, after changing `vocabulary` in settings.toml",
+            f"{project.command('tokenizer')}, after changing `vocabulary` in settings.toml",
             "warn",
         ),
         check("highest token number", f"< {V:,}", f"{highest:,}", highest < V),

@@ -1,4 +1,4 @@
-"""Rate: the one knob that matters most."""
+"""lr: the one knob that matters most."""
 
 import math
 
@@ -95,7 +95,7 @@ def run(project, screen):
             f"{low:.3f}",
             low < first,
             "No rate learns anything.",
-            "handrail overfit",
+            project.command("overfit"),
         ),
         check(
             "picked rate",
@@ -103,7 +103,7 @@ def run(project, screen):
             f"{picked:g}",
             grid(values)[0] < picked < grid(values)[-1],
             "It lies at the edge of what was tried, or outside: a better one may lie further on.",
-            "choose it yourself: handrail --lr RATE",
+            f"choose it yourself: {project.command()} --lr RATE",
             "warn",
         ),
     ]

@@ -1,4 +1,4 @@
-"""Align: from answering to answering well."""
+"""DPO: of two answers, the better one."""
 
 from itertools import islice
 
@@ -11,52 +11,27 @@ from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
 from handrail.steps.runs import finish, make_room
 
-TITLE = "Answer well"
-USES = ["objective", "answers", "pairs", "dpo", "grpo"]
+TITLE = "The better answer"
+FILES = ["dpo.py", "answers.py", "chat.py"]
+USES = ["answers", "pairs", "dpo"]
 LEAVES = []
 SECONDS = (60, 240)
-WHY = """An example says what to write. It does not say what is *better*. There are two ways to say that. If you can only compare, give
-pairs: this answer rather than that one (DPO). If an answer can be checked by a program, let the model try, and tell it how well
-it did (GRPO). Both use the loop that you have, with another loss.
+WHY = """An example says what to write. It does not say what is *better*. If you can compare two answers, give pairs: this answer
+rather than that one (DPO). It uses the loop that you have, with another loss.
 
-The trap: you get what you asked for, not what you meant. A preference for short answers ends in one word; a reward for a right last
-number ends in guessing. So the answers are read, before and after."""
+The trap: you get what you asked for, not what you meant. A preference for short answers ends in one word. So the answers are
+read, before and after."""
 MORE = """DPO compares with the model as it was: what counts is by how much more it now likes the chosen answer than the rejected one.
-GRPO needs groups in which some answers are right and some wrong. A model that is always wrong learns nothing from verdicts; it
-has to be fine-tuned first, until it is right now and then."""
+Where an answer can be checked by a program, verdicts can replace the pairs: that is the step grpo."""
 
 PAIRS = 2000  # of the village
-DPO = {"lr": 3e-4, "batch": 32, "updates": 90}
-GRPO = {"lr": 1e-3, "batch": 32, "updates": 120}
-RATES = {
-    "dpo": 1e-5,
-    "grpo": 1e-5,
-}  # for a model that others trained, all weights; ten times that with LoRA
-
-
-def objective(project):
-    """Return dpo or grpo: what was asked for, else what fits the data there is."""
-    asked = project.settings.get("objective")
-    if asked not in (None, "dpo", "grpo"):
-        raise Stop(
-            f"There is no objective {asked!r}. There are: dpo (pairs: a better and a worse answer), grpo (a reward for each answer)."
-        )
-    return asked or "dpo"
-
-
-def FILES(project):
-    return [f"{objective(project)}.py", "answers.py", "chat.py"]
+TRIED = {"lr": 3e-4, "batch": 32, "updates": 90}
 
 
 def expect(project):
-    if objective(project) == "dpo":
-        return [
-            "The loss starts at 0.693 (it cannot tell the two apart) and falls.",
-            "On the village: short and right in 90 % of the answers that changed, and no fewer right answers.",
-        ]
     return [
-        "The share of right answers rises, from questions and verdicts alone.",
-        "In the beginning most groups have a spread: some answers right, some wrong.",
+        "The loss starts at 0.693 (it cannot tell the two apart) and falls.",
+        "On the village: short and right in 90 % of the answers that changed, and no fewer right answers.",
     ]
 
 
@@ -80,7 +55,7 @@ def write_pairs(project):
         sides = split(rows)
     else:
         raise Stop(
-            f"Which pairs? handrail align {project.typed} --objective dpo --answers pairs.jsonl\nOne a line: "
+            f"Which pairs? {project.command('dpo')} --answers pairs.jsonl\nOne a line: "
             + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,43 +63,40 @@ def write_pairs(project):
         write_chats(rows, folder / f"{name}.jsonl")
 
 
-def plan(project, kind):
-    """Write the settings of this run, each with its reason; what a person set stays."""
-    fixed, base = project.settings.get(kind, {}), project.settings.get("base")
-    tried, finetune = {"dpo": DPO, "grpo": GRPO}[kind], project.settings["finetune"]
-    rate = tried["lr"] if not base else RATES[kind] * (10 if finetune["method"] == "lora" else 1)
-    context = finetune["context"] if base else max(512, finetune["context"])
+def train(project, screen, name, tried):
+    """Write the settings of this run, each with its reason (what a person set stays); run the script; return the doctor's checks."""
+    if not (project.out / "finetune" / "model").exists():
+        raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
+    fixed, base = project.settings.get(name, {}), project.settings.get("base")
+    finetune = project.settings["finetune"]
     chosen = tried | {
-        "lr": rate,
         "model": "out/finetune/model",
         "method": finetune["method"],
-        "context": context,
+        "context": finetune["context"] if base else max(512, finetune["context"]),
     }
+    if base:  # of a model that others trained, all weights at 1e-5; ten times that with LoRA
+        chosen["lr"] = 1e-4 if finetune["method"] == "lora" else 1e-5
     if not finetune.get("packed", True):
         chosen["packed"] = False
-    for name, value in chosen.items():
-        if name not in fixed:
-            project.decide(
-                f"{kind}.{name}",
-                value,
-                {
-                    "model": "the model that can answer",
-                    "lr": "far smaller than before: it knows nearly everything already",
-                }.get(name, "as tried out" if name in tried else "as in the fine-tuning"),
-            )
+    reasons = {
+        "model": "the model that can answer",
+        "lr": "far smaller than before: it knows nearly everything already",
+    }
+    for key, value in chosen.items():
+        why = reasons.get(key, "as tried out" if key in tried else "as in the fine-tuning")
+        if key not in fixed:
+            project.decide(f"{name}.{key}", value, why)
+    settings = project.settings[name]
+    make_room(screen, project, name, settings, settings["updates"])
+    watched = finish(project, f"{name}.py")
+    screen.print()
+    return watched
 
 
 def run(project, screen):
-    kind = objective(project)
-    if not (project.out / "finetune" / "model").exists():
-        raise Stop("There is no model that answers yet. First: handrail finetune")
-    if kind == "dpo":
-        write_pairs(project)
-    plan(project, kind)
-    make_room(screen, project, kind, project.settings[kind], project.settings[kind]["updates"])
-    watched = finish(project, f"{kind}.py")
-    screen.print()
-    outcome = (judge_dpo if kind == "dpo" else judge_grpo)(project)
+    write_pairs(project)
+    watched = train(project, screen, "dpo", TRIED)
+    outcome = judge(project)
     outcome.checks += watched
     return outcome
 
@@ -141,7 +113,7 @@ def said_by(project, kind, folder, chats):
     return tokenizer.batch_decode(found, skip_special_tokens=True)
 
 
-def judge_dpo(project):
+def judge(project):
     program, _ = values_of(project, "dpo")
     pairs = program.messages.load_rows(project.out / "pairs" / "val.jsonl")[:200]
     before, after = (
@@ -199,36 +171,3 @@ def judge_dpo(project):
         for pair, a, b in zip(pairs[:5], before, after)
     ]
     return Outcome(checks, tells, shown)
-
-
-def judge_grpo(project):
-    metrics = [line["val_loss"] for line in lines(project.out / "grpo") if "val_loss" in line]
-    program, _ = values_of(project, "grpo")
-    chats = program.messages.load_rows(project.out / "chats" / "val.jsonl")[:200]
-    asked = [{"messages": chat["messages"][:-1]} for chat in chats]
-    before, after = (
-        said_by(project, "grpo", project.out / name / "model", asked)
-        for name in ("finetune", "grpo")
-    )
-    right = project.load("answers").answers.right
-    then, now = (sum(map(right, texts, chats)) / len(chats) for texts in (before, after))
-    checks = [
-        check(
-            "questions never seen, answered right",
-            f"> {then:.1%}, before",
-            f"{now:.1%}",
-            now > then or now == 1,
-            "The verdicts taught it nothing: was there a spread in the groups?",
-            "handrail finetune with more updates first, or a reward that is not all or nothing",
-            "warn",
-        )
-    ]
-    shown = [
-        f"{chat['messages'][-2]['content']}\nbefore: {a}\nafter: {b}"
-        for chat, a, b in zip(chats[:5], before, after)
-    ]
-    return Outcome(
-        checks,
-        f"From verdicts alone it went from {then:.1%} right to {now:.1%}; the best look had {1 - min(metrics):.1%}.",
-        shown,
-    )

@@ -1,4 +1,4 @@
-"""Exam: the same questions, before and after."""
+"""Answers: the same questions, before and after."""
 
 import json
 
@@ -29,7 +29,7 @@ def expect(project):
 
 def run(project, screen):
     if not (project.out / "finetune" / "model").exists():
-        raise Stop("There is no model that answers yet. First: handrail finetune")
+        raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
     watched = finish(project, "answers.py")
     screen.print()
     result = json.loads((project.out / "answers.json").read_text())
@@ -68,7 +68,7 @@ def run(project, screen):
             f"{after['ended']:.0%}",
             after["ended"] >= 0.95,
             "It does not know when to stop.",
-            "handrail examples: is the end mark trained?",
+            f"{project.command('examples')}: is the end mark trained?",
             "warn",
         ),
         check("end mark in the saved model", *ends(project)),
