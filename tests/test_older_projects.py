@@ -1,8 +1,9 @@
-"""A project that an older handrail made: its scripts go on without the guide, and the guide leaves it as it is.
+"""A project that an older handrail made: its scripts work without the guide, which leaves it alone.
 
-project-0.3.0.tar.gz was made by handrail 0.3.0, as its owner would have: --data village --updates 60 --batch 8
---context 64 --cpu, a size of the owner's own in model.py (which keeps the archive small), and the run stopped after
-update 34. Left out: village.jsonl, which `python pretrain.py` does not read, and the older checkpoint.
+project-0.3.0.tar.gz was made by handrail 0.3.0, as its owner would have: --data village --updates 60
+--batch 8 --context 64 --cpu, with a size of the owner's own in model.py (it keeps the archive
+small), the run stopped after update 34. Left out: village.jsonl, which `python pretrain.py` does
+not read, and the older of two checkpoints.
 """
 
 import os
@@ -35,7 +36,7 @@ def as_it_is(folder):
 
 
 def test_its_run_resumes_without_handrail(older, tmp_path):
-    """A run that was begun with 0.3.0 is finished by the project's own files, from its checkpoint, with no handrail."""
+    """The project's own files finish a run of 0.3.0 from its checkpoint, with no handrail."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "handrail.py").write_text("raise ImportError('a project needs no handrail')\n")
@@ -55,7 +56,7 @@ def test_its_run_resumes_without_handrail(older, tmp_path):
 
 @pytest.mark.parametrize("command", ["pretrain", "new"])
 def test_the_guide_changes_nothing_in_it(older, command):
-    """The guide refuses an older project and says both ways to keep working; every byte and time in it stays."""
+    """The guide refuses an older project and names both ways out; every byte and time stays."""
     before = as_it_is(older)
     done = handrail(command, older, "--cpu")
     assert done.returncode == 2, done.stdout + done.stderr
