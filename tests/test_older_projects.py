@@ -1,6 +1,6 @@
 """A project that an older handrail made: its scripts work without the guide, which leaves it alone.
 
-project-0.3.0.tar.gz was made by handrail 0.3.0, as its owner would have: --data village --updates 60
+project-0.3.0.tar.gz was made by handrail 0.3.0, as its owner would: --data village --updates 60
 --batch 8 --context 64 --cpu, with a size of the owner's own in model.py (it keeps the archive
 small), the run stopped after update 34. Left out: village.jsonl, which `python pretrain.py` does
 not read, and the older of two checkpoints.

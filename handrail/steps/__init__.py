@@ -19,7 +19,7 @@ WALK = [
     "evaluate",
 ]
 ANSWERS = ["examples", "finetune", "exam"]  # on top of the first walk: `handrail finetune`
-LATER = [*ANSWERS, "align", "share"]
+LATER = ["inside", *ANSWERS, "align", "share"]
 OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # where the short walk starts if no model is named: small, open, can chat
 SHORT = [
     "machine",
