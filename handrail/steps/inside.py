@@ -89,8 +89,8 @@ def compare(logits, folder, ids):
 def library_logits(folder, ids):
     """Return the logits (B, T, V) of Transformers, on the CPU in 32-bit numbers.
 
-    Its plain ("eager") attention does the same operations in the same order; the faster ones
-    round differently.
+    Its plain ("eager") attention does the same operations in the same order. The default, a fused
+    kernel, rounds differently: logits of 15 then differ by up to 0.000012.
     """
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
