@@ -137,13 +137,12 @@ def show(folder, prompt, device="cpu"):
     shares = attentions[LAYER][0, HEAD, -WIDE:, -WIDE:].tolist()
     for name, row in zip(names, shares, strict=True):
         lines.append(name + "".join(f"{100 * share:6.0f}" if share else " " * 6 for share in row))
-    return lines
+    return [f"What comes after {prompt!r}, and how much a row looks at each column:", "", *lines]
 
 
 def main():
     settings = read("Show what the trained model computes: the next token, and who looks at whom.")
     folder = made(OUT / "model" / "model.safetensors", "python pretrain.py").parent
-    print(f"What comes after {settings.prompt!r}, and how much a row looks at each column:\n")
     print("\n".join(show(folder, settings.prompt, start(settings).device)))
 
 

@@ -44,10 +44,7 @@ def run(project, screen):
         )
     program = project.load("inside", "batches")
     prompt, context = program.values.prompt, min(CONTEXT, program.values.context)
-    screen.say(
-        f"What comes after {prompt!r}, and how much a row looks at each column",
-        list(program.inside.show(folder, prompt)),
-    )
+    screen.say("inside.py shows", list(program.inside.show(folder, prompt)))
     tokens = program.batches.load_tokens(project.out / "tokens", "val")
     ids = torch.from_numpy(tokens[:context].astype("int64"))[None]  # (1, T)
     checks, apart = compare(program.inside.logits, folder, ids)
