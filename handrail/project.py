@@ -56,6 +56,7 @@ PROMISED = {  # functions of the learner's files that the steps call, and what t
     "model": {"build": "parameters"},
     "train": {"train": "__iter__", "update": "tolist", "mean_loss": "__float__"},
     "optimizer": {"make_optimizer": "param_groups", "make_schedule": "__call__"},
+    "inside": {"logits": "shape", "show": "__iter__"},
     "baselines": {"baselines": "keys"},
     "pretrain": {"continue_text": "split"},
     "messages": {"encode": "__iter__"},

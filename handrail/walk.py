@@ -40,6 +40,8 @@ def why(project, name):
 def before(project, name):
     """Return the steps that a step rests on, in order."""
     steps = path(project)
+    if name == "inside" and "pretrain" in steps:
+        return steps[: steps.index("pretrain") + 1]
     if name in [*ANSWERS, "dpo", "grpo"] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
     return steps[: steps.index(name)] if name in steps else steps

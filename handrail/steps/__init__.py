@@ -19,7 +19,7 @@ WALK = [
     "evaluate",
 ]
 ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
-LATER = [*ANSWERS, "dpo", "grpo", "share"]
+LATER = ["inside", *ANSWERS, "dpo", "grpo", "share"]
 OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # where the short walk starts if no model is named: small, open, can chat
 SHORT = [
     "machine",
