@@ -181,7 +181,7 @@ def finetune_rows(program, values, processes, folder, tokenizer):
     return [program.packing.pack(each)] * max(1, values.batch // 2 // processes)
 
 
-def pretraining(project, values, processes):
+def pretraining(project, values, processes, precision):
     """Return (train.py, make, loss, batches, vocabulary, are rows packed) of a training from texts."""
     from transformers import AutoTokenizer
 
@@ -205,7 +205,7 @@ def pretraining(project, values, processes):
     )
 
 
-def finetuning(project, values, processes):
+def finetuning(project, values, processes, precision):
     """Return the same of a training from questions and answers; where the model has no tokenizer, a small one stands in."""
     from transformers import AutoTokenizer
 
@@ -226,7 +226,7 @@ def finetuning(project, values, processes):
 
     def make():
         with patch.object(AutoTokenizer, "from_pretrained", lambda *_, **__: copy.deepcopy(bare)):
-            model, _ = program.finetune.load(values)
+            model, _ = program.finetune.load(values, precision)
         return model, lambda model: program.finetune.choose_optimizer(model, values)
 
     rows = finetune_rows(program, values, processes, project.out / "chats", tokenizer)
@@ -283,9 +283,11 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
 
     name = values.base if script == "pretrain" else values.model
     config = opened(AutoConfig, local(project, name)) if name else None
-    train, make_model, loss, rows, vocabulary, packed = (
-        pretraining if script == "pretrain" else finetuning
-    )(project, values, processes)
+    wide = precision == "fp32" or not (gpu or precision)
+    way = pretraining if script == "pretrain" else finetuning
+    # LoRA's frozen weights are in 16 bits on a card only
+    frozen = "bf16" if gpu and not wide else "no"
+    train, make_model, loss, rows, vocabulary, packed = way(project, values, processes, frozen)
     ledger = estimate.Ledger(
         config.get_text_config().vocab_size if config else vocabulary, answer=not packed
     )
@@ -299,7 +301,6 @@ def rehearse(project, script, values, checkpointing=False, processes=1, gpu=True
         return model, optimizer(model)
 
     AcceleratorState._reset_state(True)
-    wide = precision == "fp32" or not (gpu or precision)
     accelerator = Accelerator(
         cpu=True, mixed_precision="no" if wide else "bf16"
     )  # fp16 takes the bytes of bf16

@@ -204,6 +204,7 @@ def pretending(gpu):
                 lambda *a, **how: attention(*a, **how | {"dropout_p": 0.0}),
             ),
             patch.object(FakeTensor, "is_cuda", True),
+            patch("torch.cuda.is_bf16_supported", lambda **_: True),
             patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),
         ]
     with ExitStack() as stack:

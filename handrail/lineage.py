@@ -1,8 +1,10 @@
-"""Whose are the checkpoints that lie here? Of the run that settings and data make now, or of another; and is that run whole?"""
+"""For renting: whose checkpoints are these, this run's or another's, and is that run complete?"""
 
 import hashlib
 import json
 import tomllib
+
+from handrail.steps.runs import differences
 
 READ = {
     "pretrain": "out/tokens/about.json",
@@ -27,13 +29,6 @@ def newest(folder):
     return max((path.name for path in folder.glob("[0-9]*") if path.name.isdigit()), default="")
 
 
-def lines(folder):
-    """Return what folder/metrics.jsonl holds, whole lines only."""
-    file = folder / "metrics.jsonl"
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def lasting(settings, name):
     """Return the settings that make a run what it is, of those read from settings.toml."""
     return {
@@ -55,31 +50,11 @@ def mark(folder, name):
 
 
 def of_another_run(project, name):
-    """Return True if what lies here is known to be another run's: by the mark it came home with, the note of the step that made it, or, begun by hand, its rate."""
-    came, note = home(project, name) / "checkpoints" / "mark", home(project, name) / "run.json"
+    """Return True if the checkpoints here are known to be another run's, by a mark or by themselves."""
+    came = home(project, name) / "checkpoints" / "mark"
     if came.exists():
         return came.read_text() != mark(project.folder, name)
-    settings = project.settings if name == "pretrain" else project.settings.get(name, {})
-    if note.exists():
-        return any(
-            settings.get(key) != value for key, value in json.loads(note.read_text()).items()
-        )
-    return name in READ and any(
-        apart(project, name, line) for line in lines(home(project, name))[-1:]
-    )
-
-
-def apart(project, name, line):
-    """Return True if a run of these settings would have had another learning rate at the update that a line of metrics tells of."""
-    program = project.load("optimizer")
-    values = program.settings.read("", project.flags, name)
-    return (
-        abs(
-            program.optimizer.make_schedule(values.lr, values.updates)(line["step"] - 1)
-            - line["lr"]
-        )
-        > 1e-6 * values.lr
-    )
+    return name in READ and bool(differences(project, name))
 
 
 def whole(project, name, updates):

@@ -312,7 +312,7 @@ def idea(words, folder):
             f"Which model is to be fine-tuned? handrail rehearse --from {OPEN} --method {words.method}"
         )
     values = project.load().settings.read(
-        "", ["--cpu"], script if "finetune" in project.settings else ""
+        "", ["--cpu"], script if script in project.settings else ""
     )
     typed = {
         name: getattr(words, name)

@@ -46,6 +46,7 @@ class Screen:
 
     def __init__(self, yes=False):
         self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+        self.yes = yes
         self.talks = sys.stdin.isatty() and sys.stdout.isatty() and not yes
 
     def print(self, text=""):

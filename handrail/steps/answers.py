@@ -6,7 +6,7 @@ import torch
 
 from handrail.project import Stop
 from handrail.screen import Outcome, check
-from handrail.steps.runs import finish
+from handrail.steps.runs import run_script
 
 TITLE = "The answers"
 FILES = ["answers.py", "chat.py"]
@@ -30,7 +30,7 @@ def expect(project):
 def run(project, screen):
     if not (project.out / "finetune" / "model").exists():
         raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
-    watched = finish(project, "answers.py")
+    watched = run_script(project, "answers")
     screen.print()
     result = json.loads((project.out / "answers.json").read_text())
     before, after = result["before"], result["after"]
@@ -87,7 +87,7 @@ def ends(project):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     program = project.load("messages", "answers")
-    folder = program.answers.newest()
+    folder = program.answers.newest(project.out)
     stops = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32
     ).generation_config.eos_token_id

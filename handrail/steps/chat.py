@@ -104,7 +104,7 @@ def continues(project, screen):
     with torch.no_grad():
         apart = (plain(inputs).logits - trained(inputs).logits).abs().max().item()
     torch.manual_seed(values.seed)
-    texts = [program.pretrain.continue_text(plain, tokenizer, values.prompt) for _ in range(3)]
+    texts = tokenizer.batch_decode(program.pretrain.write(plain, tokenizer, values.prompt, 3))
     screen.say(f"It continues {values.prompt!r}", texts)
     checks = [
         check(

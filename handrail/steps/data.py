@@ -199,6 +199,7 @@ class Documents:
     moved: int = 0  # asked twice, is_val gave two answers
     sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
     val_text: str = ""
+    val_nats: list = field(default_factory=list)  # lowest possible loss, if the data tells it
     most: str = ""  # the text that stands there most often
     whole: bool = True
 
@@ -219,6 +220,8 @@ def count(program):
             most, found.most = found.copies[val][mark], text
         found.lengths.append(len(text))
         found.bytes += len(text.encode())
+        if val and isinstance(document.get("nats"), float):
+            found.val_nats.append(document["nats"])
         if val and len(found.val_text.split()) < 8:
             found.val_text = text
         place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
@@ -559,6 +562,7 @@ def run(project, screen):
         screen.print(
             f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py)."
         )
+    write_floor(project, found)
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
     rows = [*judge_rows(seen, found, column), *judge_columns(seen, column)] if seen.tables else []
@@ -594,6 +598,15 @@ def judge_files(seen, kinds):
             "warn",
         )
     ]
+
+
+def write_floor(project, found):
+    """Write out/floor.json, the lowest possible loss of each val document in nats, if it is known."""
+    file = project.out / "floor.json"
+    if found.whole and len(found.val_nats) == sum(found.copies[1].values()) > 0:
+        file.write_text(json.dumps(found.val_nats))
+    else:
+        file.unlink(missing_ok=True)
 
 
 def tells(found, bytes_):

@@ -4,12 +4,11 @@ from itertools import islice
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
-from handrail.lineage import lines
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
-from handrail.steps.runs import finish, make_room
+from handrail.steps.runs import make_room, read_metrics, run_script
 
 TITLE = "The better answer"
 FILES = ["dpo.py", "answers.py", "chat.py"]
@@ -86,9 +85,8 @@ def train(project, screen, name, tried):
         why = reasons.get(key, "as tried out" if key in tried else "as in the fine-tuning")
         if key not in fixed:
             project.decide(f"{name}.{key}", value, why)
-    settings = project.settings[name]
-    make_room(screen, project, name, settings, settings["updates"])
-    watched = finish(project, f"{name}.py")
+    make_room(screen, project, name)
+    watched = run_script(project, name)
     screen.print()
     return watched
 
@@ -119,7 +117,7 @@ def judge(project):
     before, after = (
         said_by(project, "dpo", project.out / name / "model", pairs) for name in ("finetune", "dpo")
     )
-    vals = [line["val_loss"] for line in lines(project.out / "dpo") if "val_loss" in line]
+    vals = [line["val_loss"] for line in read_metrics(project.out / "dpo") if "val_loss" in line]
     checks = [
         check(
             "loss on pairs never seen",

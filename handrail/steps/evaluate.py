@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from handrail import village
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import finish
+from handrail.steps.runs import run_script
 
 TITLE = "The exam"
 FILES = ["evaluate.py"]
@@ -34,7 +34,7 @@ def expect(project):
 
 
 def run(project, screen):
-    watched = finish(project, "evaluate.py")
+    watched = run_script(project, "evaluate")
     screen.print()
     result = json.loads((project.out / "evaluation.json").read_text())
     bits = result["bits_per_byte"]
@@ -73,13 +73,12 @@ def rules(project, result):
     """Return the checks that only the village allows: distance to the floor, and how many stories are right."""
     about = json.loads((project.out / "tokens" / "about.json").read_text())["val"]
     above = (result["model"] - result["floor"]) * (about["tokens"] - 1) / about["documents"]
-    evaluate = project.load("evaluate").evaluate
+    program = project.load("pretrain")
     tokenizer = load_tokenizer(project)
     model = AutoModelForCausalLM.from_pretrained(project.out / "model", dtype=torch.float32).eval()
     torch.manual_seed(0)
-    texts = [
-        tokenizer.decode(tokens) for tokens in evaluate.samples(model, tokenizer, STORIES, 128)
-    ]
+    written = program.pretrain.write(model, tokenizer, number=STORIES, length=128)
+    texts = tokenizer.batch_decode(written)
     verdicts = [village.parse(text) for text in texts]
     valid = sum(verdict.valid for verdict in verdicts) / STORIES
     checks = [

@@ -9,16 +9,23 @@ import torch
 from handrail import glossary
 from handrail.budget import local
 from handrail.doctor.shelf import look_at_plan
-from handrail.lineage import lines
 from handrail.plan import opened
 from handrail.screen import Outcome, check
-from handrail.steps.runs import brought_home, fell, finish, make_room, seen
+from handrail.steps.runs import (
+    doctor_checks,
+    finished,
+    lr_fell,
+    make_room,
+    read_metrics,
+    run_script,
+)
 
 TITLE = "Learn to answer"
 FILES = [
     "finetune.py",
     "packing.py",
     "batches.py",
+    "model.py",
     "train.py",
     "optimizer.py",
     "checkpoint.py",
@@ -63,15 +70,10 @@ def moved(project):
     )
     before = {name: sample(p) for name, p in model.named_parameters()}
     model, optimizer = accelerator.prepare(model, program.finetune.choose_optimizer(model, values))
-    program.train.train(
-        accelerator,
-        model,
-        batches,
-        program.finetune.answer_loss,
-        optimizer,
-        lambda step: values.lr,
-        2,
-    )
+    model.train()
+    for step in range(2):
+        batch = batches(step)
+        program.train.update(accelerator, model, batch, program.finetune.answer_loss, optimizer)
     plain = accelerator.unwrap_model(model)
     same = {name: torch.equal(before[name], sample(p)) for name, p in plain.named_parameters()}
     wanted = {name for name, p in plain.named_parameters() if p.requires_grad}
@@ -149,18 +151,18 @@ def planned(project):
     chosen = project.settings["finetune"]
     config = opened(AutoConfig, local(project, chosen["model"])).to_dict()
     found = list(look_at_plan([], None, config, chosen)) if project.settings.get("base") else []
-    return seen(found) if found else []
+    return doctor_checks(found) if found else []
 
 
 def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
-    updates, watched = project.settings["finetune"]["updates"], []
-    if not brought_home(screen, project, "finetune", updates):
-        make_room(screen, project, "finetune", project.settings["finetune"], updates)
-        watched = finish(project, "finetune.py")
-        screen.print()
-    metrics = lines(project.out / "finetune")
+    if finished(project, "finetune", project.settings["finetune"]["updates"]):
+        screen.print("  This run is finished: it is judged, not made again.\n")
+    make_room(screen, project, "finetune")
+    watched = run_script(project, "finetune")
+    screen.print()
+    metrics = read_metrics(project.out / "finetune")
     vals = [line["val_loss"] for line in metrics if "val_loss" in line]
     text, before, after = forgot(project)
     lost = (
@@ -213,7 +215,7 @@ def run(project, screen):
             *lost,
             "warn",
         ),
-        fell(metrics),
+        lr_fell(metrics),
         *planned(project),
         *watched,
     ]

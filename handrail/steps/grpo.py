@@ -1,9 +1,9 @@
 """GRPO: learning from a verdict on its own answers."""
 
-from handrail.lineage import lines
 from handrail.screen import Outcome, check
 from handrail.steps.dpo import said_by, train
 from handrail.steps.finetune import values_of
+from handrail.steps.runs import read_metrics
 
 TITLE = "The right answer"
 FILES = ["grpo.py", "answers.py", "chat.py"]
@@ -36,7 +36,9 @@ def run(project, screen):
 
 
 def judge(project):
-    metrics = [line["val_loss"] for line in lines(project.out / "grpo") if "val_loss" in line]
+    metrics = [
+        line["val_loss"] for line in read_metrics(project.out / "grpo") if "val_loss" in line
+    ]
     program, _ = values_of(project, "grpo")
     chats = program.messages.load_rows(project.out / "chats" / "val.jsonl")[:200]
     asked = [{"messages": chat["messages"][:-1]} for chat in chats]

@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
@@ -50,21 +52,14 @@ def runs(project):
         model.load_state_dict(start)
         optimizer = accelerator.prepare(program.optimizer.make_optimizer(model, lr))
         schedule = program.optimizer.make_schedule(lr, updates)
-        try:
-            yield (
-                lr,
-                program.train.train(
-                    accelerator,
-                    model,
-                    batches,
-                    program.train.next_token_loss,
-                    optimizer,
-                    schedule,
-                    updates,
-                ),
-            )
-        except FloatingPointError:
-            yield lr, [math.inf]
+        seen, loss = [], program.train.next_token_loss
+        model.train()
+        for step in range(updates):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule(step)
+            seen.append(program.train.update(accelerator, model, batches(step), loss, optimizer))
+        losses = torch.stack(seen)[:, 0].tolist()
+        yield lr, losses if math.isfinite(losses[-1]) else [*losses[:1], math.inf]
         accelerator.free_memory()  # it keeps every optimizer that it prepared, and unscales the gradients once for each
 
 

@@ -42,17 +42,13 @@ def run(project, screen):
         for number in range(ROWS)
     ]
     batch, losses = program.batches.to_batch(rows), []
+    loss = program.train.next_token_loss
+    model.train()
     while len(losses) < UPDATES and min(losses, default=1) >= 0.1:
-        losses += program.train.train(
-            accelerator,
-            model,
-            lambda step: [batch],
-            program.train.next_token_loss,
-            optimizer,
-            lambda step: lr,
-            len(losses) + 10,
-            first=len(losses),
-        )
+        ten = [
+            program.train.update(accelerator, model, [batch], loss, optimizer) for _ in range(10)
+        ]
+        losses += torch.stack(ten)[:, 0].tolist()  # a GPU is waited for here, and not every time
     asked = program.train.mean_loss(accelerator, model, [batch], program.train.next_token_loss)
     best, when = min(losses), next((i + 1 for i, loss in enumerate(losses) if loss < 0.1), None)
     checks = [

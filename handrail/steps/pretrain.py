@@ -7,10 +7,9 @@ import statistics
 from safetensors.torch import load_file
 
 from handrail import budget
-from handrail.lineage import lines
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import brought_home, fell, finish, make_room
+from handrail.steps.runs import finished, lr_fell, make_room, read_metrics, run_script
 
 TITLE = "The run"
 FILES = ["baselines.py"]
@@ -45,24 +44,27 @@ def yardsticks(project):
     folder = project.out / "tokens"
     train, val = (program.batches.load_tokens(folder, side) for side in ("train", "val"))
     guessers = program.baselines.baselines(train, val, len(load_tokenizer(project)))
-    about = json.loads((folder / "about.json").read_text())["val"]
-    return guessers, about["nats"] / (about["tokens"] - 1) if about["nats"] else None
+    return guessers, lowest_loss(project)
+
+
+def lowest_loss(project):
+    """Return the lowest possible loss on val, in nats per token; None if the data does not tell."""
+    file = project.out / "floor.json"
+    if not file.exists():
+        return None
+    about = json.loads((project.out / "tokens" / "about.json").read_text())["val"]
+    return sum(json.loads(file.read_text())[: about["documents"]]) / (about["tokens"] - 1)
 
 
 def run(project, screen):
     values = project.load().values
-    elsewhere, watched = brought_home(screen, project, "pretrain", values.updates), []
-    if not elsewhere:
-        make_room(
-            screen,
-            project,
-            "pretrain",
-            {name: project.settings.get(name) for name in ["data", "column", "vocabulary", *USES]},
-            values.updates,
-        )
-        watched = finish(project, "pretrain.py")
-        screen.print()
-    metrics = lines(project.out)
+    before = finished(project, "pretrain", values.updates)
+    if before:
+        screen.print("  This run is finished: it is judged, not made again.\n")
+    make_room(screen, project, "pretrain")
+    watched = run_script(project, "pretrain")
+    screen.print()
+    metrics = read_metrics(project.out)
     guessers, floor = yardsticks(project)
     vals = [(line["step"], line["val_loss"]) for line in metrics if "val_loss" in line]
     final, best = vals[-1][1], min(val for _, val in vals)
@@ -93,7 +95,7 @@ def run(project, screen):
             "warn",
         ),
     ]
-    checks.append(fell(metrics))
+    checks.append(lr_fell(metrics))
     if floor:
         checks.append(
             check(
@@ -106,8 +108,8 @@ def run(project, screen):
             )
         )
     promised = (
-        ("on another machine", f"{speed:,.0f}")
-        if elsewhere
+        ("of the run that was here", f"{speed:,.0f}")
+        if before
         else rehearsed(project, values, speed, mfu_of(project, speed))
     )
     checks.append(check("tokens a second (for your information)", *promised, True))

@@ -17,11 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from handrail import budget
 from handrail.doctor.watch import attached
-from handrail.lineage import lines
 from handrail.project import Project, Stop
 from handrail.screen import Outcome, check
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import seen
+from handrail.steps.runs import doctor_checks, read_metrics
 
 TITLE = "The rehearsal"
 USES = ["size", "base", "context", "batch"]
@@ -39,6 +38,11 @@ def script(project):
     return "pretrain" if project.settings.get("data") else "finetune"
 
 
+def part(name):
+    """Return the part of settings.toml that a script reads besides the general settings."""
+    return "" if name == "pretrain" else name
+
+
 def FILES(project):
     return [
         "checkpoint.py",
@@ -46,7 +50,7 @@ def FILES(project):
         *(
             ["pretrain.py"]
             if script(project) == "pretrain"
-            else ["train.py", "optimizer.py", "finetune.py"]
+            else ["model.py", "train.py", "optimizer.py", "finetune.py"]
         ),
     ]
 
@@ -58,7 +62,7 @@ def expect(project):
     return [
         f"First on fake tensors, which have a shape and no numbers: at its peak an update holds {budget.gb(fake.peak)} of tensors, "
         f"the weights are {budget.gb(fake.kinds['weights'])} of them, and it costs {budget.operations(fake.flops)}.",
-        f"`{script(project)}.py` makes {KILL_AT} updates and is killed without warning. Started again, it goes on after update {EVERY}, "
+        f"`{script(project)}.py` makes {KILL_AT} updates and is killed without warning. Started again, it resumes after update {EVERY}, "
         f"where it had saved, and its losses are {'digit for digit' if project.cpu else 'nearly'} those of before.",
         "The saved model loads again and writes text. After that we know the time and the memory of the real run.",
     ]
@@ -67,7 +71,7 @@ def expect(project):
 def on_fake_tensors(project):
     """Return what an update of this project needs here, counted without making it."""
     name = script(project)
-    values = project.load().settings.read("", project.flags, name)
+    values = project.load().settings.read("", project.flags, part(name))
     capable = torch.cuda.is_available() and not project.cpu
     return budget.rehearse(project, name, values, gpu=capable)
 
@@ -99,15 +103,15 @@ def killed_and_resumed(project):
     """Run the script, kill it after KILL_AT updates, run it to the end; return the metrics before and after, exit code, findings."""
     with attached() as (variables, found):
         process, folder = start(project, variables), made(project)
-        while process.poll() is None and len(lines(folder)) < KILL_AT:
+        while process.poll() is None and len(read_metrics(folder)) < KILL_AT:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        before = lines(folder)
+        before = read_metrics(folder)
         if not before:
             return before, [], process.returncode, found()[0]
         code = start(project, variables).wait()
-        return before, lines(folder), code, found()[0]
+        return before, read_metrics(folder), code, found()[0]
 
 
 def made(project):
@@ -199,7 +203,7 @@ def choose_compile(project, eager, updates):
 
 def run(project, screen):
     program, name = project.load(), script(project)
-    values, peak, seconds = program.settings.read("", project.flags, name), 0.0, None
+    values, peak, seconds = program.settings.read("", project.flags, part(name)), 0.0, None
     if name == "pretrain":
         screen.print("  timing the update ...")
         _, eager, peak = fit(project)
@@ -218,9 +222,9 @@ def run(project, screen):
             saved = made(stage) / "checkpoints" / f"{EVERY:08}"
             size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
             sample = writes(stage, values)
-    if not seconds and len(after) > 1:
+    if not seconds and len(after) > 2:
         seconds, peak = (
-            (after[-1]["seconds"] - after[1]["seconds"]) / (len(after) - 2),
+            statistics.median(line["seconds"] for line in after[2:]),
             resident(RUSAGE_CHILDREN) / 1e9,
         )
     seconds = seconds or float("nan")
@@ -228,7 +232,7 @@ def run(project, screen):
     rehearsed = json.loads((project.out / "rehearsal.json").read_text())
     (project.out / "rehearsal.json").write_text(json.dumps(rehearsed | {"seconds": seconds}))
     room = shutil.disk_usage(project.folder).free / 1e9
-    went_on = f"going on after update {EVERY}" in log
+    went_on = f"Resuming after update {EVERY}" in log
     checks = [
         check(
             f"{name}.py after the kill",
@@ -263,7 +267,7 @@ def run(project, screen):
             "The run would stop at a full disk.",
             "Free some space.",
         ),
-        *seen(findings),
+        *doctor_checks(findings),
     ]
     tells = (
         f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
@@ -301,9 +305,9 @@ def writes(project, values):
     """Return a few words that the saved model writes."""
     model = AutoModelForCausalLM.from_pretrained(made(project) / "model")
     if script(project) == "pretrain":
-        return project.load("pretrain").pretrain.continue_text(
-            model, load_tokenizer(project), values.prompt, 20
-        )
+        tokenizer = load_tokenizer(project)
+        tokens = project.load("pretrain").pretrain.write(model, tokenizer, values.prompt, length=20)
+        return tokenizer.decode(tokens[0])
     program = project.load("finetune", "messages")
     chat = program.messages.load_rows(project.out / "chats" / "val.jsonl")[0]
     tokenizer = AutoTokenizer.from_pretrained(made(project) / "model")

@@ -1,81 +1,122 @@
-"""What the steps that run a script of the project share: they run it as its owner would, with the doctor beside it."""
+"""What the steps that run a script of the project share: run it as its owner would, and judge it."""
 
 import json
+import shutil
 import sys
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
-from handrail.lineage import home, lines, newest, of_another_run, whole
 from handrail.project import Stop
 from handrail.screen import check
 
+DATA = {  # what a script learns from, in out/
+    "pretrain": "tokens/train.bin",
+    "finetune": "chats/train.jsonl",
+    "dpo": "pairs/train.jsonl",
+    "grpo": "chats/train.jsonl",
+}
 
-def brought_home(screen, project, name, updates):
-    """Return True for a whole run that this step did not make: on a rented machine, or by hand. It is judged, not made again."""
-    folder = home(project, name)
-    made = [line["step"] for line in lines(folder)] == list(range(1, updates + 1)) and (
-        folder / "model" / "config.json"
-    ).exists()
-    here = (
-        (folder / "run.json").exists()
-        or (project.out / "steps" / f"{name}.json").exists()
-        or of_another_run(project, name)
-    )
-    if made and not here:
-        screen.print(
-            "  The whole run lies here already, made elsewhere or by hand: it is judged, not made again.\n"
+
+def run_folder(project, name):
+    """Return the folder that a script fills with checkpoints, metrics and a model."""
+    return project.out if name == "pretrain" else project.out / name
+
+
+def read_metrics(folder):
+    """Return the lines of folder/metrics.jsonl as dicts, whole lines only."""
+    file = folder / "metrics.jsonl"
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def differences(project, name):
+    """Return how the newest checkpoint's run differs from the one that settings and data ask for.
+
+    A list of sentences; None if there is no checkpoint.
+    """
+    program = project.load("checkpoint")
+    step = "" if name == "pretrain" else name
+    found = program.checkpoint.checkpoints(run_folder(project, name) / "checkpoints")
+    if not found:
+        return None
+    file = found[max(found)] / "run.json"
+    theirs = json.loads(file.read_text()) if file.exists() else {}
+    values = program.settings.read("", project.flags, step)
+    run = program.checkpoint.identity(values, project.out / DATA[name])
+    differs = [key for key in run if theirs.get(key) != run[key]]
+    return [f"{key}: {theirs.get(key)} there, {run[key]} now" for key in differs]
+
+
+def finished(project, name, updates):
+    """Return True if the run that settings and data ask for is over: it is judged, not made again."""
+    program = project.load("checkpoint")
+    found = program.checkpoint.checkpoints(run_folder(project, name) / "checkpoints")
+    return max(found, default=0) >= updates and differences(project, name) == []
+
+
+def make_room(screen, project, name):
+    """Move another run's checkpoints, metrics and model out of the way, if its owner agrees."""
+    differs, folder = differences(project, name), run_folder(project, name)
+    if not differs:
+        return
+    number = 1
+    while (folder / f"run-{number}").exists():
+        number += 1
+    archive = folder / f"run-{number}"
+    screen.say("Another run is here", [*differs, f"It can be kept in {archive}."])
+    if not screen.talks and not screen.yes:
+        raise Stop(
+            f"{folder / 'checkpoints'} belongs to another run: {'; '.join(differs)}.\nTo keep it "
+            f"in {archive} and start again: add --yes. Or restore those settings, and it resumes."
         )
-    return made and not here
+    if screen.ask("Enter to move it there and start again, q to stop here:").lower() == "q":
+        raise KeyboardInterrupt
+    archive.mkdir()
+    for made in ("checkpoints", "metrics.jsonl", "model"):
+        if (folder / made).exists():
+            shutil.move(folder / made, archive / made)
+    screen.print(f"  The earlier run is kept in {archive}.\n")
 
 
-def make_room(screen, project, name, settings, updates):
-    """Move what another run left out of the way: one of other settings, or one that is over, is not gone on from."""
-    folder, other = home(project, name), of_another_run(project, name)
-    if newest(folder / "checkpoints") and (other or whole(project, name, updates)):
-        number = 1 + sum(1 for _ in folder.glob("checkpoints-*"))
-        for path in (folder / "checkpoints", folder / "metrics.jsonl"):
-            if path.exists():
-                path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        screen.print(
-            f"  An earlier run{' with other settings' if other else ''} is kept in {folder.name}/checkpoints-{number}; this one begins anew."
-        )
-    folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(settings))
+def run_script(project, name):
+    """Run a script of the project to its end; return the checks of what the doctor saw.
 
-
-def finish(project, script):
-    """Run a script of the project to its end, as its owner would; return the checks of what the doctor saw. Raises Stop if the script failed."""
+    Raises Stop if the script failed.
+    """
+    script = f"{name}.py"
     code, findings, *_ = watch([sys.executable, script, *project.flags], cwd=project.folder)
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        said = f"\n\n{report(findings)}" if findings else ""
+        found = f"\n\n{report(findings)}" if findings else ""
         raise Stop(
-            f"{script} ended with exit code {code}; what it said stands above. What was saved is kept: the same command goes on from it.{said}"
+            f"{script} ended with exit code {code}; its output is above. Checkpoints are safe; the "
+            f"same command resumes.{found}"
         )
-    return seen(findings)
+    return doctor_checks(findings)
 
 
-def fell(metrics):
+def lr_fell(metrics):
     """Return the check that the learning rate has come down at the end of a run."""
     last, highest = metrics[-1]["lr"], max(line["lr"] for line in metrics)
     return check(
         "learning rate at the end",
-        f"a tenth of its highest, {highest:.2g}, or less",
+        f"at most a tenth of the peak, {highest:.2g}",
         f"{last:.2g}",
         last <= highest / 10,
-        "The run ended before its rate had fallen. The last stretch, where steps get small, often gains the most.",
+        "The run ended before its learning rate had fallen. The last stretch, where steps get "
+        "small, often gains the most.",
         "make_schedule has to be given the updates of this run",
         "warn",
     )
 
 
-def seen(findings):
-    """Return what the doctor found as checks, one a finding; one that passes if there is none."""
+def doctor_checks(findings):
+    """Return what the doctor found as checks, one per finding; one that passes if there is none."""
     checks = []
     for found in in_order(findings):
         when = f"update {found.update}" if found.update else "before the first update"
-        known = f" How it is known: {found.evidence}." * bool(found.evidence)
+        known = f" How it is known: {found.evidence}." if found.evidence else ""
         checks.append(
             check(
                 f"the doctor: {found.name}",

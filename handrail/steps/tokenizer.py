@@ -1,6 +1,7 @@
 """Tokenizer: text becomes numbers and must come back."""
 
-from itertools import islice
+import json
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -44,6 +45,24 @@ def expect(project):
         size,
         f"Every text comes back exactly as it went in. Ordinary English takes {about} bytes a token with it.",
     ]
+
+
+def merges(tokenizer, texts):
+    """Return a word of the texts as it is put together: its letters, then each merge, as lines."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if model["type"] != "BPE":
+        return []
+    ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
+    space = "Ġ"  # how byte-level tokenizers write it
+    words = {word for text in texts for word in text.split() if word.isascii() and word.isalpha()}
+    longest = max(words, key=lambda word: (len(word) <= 10, len(word), word), default="")
+    pieces = [space, *longest]
+    lines = [" ".join(pieces).replace(space, "_")]
+    while pairs := [(ranks[p], i) for i, p in enumerate(pairwise(pieces)) if p in ranks]:
+        _, place = min(pairs)  # the pair that was joined first while learning
+        pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+        lines.append(" ".join(pieces).replace(space, "_"))
+    return lines
 
 
 def run(project, screen):
@@ -114,6 +133,8 @@ def run(project, screen):
     ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:24]
     cut = " · ".join(tokenizer.decode([i]) for i in ids)
     screen.say("See it", [f"{cut} ...", f"the first numbers: {ids[:8]}"])
+    if joined := merges(tokenizer, texts):
+        screen.say("How one word is put together (_ is a space)", joined)
     epochs = needed / about["train"]["tokens"]
     tells = (
         f"1,000 letters of your text are about {1000 / per_token:.0f} tokens. The run will read the train tokens "
