@@ -23,9 +23,9 @@ handrail: from data to a language model of your own.
 """
 
 
-def found(folder):
+def found(folder, cpu=False):
     """Return the project in a folder; raise Stop if there is none."""
-    project = Project(folder)
+    project = Project(folder, cpu)
     if not project.exists:
         new = shlex.join(["handrail", "new", str(folder)])
         raise Stop(f"{project.folder} holds no project yet. This starts one: {new}")
@@ -34,7 +34,7 @@ def found(folder):
 
 def opened(folder, typed, step=""):
     """Return the project, started if there is none; what was typed is in its settings."""
-    project = found(folder) if step else Project(folder)
+    project = (found if step else Project)(folder, typed.cpu)
     begun = project.exists
     if begun:
         project.check_version()

@@ -200,16 +200,19 @@ class Project:
         made = str(self.settings.get("handrail"))
         if made.split(".")[:2] == __version__.split(".")[:2]:
             return
-        trained = "pretrain.py" if self.settings.get("data") else "finetune.py"
+        script = "pretrain.py" if self.settings.get("data") else "finetune.py"
+        python = shlex.join(["python", script, *self.flags])
         words = ["handrail", "new", f"{self.folder}-2"]
         for flag, name in (("--data", "data"), ("--answers", "answers"), ("--from", "base")):
             if source := self.settings.get(name):
+                if source == "village.jsonl" and self.settings.get("world"):
+                    source = "village"  # written there by the data step
                 local = self.folder / Path(source).expanduser()
                 words += [flag, str(local.resolve()) if local.exists() else source]
         raise Stop(
             f"{self.folder} was made by handrail {made}, and this is {__version__}. Nothing was changed. Two ways to continue:\n"
-            f"  keep working with its scripts, which need no handrail: cd {self.typed} && python {trained}\n"
-            f"  start a new project on the same data: {shlex.join(words)}"
+            f"  keep working with its scripts, which need no handrail: cd {self.typed} && {python}\n"
+            f"  start a new project on the same data: {shlex.join(words + self.flags)}"
         )
 
     def create(self):

@@ -223,25 +223,15 @@ def show(screen, project, script, values, how, price, live):
     return any(offer.fit != "no" for offer in found)
 
 
-IDEA = [
-    "--from",
-    "--size",
-    "--vocabulary",
-    "--method",
-    "--rows-at-once",
-    "--checkpointing",
-    "--precision",
-    "--gpus",
-    "--price",
-    "--hf",
-    "-h",
-    "--help",
-]
+IDEA = (
+    "--from --size --vocabulary --method --rows-at-once --checkpointing --precision --gpus --price"
+)
 
 
 def an_idea(words):
     """Return True if an option asks for what no project holds yet: a run to be counted, not tried."""
-    return any(word.split("=")[0] in IDEA for word in words)
+    asked = [*IDEA.split(), "--hf", "-h", "--help"]
+    return any(word.split("=")[0] in asked for word in words)
 
 
 def parser():

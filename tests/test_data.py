@@ -312,7 +312,7 @@ def test_the_command_counts_and_writes_down_its_choices(tmp_path):
 def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
     """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is mended."""
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
-    arguments = ["mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
+    arguments = ["new", "mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
     done = handrail(*arguments, cwd=tmp_path)
     assert (
         done.returncode == 2
