@@ -573,3 +573,22 @@ def test_a_target_that_fails_stops_no_training(machines, tmp_path, back):
         and (": safe" in said.split("NOT SAFE")[-1]) == back
     ), said
     assert ((target if back else away) / "pretrain" / "thesis.tex").exists()
+
+
+def test_a_save_during_a_slow_copy_takes_nothing_from_it(machines, tmp_path):
+    """On a slow line the script saves and deletes several times while one checkpoint is sent: what arrives is whole all the same."""
+    target, slow = tmp_path / "target", tmp_path / "bin" / "rsync"
+    target.mkdir()
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nexec {shutil.which("rsync")} --bwlimit=4000 "$@"\n')
+    slow.chmod(0o755)
+    decide(machines[0], updates=40, every=2)
+    path = f"{slow.parent}:{os.environ['PATH']}"
+    process = synced(machines[0], target, env=os.environ | {"PATH": path})
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0 and "NOT SAFE" not in said, said
+    sent = [path.name for path in (target / "pretrain-whole").glob("0*")]
+    assert "00000040" in sent and len(sent) < 20, sent  # most saves came during a copy
+    for file in (machines[0] / "out" / "checkpoints" / "00000040").iterdir():
+        there = target / "pretrain" / "checkpoints" / "00000040" / file.name
+        assert there.read_bytes() == file.read_bytes(), file.name

@@ -54,23 +54,29 @@ def fetch(there, run, stage):
         os.renames(stage / step, run / "checkpoints" / step)
 
 
-def push(there, run, stage, step):
-    """Send a checkpoint, with metrics and log, then its note; keep the two newest there.
+def push(there, run, stage, step, over):
+    """Send a checkpoint, then its note, and if the run is `over` the model; return how it went.
 
     What is sent has a second name (a hard link) in `stage`: a save only deletes the first one.
     """
     copies = stage / "run" / "checkpoints"
-    if not (copies / step).exists():
-        shutil.copytree(run / "checkpoints" / step, stage / step, copy_function=os.link)
-        os.renames(stage / step, copies / step)  # as in `save`: no half has the name
-    for old in sorted(copies.iterdir())[:-2]:
-        shutil.rmtree(old)
-    for log in (*run.glob("metrics.jsonl"), *stage.parent.glob("log.txt")):
-        shutil.copy2(log, copies / step)
-    copy(stage / "run", there)
-    (stage / "notes" / step).touch()
-    copy(stage / "notes", f"{there}-whole")
-    copy(copies, f"{there}/checkpoints", "--delete")
+    try:
+        if not (copies / step).exists():
+            shutil.copytree(run / "checkpoints" / step, stage / step, copy_function=os.link)
+            os.renames(stage / step, copies / step)  # as in `save`: no half has the name
+        for old in sorted(copies.iterdir())[:-2]:
+            shutil.rmtree(old)
+        for log in (*run.glob("metrics.jsonl"), *stage.parent.glob("log.txt")):
+            shutil.copy2(log, copies / step)
+        copy(stage / "run", there)
+        (stage / "notes" / step).touch()
+        copy(stage / "notes", f"{there}-whole")
+        copy(copies, f"{there}/checkpoints", "--delete")  # of those there, all but two
+        if over:
+            copy(run / "model", f"{there}/model")
+    except OSError as error:
+        return f"NOT SAFE ({error}). The next save tries again, or later the same command."
+    return "safe"
 
 
 def main():
@@ -101,14 +107,7 @@ def main():
         time.sleep(0.2)
         code, step = script.poll(), newest(run / "checkpoints")
         if step and (step != tried or code is not None):
-            tried = step
-            try:
-                push(there, run, stage, step)
-                if code == 0:
-                    copy(run / "model", f"{there}/model")
-                said = "safe"
-            except OSError as error:
-                said = f"NOT SAFE ({error}). The next save tries again, or later this command."
+            tried, said = step, push(there, run, stage, step, over=code == 0)
             print(f"sync: checkpoint {step} at {there}: {said}", flush=True)
     if code == 0 and not tried:
         sys.exit(f"sync: nothing was sent, because there is no checkpoint in {run}")
