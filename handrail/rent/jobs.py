@@ -166,9 +166,9 @@ def home(project, new, name, whose):
             shutil.rmtree(saved)
     if any((new / "checkpoints").glob("0*")):
         (new / "checkpoints" / "mark").write_text(whose)
-    for file in (new / "log").glob("metrics.jsonl"):
-        file.rename(new / file.name)
-    shutil.rmtree(new / "log", ignore_errors=True)
+    for saved in sorted((new / "checkpoints").glob("0*")):  # each with what was logged until then
+        (saved / "metrics.jsonl").replace(new / "metrics.jsonl")
+        (saved / "log.txt").unlink(missing_ok=True)
     bring(new, lineage.home(project, name))
 
 
