@@ -37,26 +37,26 @@ def main():
     answers, turns = folder != settings.out / "model", []
     print(f"This is {folder}. {'Ask something' if answers else 'Type the start of a text'}.")
     print("Ctrl-C ends a reply, Ctrl-D quits.")
+    half = getattr(model.config, "max_position_embeddings", 512) // 2  # of what it can read
     options = {"do_sample": True, "temperature": 0.8, "top_k": 0, "use_cache": True}
+    options["max_new_tokens"] = min(half, 256)
     while True:
         try:
             text = input("\n> ")
         except (EOFError, KeyboardInterrupt):
             print()
             return
+        asked = [*turns, {"role": "user", "content": text}]
+        text = tokenizer.eos_token + text  # a document begins after END
         if answers:
-            turns.append({"role": "user", "content": text})
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        else:
-            text = tokenizer.eos_token + text  # a document begins after END
-        inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(device)
-        read_already = inputs["input_ids"].size(1)
-        room = max(16, settings.context - read_already)  # it was trained on `context` tokens
+            text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        ids = ids[:, -half:].to(device)  # of a long talk, the end
         streamer = TextStreamer(tokenizer, skip_prompt=answers, skip_special_tokens=True)
         with suppress(KeyboardInterrupt):
-            written = model.generate(**inputs, **options, max_new_tokens=room, streamer=streamer)
-            reply = tokenizer.decode(written[0, read_already:], skip_special_tokens=True)
-            turns.append({"role": "assistant", "content": reply})
+            written = model.generate(ids, **options, streamer=streamer)[0, ids.size(1) :]
+            reply = tokenizer.decode(written, skip_special_tokens=True)
+            turns = [*asked, {"role": "assistant", "content": reply}]
 
 
 if __name__ == "__main__":

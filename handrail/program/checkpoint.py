@@ -96,18 +96,19 @@ def resume(accelerator, folder, run):
 def check_run(path, run):
     """End with exit code 2 if a checkpoint is another run's; say what differs, and two ways out."""
     file, out = path / "run.json", os.path.relpath(path.parents[1])
-    theirs = json.loads(file.read_text()) if file.exists() else {}
-    differs = [
-        f"  {k}: {theirs.get(k)} there, {run[k]} now" for k in run if theirs.get(k) != run[k]
-    ]
+    old = json.loads(file.read_text()) if file.exists() else {}
+    differs = [name for name in run if old.get(name) != run[name]]
     if differs:
-        refuse(
-            "\n".join([f"{out}/checkpoints belongs to another run:", *differs])
-            + "\n(A run's learning rate is planned for its updates: more updates are another run.)"
-            + "\nEither keep it, and make this run in another folder: add --out out/trial\n"
-            + f"or move it away, and start again: mkdir {out}/old; "
-            + f"mv {out}/checkpoints {out}/metrics.jsonl {out}/model {out}/old"
+        lines = [f"{out}/checkpoints belongs to another run:"]
+        lines += [f"  {name}: {old.get(name)} there, {run[name]} now" for name in differs]
+        if "updates" in differs:
+            lines.append("(Its learning rate was planned for its own number of updates.)")
+        lines.append(
+            "Either keep it, and make this run in a folder of its own: add --out out/trial"
         )
+        made = " ".join(f"{out}/{name}" for name in ("checkpoints", "metrics.jsonl", "model"))
+        lines.append(f"or move it away, and start again: mkdir {out}/old; mv {made} {out}/old")
+        refuse("\n".join(lines))
 
 
 def run(main, kept="What was learned is saved; the same command resumes."):

@@ -58,7 +58,8 @@ def main():
     train, val = (load_tokens(OUT / "tokens", side) for side in ("train", "val"))
     about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
 
-    targets, rows = about["tokens"] - 1, settings.rows_at_once or 32
+    targets = about["tokens"] - 1
+    rows = settings.rows_at_once or 32
     exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=rows)
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
     if (OUT / "floor.json").exists():  # the lowest possible loss of each document, if it is known
@@ -73,17 +74,13 @@ def main():
     written = write(accelerator.unwrap_model(model), tokenizer, "", 32, settings.context)
     text = np.array(sum(written, []), train.dtype)
     copy, val_copy = (longest_copy(tokens, train) for tokens in (text, val[: len(text)]))
-    print(
-        f"Longest copy from train: {len(copy)} tokens (in val: {len(val_copy)}): "
-        f"{tokenizer.decode(copy)!r}"
-    )
-    result |= {
-        "copy": len(copy),
-        "val_copy": len(val_copy),
-        "bits_per_byte": result["model"] * bits,
-    }
-    result["samples"] = tokenizer.batch_decode(written)
-    print("\n\n".join(["It writes:", *result["samples"][:3]]))
+    print(f"Longest copy from train: {len(copy)} tokens (val has one of {len(val_copy)}):")
+    print(repr(tokenizer.decode(copy)))
+    texts = tokenizer.batch_decode(written)
+    print("\n\n".join(["It writes:", *texts[:3]]))
+
+    result["bits_per_byte"] = result["model"] * bits
+    result |= {"copy": len(copy), "val_copy": len(val_copy), "samples": texts}
     (settings.out / "evaluation.json").write_text(json.dumps(result, indent=1))
 
 

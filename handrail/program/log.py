@@ -16,15 +16,13 @@ import time
 
 
 def cut(path, first):
-    """Cut off the lines after update `first`, and half a line of a run that was killed."""
-    size = 0
-    with open(path, "ab+") as file:
-        file.seek(0)
-        for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["step"] > first:
-                break
-            size += len(line)
-        file.truncate(size)
+    """Keep the lines up to update `first`, and not half a line of a run that was killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    part = path.with_suffix(".part")
+    part.write_text("".join(line for line in whole if json.loads(line)["step"] <= first))
+    part.replace(path)  # a machine that dies here leaves the old file
 
 
 class Log:
@@ -37,7 +35,6 @@ class Log:
         self.accelerator, self.path, self.updates = accelerator, path, updates
         self.shown, self.waiting = 0.0, None
         if accelerator.is_main_process:
-            path.parent.mkdir(parents=True, exist_ok=True)
             cut(path, first)
 
     def add(self, step, numbers, batch, lr, seconds):

@@ -31,14 +31,9 @@ def train_tokenizer(texts, vocabulary):
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), [END, PAD]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=special,
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
+    options = {"vocab_size": vocabulary, "special_tokens": [END, PAD], "show_progress": False}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()  # all 256 bytes
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(initial_alphabet=alphabet, **options))
     special = {"bos_token": END, "eos_token": END, "pad_token": PAD}
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
 
