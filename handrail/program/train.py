@@ -9,8 +9,8 @@ Step: the optimizer moves every weight a little that way. Then the next batch.
 `update` does this once; `fit` repeats it, and saves on the way.
 
 The trap: checking too often. To read a loss, the program waits for the GPU,
-which then has nothing to do. So `update` never reads one; log.py does, one
-update later, when the GPU already works on the next.
+which then has nothing to do. So `update` never reads one; log.py reads them all
+about once a second.
 """
 
 import signal
@@ -71,11 +71,13 @@ def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
         for group in optimizer.param_groups:
             group["lr"] = lr
         numbers = update(accelerator, model, batch, loss, optimizer)
-        log.add(step + 1, numbers, batch, lr, time.perf_counter() - began)
+        time_to_write = log.add(step + 1, numbers, batch, lr, began)
 
         stop = must_stop(accelerator, requests, step)
-        if stop or (step + 1) % every == 0 or step + 1 == settings.updates:
-            log.flush(None if stop else evaluate)
+        time_to_save = stop or (step + 1) % every == 0 or step + 1 == settings.updates
+        if time_to_write or time_to_save:
+            log.write(evaluate if time_to_save and not stop else None)
+        if time_to_save:
             save(accelerator, folder / "checkpoints", step + 1, run)
         if stop:
             raise KeyboardInterrupt
