@@ -1,4 +1,4 @@
-"""What the doctor says: one Finding a mistake, certain or only likely, each with how it is known and how to mend it."""
+"""What the doctor says: one Finding a mistake, certain or only likely, each with how it is known and how to fix it."""
 
 import textwrap
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class Finding:
     causes: list = field(
         default_factory=list
     )  # (cause, how likely from 0 to 1), the likeliest first
-    advice: str = ""  # how to mend it
+    advice: str = ""  # how to fix it
     update: int = 0
 
     def __str__(self):
@@ -72,7 +72,7 @@ class Finding:
             lines += wrap("Most likely: ", f"{first[0]} ({first[1]:.0%})")
             for cause, share in others:
                 lines += wrap("Not ruled out: ", f"{cause} ({share:.0%})")
-        lines += wrap("Mend it: ", self.advice)
+        lines += wrap("Fix it: ", self.advice)
         if (FAULTS / f"{self.name}.patch").exists():
             lines += wrap("See it happen: ", f"handrail break {self.name}")
         return "\n".join(lines)

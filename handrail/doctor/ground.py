@@ -32,7 +32,7 @@ FINETUNE = {
     "lr": 0.003,
     "updates": 30,
 }
-ALIGN = {
+AFTER = {
     "model": "out/taught",
     "method": "full",
     "context": 512,
@@ -79,14 +79,14 @@ def settings():
     """Return the text of settings.toml."""
     lines = SETTINGS | {
         f"{step}.{name}": value
-        for step, chosen in (("finetune", FINETUNE), ("dpo", ALIGN), ("grpo", ALIGN))
+        for step, chosen in (("finetune", FINETUNE), ("dpo", AFTER), ("grpo", AFTER))
         for name, value in chosen.items()
     }
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items())
 
 
-def make(folder, aligned):
-    """Make the project; with `aligned` also out/taught, a model that answers, for dpo.py and grpo.py to start from."""
+def make(folder, taught):
+    """Make the project; with `taught` also out/taught, a model that answers, for dpo.py and grpo.py to start from."""
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
     write(folder / "village.jsonl", islice(village.stories(0), 3000))
     (folder / "settings.toml").write_text(settings())
@@ -95,7 +95,7 @@ def make(folder, aligned):
     for side, number, seed in (("train", 600, 5), ("val", 60, 6)):
         write(folder / "out" / "chats" / f"{side}.jsonl", chats(number, seed))
         write(folder / "out" / "pairs" / f"{side}.jsonl", pairs(number // 3, seed + 10))
-    if aligned:
+    if taught:
         script(folder, "finetune.py", "--updates", "250", "--batch", "16", "--lr", "0.007")
         (folder / "out" / "finetune" / "model").rename(folder / "out" / "taught")
         shutil.rmtree(folder / "out" / "finetune")
@@ -103,19 +103,19 @@ def make(folder, aligned):
     (folder / "out" / "metrics.jsonl").unlink()
 
 
-def ground(aligned=False, say=print):
+def ground(taught=False, say=print):
     """Return the folder of the ground; never work in it, copy it."""
     kept = Path(tempfile.gettempdir()) / f"handrail-ground-{os.getuid()}"
-    name = f"{__version__}-{stamp()}" + "-aligned" * aligned
+    name = f"{__version__}-{stamp()}" + "-taught" * taught
     if not (kept / name).exists():
         say(
             "Making the small project that faults are shown on, once ("
-            + ("two minutes" if aligned else "half a minute")
+            + ("two minutes" if taught else "half a minute")
             + ") ..."
         )
         kept.mkdir(exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=kept))
-        make(part / "p", aligned)
+        make(part / "p", taught)
         (part / "p").rename(kept / name)
         part.rmdir()
     return kept / name

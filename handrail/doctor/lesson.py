@@ -94,11 +94,8 @@ def prepare(fault, project, folder, say):
     """Make folder/healthy and folder/broken, of the learner's own files where the patch fits them; return whose files these are."""
     from handrail.doctor.ground import ground
 
-    aligned = (
-        any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py"))
-        or "out/taught" in fault.diff
-    )
-    source, whose = ground(aligned, say), "the files as they were handed over"
+    taught = any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py"))
+    source, whose = ground(taught, say), "the files as they were handed over"
     for side in ("healthy", "broken"):
         shutil.copytree(source, folder / side)
     own = (

@@ -86,7 +86,7 @@ def look_at_data(path):
             "Some rows cannot be used; a loader that skips them does so without a word.",
             f"{len(problems)} places that cannot be read, {empty} rows without text, of {total:,} rows. {' '.join(map(str, problems[:2]))[:300]}",
             [("a broken export", 0.8), ("lines cut by hand", 0.2)],
-            "mend these rows, or leave them out and say how many",
+            "repair these rows, or leave them out and say how many",
             0,
         )
     train = [row for file, rows in known.items() if not VAL.search(file.name) for row in rows]
@@ -260,7 +260,7 @@ def look_at_template(folder, tokenizer):
         yield Finding(
             "eos-missing",
             "warning",
-            "The chat template ends an answer without an end mark.",
+            "The chat template ends an answer without an end token.",
             f"after the answer it writes {text.rpartition('B')[2]!r}",
             [("a template written by hand", 0.8)],
             "end each answer with tokenizer.eos_token",

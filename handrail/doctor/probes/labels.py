@@ -317,7 +317,7 @@ class Labels:
             c["partly"] += partly
             beyond = [
                 i for i in said if i > length
-            ]  # the first pad may be the end mark itself, when they are one token
+            ]  # the first pad may be the end token itself, when they are one token
             beyond += [i for i in said if i == length and row[i] not in ends]
             c["padding"] += len(beyond)
             c["pad_rows"] += len(beyond) > 0
@@ -364,7 +364,7 @@ class Labels:
         piled = [row for row in self.kept if row[0] == self.longest]
         fits = sum(row[7] for row in piled) > 0.5 * len(
             piled
-        )  # they end with their end marks: of one length, and not cut
+        )  # they end with their end tokens: of one length, and not cut
         full = piled if len(piled) >= max(3, 0.05 * len(self.kept)) and not fits else []
         rest = [row for row in self.kept if row[0] < self.longest or not full]
         usual = max((row[5] for row in rest), default=3)
@@ -478,7 +478,7 @@ class Labels:
                 "eos-masked",
                 "certain",
                 "The end of an answer is read but never learned: the model will not stop.",
-                f"{c['end_read']} of {c['short']} rows that were not cut hold an end mark ({doctor.decode(sorted(doctor.ends()))}); it is trained in none",
+                f"{c['end_read']} of {c['short']} rows that were not cut hold an end token ({doctor.decode(sorted(doctor.ends()))}); it is trained in none",
                 [
                     ("padding and end of text are the same token, and padding is masked", 0.9),
                     ("the template puts it outside of the answer", 0.1),
@@ -490,7 +490,7 @@ class Labels:
             yield Finding(
                 "eos-missing",
                 "certain",
-                "No row ends with an end mark: the model never learns when to stop.",
+                "No row ends with an end token: the model never learns when to stop.",
                 f"{c['short']} rows that were not cut; in none is any of {doctor.decode(sorted(doctor.ends()))} learned or following what is learned",
                 [("it was never appended to the text", 0.95)],
                 "text + tokenizer.eos_token, or a chat template that ends each answer with its mark",
@@ -501,7 +501,7 @@ class Labels:
                 "answer-truncated",
                 "certain",
                 "Answers are cut off at the maximum length, their end with them.",
-                f"{c['unended_full']} of {n} rows fill the whole length and have no end mark",
+                f"{c['unended_full']} of {n} rows fill the whole length and have no end token",
                 [("the maximum length is shorter than the rows", 0.95)],
                 "a larger maximum length; count what is cut before training",
                 update,

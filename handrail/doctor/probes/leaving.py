@@ -125,7 +125,7 @@ class Leaving:
             yield Finding(
                 "resume-without-optimizer",
                 "warning",
-                "The run goes on without the optimizer's averages: the loss will jump.",
+                "The run continues without the optimizer's averages: the loss will jump.",
                 what,
                 [
                     ("only the weights are loaded", 0.7),
@@ -159,7 +159,7 @@ class Leaving:
             yield Finding(
                 "right-padded-generation",
                 "certain",
-                "Prompts of a batch are padded on the right: the model goes on writing behind padding.",
+                "Prompts of a batch are padded on the right: the model continues after padding.",
                 f"{int(right.sum())} of {inputs.size(0)} prompts end in padding",
                 [("tokenizer.padding_side is 'right'", 0.95)],
                 "padding_side='left' when generating",

@@ -123,7 +123,7 @@ class Order:
             yield Finding(
                 "scheduler-miscounted",
                 "certain",
-                "The learning rate has reached 0, and the run goes on: nothing is learned any more.",
+                "The learning rate has reached 0, and the run continues: nothing is learned any more.",
                 f"it is 0 since update {1 + max(i for i, r in enumerate(self.rates, 1) if r)}",
                 [
                     ("the schedule was made for fewer updates than the run has", 0.8),
