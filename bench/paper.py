@@ -50,7 +50,7 @@ def rehearsed(name, context, folder):
         max_position_embeddings=context,
     ).save_pretrained(folder / "model")
     project = Project(folder, cpu=True)
-    values = project.load("settings").settings.read("", project.flags)
+    values = project.load().values
     vars(values).update(base=str(folder / "model"), batch=1, context=context, rows_at_once=0)
     return budget.rehearse(project, "pretrain", values, checkpointing=True)
 
