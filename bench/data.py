@@ -1,15 +1,16 @@
-"""Is text prepared in flat memory, and fast? The learner's own tokenizer.py and data.py, beside `tokenizers` itself.
+"""Is text prepared in flat memory, and fast? The program's tokenizer.py, beside `tokenizers` itself.
 
     python bench/data.py --mb 100
     python bench/data.py --mb 1000
 
-Peak RssAnon is the memory that is really the process's own (the mapped files are not in it). Both speeds come from
-encoding the same documents with the same tokenizer; `tokenizers` has them in memory already and writes nothing.
+Peak RssAnon is the memory that is really the process's own (the mapped files are not in it). Both
+speeds come from encoding the same documents with the same tokenizer; `tokenizers` has them in
+memory already and writes nothing.
 """
 
-import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,31 +18,35 @@ import threading
 import time
 from pathlib import Path
 
-HOUSE = Path(__file__).parent.parent
+from tables import head, options, row
+
+from handrail.project import PROGRAM
 
 CHILD = """
-import itertools, json, sys, time
+import json, time
+from itertools import islice
 from data import documents
 from settings import OUT, read
-from tokenizer import encode, groups, sample, train_tokenizer
+from tokenizer import encode, sample, train_tokenizer
 settings = read("", ["--cpu"])
 tokenizer = train_tokenizer(sample(documents(settings)), settings.vocabulary)
 print("start", flush=True)
 began = time.perf_counter()
 about = encode(documents(settings), tokenizer, OUT / "tokens")
-ours = sum(about[side]["tokens"] for side in ("train", "val")) / (time.perf_counter() - began)
+total = sum(about[side]["tokens"] for side in ("train", "val"))
+speeds = [total / (time.perf_counter() - began)]
 print("end", flush=True)
-bpe, theirs = tokenizer.backend_tokenizer, []
+bpe = tokenizer.backend_tokenizer
 for encode_batch in (bpe.encode_batch, bpe.encode_batch_fast):
     tokens, seconds = 0, 0.0
-    for group in groups(itertools.islice(documents(settings), 10_000)):
-        texts = [document["text"] for document in group]
+    texts = (document["text"] for document in islice(documents(settings), 10_000))
+    while group := list(islice(texts, 500)):
         began = time.perf_counter()
-        coded = encode_batch(texts, add_special_tokens=False)
+        coded = encode_batch(group, add_special_tokens=False)
         seconds += time.perf_counter() - began
         tokens += sum(len(code) for code in coded)
-    theirs.append(tokens / seconds)
-print(json.dumps([about["train"]["tokens"] + about["val"]["tokens"], ours, *theirs]))
+    speeds.append(tokens / seconds)
+print(json.dumps([total, *speeds]))
 """
 
 
@@ -68,6 +73,7 @@ def write_text(file, megabytes):
 
 
 def rss_anon(pid):
+    """Return the megabytes that are a process's own, 0 once it has ended."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
@@ -75,35 +81,35 @@ def rss_anon(pid):
 
 
 def measure(folder):
-    """Run CHILD in the project; return [tokens, ours, theirs, seconds, peak RssAnon in MB while encoding]."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD], cwd=folder, stdout=subprocess.PIPE, text=True
-    )
+    """Run CHILD in the project; return (tokens, three speeds, seconds, peak RssAnon) of encoding."""
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "start\n"
     ended, peak, began = threading.Event(), 0, time.perf_counter()
     threading.Thread(target=lambda: (child.stdout.readline(), ended.set())).start()
     while not ended.wait(0.1):
         peak = max(peak, rss_anon(child.pid))
     seconds = time.perf_counter() - began
-    return [*json.loads(child.stdout.read()), seconds, peak]
+    tokens, *speeds = json.loads(child.stdout.read())
+    return tokens, speeds, seconds, peak
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("--mb", type=int, nargs="+", default=[100])
-    for megabytes in p.parse_args().mb:
-        with tempfile.TemporaryDirectory() as folder:
-            folder = Path(folder)
+    parser = options(__doc__)
+    parser.add_argument("--mb", type=int, nargs="+", default=[100])
+    args = parser.parse_args()
+    others = ("encode_batch", "ours beside it", "encode_batch_fast", "ours beside it")
+    head("MB", "seconds", "tokens", "ours, tokens/s", *others, "peak RssAnon, MB")
+    for megabytes in args.mb:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             for name in ("settings.py", "data.py", "tokenizer.py"):
-                (folder / name).write_bytes((HOUSE / "handrail" / "program" / name).read_bytes())
+                shutil.copy(PROGRAM / name, folder)
             write_text(folder / "text.txt", megabytes)
             (folder / "settings.toml").write_text('data = "text.txt"\nvocabulary = 8192\n')
-            tokens, ours, batch, fast, seconds, peak = measure(folder)
-            print(
-                f"{megabytes:6} MB {seconds:7.1f} s {tokens:12,} tokens   ours {ours:10,.0f}/s   encode_batch {batch:10,.0f}/s ({ours / batch:.2f})   "
-                f"encode_batch_fast {fast:10,.0f}/s ({ours / fast:.2f})   peak RssAnon {peak:,.0f} MB",
-                flush=True,
-            )
+            tokens, (ours, batch, fast), seconds, peak = measure(folder)
+        beside = [f"{batch:,.0f}", f"{ours / batch:.2f}", f"{fast:,.0f}", f"{ours / fast:.2f}"]
+        row(megabytes, f"{seconds:.1f}", f"{tokens:,}", f"{ours:,.0f}", *beside, f"{peak:,.0f}")
 
 
 if __name__ == "__main__":

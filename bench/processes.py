@@ -2,10 +2,11 @@
 
     python bench/processes.py
 
-The same work under `python` and under `torchrun --nproc_per_node 2` (gloo, CPU, one thread each), with the same global
-batch, from the same weights. Compared: the gradient of the first batch (relative difference at most 1e-6; rows of
-unequal length, in micro-batches, so that a wrong normalisation shows), AdamW's losses for 10 updates (at most 1e-5
-apart), and the final loss on val of a run with the program's own optimizer (within 1 %). Exits 1 if one is missed.
+The same work under `python` and under `torchrun --nproc_per_node 2` (gloo, CPU, one thread each),
+with the same global batch, from the same weights. Compared: the gradient of the first batch
+(relative difference at most 1e-6; rows of unequal length, in parts, so that a wrong normalisation
+shows), AdamW's losses for 10 updates (at most 1e-5 apart), and the final loss on val of a run with
+the program's own optimizer (within 1 %). Exits 1 if one is missed.
 """
 
 import argparse
@@ -14,79 +15,75 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import ground
 import torch
+from tables import head, options, row
 
 from batches import IGNORE, load_tokens, train_batches, val_batches
-from optimizer import make_optimizer, make_schedule
+from optimizer import make_optimizer
 from settings import start
-from train import mean_loss, next_token_loss, train, update
+from train import fit, mean_loss, next_token_loss, update
 
-SHAPE = dict(layers=2, width=64, vocabulary=512, context=64)
+SHAPE = {"layers": 2, "width": 64, "vocabulary": 512, "context": 64}
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def uneven(batches):
-    """Cut every row short by an amount of its own, so that processes and micro-batches count differently."""
-    for batch in batches:
-        for row, targets in zip(batch["inputs"], batch["targets"]):
-            targets[len(row) // (1 + int(row.sum()) % 5) :] = IGNORE
-        batch["count"] = int((batch["targets"] != IGNORE).sum())
-    return batches
+def uneven(batch):
+    """Cut every row short by its own amount, so that processes and parts count differently."""
+    for part in batch:
+        for inputs, targets in zip(part["inputs"], part["targets"], strict=True):
+            targets[len(inputs) // (1 + int(inputs.sum()) % 5) :] = IGNORE
+        part["count"] = int((part["targets"] != IGNORE).sum())
+    return batch
+
+
+def first_gradient(accelerator, batch):
+    """Return the gradient that the optimizer is given in the first update."""
+    plain, found = ground.new_model(**SHAPE), []
+    optimizer = ground.fused_adamw(plain, 3e-3)
+
+    def look(*_):
+        found.extend(weight.grad.flatten().clone() for weight in plain.parameters())
+
+    optimizer.register_step_pre_hook(look)
+    model, optimizer = accelerator.prepare(plain, optimizer)
+    update(accelerator, model, batch, next_token_loss, optimizer, clip=float("inf"))
+    return torch.cat(found)
 
 
 def work(folder, updates):
     """What each process does; the first one writes what came out to folder/PROCESSES.pt."""
-    accelerator = start(SimpleNamespace(cpu=True, seed=0))
-    processes, rank = accelerator.num_processes, accelerator.process_index
-    how = SimpleNamespace(batch=16, context=SHAPE["context"], seed=0, rows_at_once=3)
-    batches = train_batches(load_tokens(folder, "train"), how, rank, processes)
+    settings = ground.chosen(batch=16, context=SHAPE["context"], rows_at_once=3, lr=3e-3)
+    accelerator = start(settings)
+    tokens, val = (load_tokens(folder, side) for side in ("train", "val"))
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    batches = train_batches(tokens, settings, rank, processes)
 
-    def fresh(make):
-        model = ground.new_model(**SHAPE)
-        optimizer = make(model)
-        return accelerator.prepare(model, optimizer), model, optimizer
+    def trained(make, number):
+        """Make a run, as pretrain.py does; return its lines."""
+        settings.updates, settings.out = number, folder / f"{processes}-{number}"
+        plain = ground.new_model(**SHAPE)
+        model, optimizer = accelerator.prepare(plain, make(plain, settings.lr))
 
-    adamw = lambda model: torch.optim.AdamW(model.parameters(), lr=3e-3)
-    (model, prepared), plain, optimizer = fresh(adamw)
-    gradient = []
-    optimizer.register_step_pre_hook(
-        lambda *_: gradient.extend(p.grad.flatten().clone() for p in plain.parameters())
-    )
-    update(accelerator, model, uneven(batches(0)), next_token_loss, prepared, clip=float("inf"))
+        def evaluate(step):
+            rows = val_batches(val, 0, settings.context)
+            return mean_loss(accelerator, model, rows, next_token_loss)
 
-    (model, prepared), *_ = fresh(adamw)
-    losses = train(accelerator, model, batches, next_token_loss, prepared, lambda step: 3e-3, 10)
+        data = folder / "train.bin"
+        fit(accelerator, model, optimizer, settings, data, batches, next_token_loss, evaluate)
+        return ground.metrics(settings.out)
 
-    (model, prepared), *_ = fresh(lambda model: make_optimizer(model, 3e-3))
-    train(
-        accelerator,
-        model,
-        batches,
-        next_token_loss,
-        prepared,
-        make_schedule(3e-3, updates),
-        updates,
-    )
-    val = mean_loss(
-        accelerator,
-        model,
-        val_batches(load_tokens(folder, "val"), 0, SHAPE["context"]),
-        next_token_loss,
-    )
+    gradient = first_gradient(accelerator, uneven(batches(0)))
+    losses = [line["loss"] for line in trained(ground.fused_adamw, 10)]
+    val_loss = trained(make_optimizer, updates)[-1]["val_loss"]
     if accelerator.is_main_process:
-        torch.save(
-            {"gradient": torch.cat(gradient), "losses": losses, "val": val},
-            folder / f"{processes}.pt",
-        )
+        result = {"gradient": gradient, "losses": torch.tensor(losses), "val": val_loss}
+        torch.save(result, folder / f"{processes}.pt")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--updates", type=int, default=200, help="of the run whose final loss is compared"
-    )
+    parser = options(__doc__, updates=200)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
@@ -94,45 +91,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tokenizer, _ = ground.village_tokens(Path(folder), 4000, SHAPE["vocabulary"])
         assert (tokenizer.eos_token_id, len(tokenizer)) == (0, SHAPE["vocabulary"])
-        for processes in (1, 2):
-            launch = (
-                ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-                if processes == 2
-                else []
-            )
-            command = [
-                sys.executable,
-                *launch,
-                __file__,
-                "--work",
-                folder,
-                "--updates",
-                str(args.updates),
-            ]
-            subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        one, two = (torch.load(Path(folder) / f"{processes}.pt") for processes in (1, 2))
+        for launch in ([], TWO):
+            words = [__file__, "--work", folder, "--updates", str(args.updates)]
+            alone = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run([sys.executable, *launch, *words], check=True, env=alone)
+        one, two = (torch.load(Path(folder) / f"{number}.pt") for number in (1, 2))
+    gradients = (one["gradient"] - two["gradient"]).norm() / one["gradient"].norm()
+    losses, vals = (one["losses"] - two["losses"]).abs().max(), (one["val"], two["val"])
+    last = f"val loss after {args.updates} updates, {vals[0]:.4f} and {vals[1]:.4f}, relative"
     apart = [
-        (
-            "gradient, relative difference",
-            ((one["gradient"] - two["gradient"]).norm() / one["gradient"].norm()).item(),
-            1e-6,
-        ),
-        (
-            "AdamW's losses, 10 updates, largest difference",
-            max(abs(a - b) for a, b in zip(one["losses"], two["losses"])),
-            1e-5,
-        ),
-        (
-            f"val loss after {args.updates} updates, {one['val']:.4f} and {two['val']:.4f}, relative",
-            abs(one["val"] / two["val"] - 1),
-            1e-2,
-        ),
+        ("gradient, relative difference", gradients.item(), 1e-6),
+        ("AdamW's losses, 10 updates, largest difference", losses.item(), 1e-5),
+        (last, abs(vals[0] / vals[1] - 1), 1e-2),
     ]
-    print("| one process against two | measured | at most | |\n|---|---|---|---|")
+    head("one process against two", "measured", "at most", "")
     for what, measured, most in apart:
-        print(
-            f"| {what} | {measured:.1e} | {most:g} | {'holds' if measured <= most else 'MISSED'} |"
-        )
+        row(what, f"{measured:.1e}", f"{most:g}", "holds" if measured <= most else "MISSED")
     sys.exit(any(measured > most for _, measured, most in apart))
 
 

@@ -1,9 +1,10 @@
-"""All benchmarks, one after the other, each in a process of its own; about an hour and a half on two quiet cores.
+"""All benchmarks, one after the other, each in a process of its own; 1½ hours on two quiet cores.
 
     python bench/run.py                       all
     python bench/run.py resume processes      some of them
 
-Exits 1 if one of them did. learn.jsonl keeps the runs of `learn` and `sizes`: move it away to make them anew.
+Exits 1 if one of them did. learn.jsonl keeps the runs of `learn` and `sizes`: move it away to make
+them anew.
 """
 
 import subprocess
@@ -25,16 +26,16 @@ BENCHES = {
 
 names = sys.argv[1:] or list(BENCHES)
 if unknown := set(names) - set(BENCHES):
-    print(
-        f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHES)}", file=sys.stderr
-    )
+    known = ", ".join(BENCHES)
+    print(f"Unknown: {', '.join(sorted(unknown))}. There are: {known}", file=sys.stderr)
     sys.exit(2)
 failed = []
 for name in names:
     script, *arguments = BENCHES[name]
     print(f"\n## {name}: python bench/{' '.join(BENCHES[name])}\n", flush=True)
     clock = time.perf_counter()
-    if subprocess.run([sys.executable, Path(__file__).with_name(script), *arguments]).returncode:
+    command = [sys.executable, Path(__file__).with_name(script), *arguments]
+    if subprocess.run(command).returncode:
         failed.append(name)
     print(f"\n({time.perf_counter() - clock:.0f} s)", flush=True)
 if failed:

@@ -2,11 +2,10 @@
 
     python bench/start.py
 
-Seconds until `handrail --help` has ended (asked: 0.4 at most), and until the walk, at a terminal, asks its first question
-(asked: 1.5 at most). Median of --rounds, each in a new process.
+Seconds until `handrail --help` has ended (asked: 0.4 at most), and until the walk, at a terminal,
+asks its first question (asked: 1.5 at most). Median of --rounds, each in a new process.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pexpect
+from tables import options
 
 HANDRAIL = str(Path(sys.executable).with_name("handrail"))
 
@@ -30,18 +30,20 @@ def first_question():
         child.close(force=True)
 
 
-parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("--rounds", type=int, default=9)
-rounds, slow = parser.parse_args().rounds, False
-for what, most in ((help_ends, 0.4), (first_question, 1.5)):
-    seconds = []
-    for _ in range(rounds):
-        clock = time.perf_counter()
-        what()
-        seconds.append(time.perf_counter() - clock)
-    median = statistics.median(seconds)
-    slow |= median > most
-    print(
-        f"{what.__name__}: {median:.2f} s (at most {most} asked; {min(seconds):.2f} to {max(seconds):.2f} in {rounds} rounds)"
-    )
-sys.exit(int(slow))
+def main():
+    rounds, slow = options(__doc__, rounds=9).parse_args().rounds, False
+    for what, most in ((help_ends, 0.4), (first_question, 1.5)):
+        seconds = []
+        for _ in range(rounds):
+            clock = time.perf_counter()
+            what()
+            seconds.append(time.perf_counter() - clock)
+        median = statistics.median(seconds)
+        slow |= median > most
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f} in {rounds} rounds"
+        print(f"{what.__name__}: {median:.2f} s (at most {most} asked; {spread})")
+    sys.exit(slow)
+
+
+if __name__ == "__main__":
+    main()

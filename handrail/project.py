@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from handrail import __version__
 
 PROGRAM = Path(__file__).parent / "program"
+TEMPLATE = Path(__file__).parent / "around"
+GUIDES = ("README.md", "AGENTS.md")  # of a project: they list the files that it has
 ASKED = "asked for on the command line"
 
 
@@ -220,8 +222,10 @@ class Project:
         self.check_free()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for file in (PROGRAM.parent / "around").iterdir():
+            for file in TEMPLATE.iterdir():
                 shutil.copyfile(file, self.folder / file.name.replace("gitignore", ".gitignore"))
+            for name in GUIDES:
+                (self.folder / name).write_text(self.about_files(name), encoding="utf-8")
         except PermissionError as error:
             raise Stop(
                 f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail new ~/my-model"
@@ -245,10 +249,36 @@ class Project:
         """Return those of `files` that are not in the project yet."""
         return [file for file in files if not (self.folder / file).exists()]
 
+    def about_files(self, name):
+        """Return README.md or AGENTS.md of the template, without the lines about files that are not here."""
+        lines = (TEMPLATE / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        known = {file.name for file in PROGRAM.glob("*.py")}
+        kept = []
+        for line in lines:
+            files = known.intersection(re.findall(r"\w+\.py", line))
+            rule = line.startswith(("| `", "python ", "torchrun ", "accelerate ", "handrail watch"))
+            if not rule or not self.missing(files):
+                kept.append(line)
+        return "".join(kept)
+
+    def guides(self):
+        """Return those of README.md and AGENTS.md that begin as the guide wrote them: it keeps them up to date."""
+        texts = {name: self.folder / name for name in GUIDES if (self.folder / name).exists()}
+        return [
+            name
+            for name, file in texts.items()
+            if file.read_text(encoding="utf-8").startswith(self.about_files(name))
+        ]
+
     def add(self, files):
-        """Copy program files into the project, only where there is none."""
+        """Copy program files into the project, only where there is none, and list them in its README."""
+        before = {name: len(self.about_files(name)) for name in self.guides()}
         for file in self.missing(files):
             shutil.copy(PROGRAM / file, self.folder / file)
+        for name, size in before.items():
+            file = self.folder / name
+            rest = file.read_text(encoding="utf-8")[size:]  # what a step or the owner wrote below
+            file.write_text(self.about_files(name) + rest, encoding="utf-8")
 
     def edited(self, files):
         """Return those of `files` that are no longer as handed over."""

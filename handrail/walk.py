@@ -244,10 +244,9 @@ def take(project, screen, name, place):
         screen.say("You guessed", guessed)
     screen.say("What this tells you", outcome.tells)
     mine = [file for file in files(project, name) if (project.folder / file).exists()]
-    named = [
-        *(file for file in mine if file not in project.edited(mine)),
-        "settings.toml",
-    ]  # what its owner edited, its owner commits
+    # what its owner edited, its owner commits
+    named = [file for file in mine if file not in project.edited(mine)]
+    named += ["settings.toml", *project.guides()]
     commit = project.commit(named, f"{module.TITLE}\n\n{why(project, name)}\n\n{outcome.tells}")
     commit = commit or (record(project, name) or {}).get(
         "commit"

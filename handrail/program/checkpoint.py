@@ -103,9 +103,7 @@ def check_run(path, run):
         lines += [f"  {name}: {old.get(name)} there, {run[name]} now" for name in differs]
         if "updates" in differs:
             lines.append("(Its learning rate was planned for its own number of updates.)")
-        lines.append(
-            "Either keep it, and make this run in a folder of its own: add --out out/trial"
-        )
+        lines.append("Either keep it, and make this run in a new folder: add --out out/trial")
         made = " ".join(f"{out}/{name}" for name in ("checkpoints", "metrics.jsonl", "model"))
         lines.append(f"or move it away, and start again: mkdir {out}/old; mv {made} {out}/old")
         refuse("\n".join(lines))

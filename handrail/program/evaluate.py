@@ -1,12 +1,13 @@
 """Is it good, or has it only memorised?
 
-The model reads every val document, and its loss is shown next to those of the
-simple guessers. *Bits per byte* is the same loss, counted per byte of text; it
-is the only fair way to compare models that use different tokenizers.
+The model reads every document of val, the text it was never trained on. Its loss
+is shown next to those of guessers that only count (baselines.py). *Bits per byte*
+is the same loss, counted per byte of text: models with different tokenizers can
+only be compared that way.
 
-The trap: a good loss and copied text. So we measure the longest passage that
-the model copies from the training text, and compare it with the longest that
-val happens to share: stock phrases are copied by everybody.
+The trap: a model can have a good loss and still only copy. So we measure the
+longest passage that it copies from the training text, and compare it with the
+longest that val happens to share with it: everybody repeats stock phrases.
 """
 
 import json
@@ -25,17 +26,17 @@ from train import mean_loss, next_token_loss
 
 
 def passages(tokens, length):
-    """Return all passages of `length` tokens as a set of bytes, which is quick to search."""
+    """Return all passages of `length` tokens, each as a string of bytes: quick to look up."""
     text, size = tokens.tobytes(), tokens.itemsize
     starts = range(0, size * (len(tokens) - length + 1), size)
     return {text[i : i + size * length] for i in starts}
 
 
 def longest_copy(tokens, train):
-    """Return the longest passage of `tokens` that also occurs in `train`, both (N,), as a list.
+    """Return the longest passage of `tokens` (N,) that also occurs in `train` (M,), as a list.
 
-    One walk through train: where a passage begins that is longer than the longest so far and is
-    also in `tokens`, it is the new longest.
+    One walk through train. If the longest so far has 5 tokens, look at each place whether the 6
+    tokens from there on are a passage of `tokens`; if they are, look for 7 from there on.
     """
     train, size = train[:MOST], train.itemsize
     text, start, length = train.tobytes(), 0, 0
@@ -71,8 +72,10 @@ def main():
     for name, nats in result.items():
         print(f"{name:16}{nats:10.3f}{nats * bits:12.3f}")
 
-    written = write(accelerator.unwrap_model(model), tokenizer, "", 32, settings.context)
-    text = np.array(sum(written, []), train.dtype)
+    model = accelerator.unwrap_model(model)
+    written = write(model, tokenizer, number=32, length=settings.context)
+    end = tokenizer.eos_token_id
+    text = np.array([token for text in written for token in [*text, end]], train.dtype)
     copy, val_copy = (longest_copy(tokens, train) for tokens in (text, val[: len(text)]))
     print(f"Longest copy from train: {len(copy)} tokens (val has one of {len(val_copy)}):")
     print(repr(tokenizer.decode(copy)))

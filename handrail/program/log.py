@@ -14,6 +14,8 @@ import shutil
 import sys
 import time
 
+import torch
+
 
 def cut(path, first):
     """Keep the lines up to update `first`, and not half a line of a run that was killed."""
@@ -26,44 +28,40 @@ def cut(path, first):
 
 
 class Log:
-    """Writes one line per update, always of the update before the one that the GPU works on.
-
-    To read a loss, the program waits for the GPU. It has the next update to work on meanwhile.
-    """
+    """Notes down every update; about once a second, reads these notes and writes them out."""
 
     def __init__(self, accelerator, path, first, updates):
         self.accelerator, self.path, self.updates = accelerator, path, updates
-        self.shown, self.waiting = 0.0, None
+        self.numbers, self.lines, self.clock, self.shown = [], [], 0.0, 0.0
         if accelerator.is_main_process:
             cut(path, first)
 
-    def add(self, step, numbers, batch, lr, seconds):
-        """Keep an update's [loss, gradient norm], and write down those of the update before."""
-        self.flush()
+    def add(self, step, numbers, batch, lr, began):
+        """Note down an update's [loss, gradient norm]; return True if it is time to write."""
         tokens = sum(part["inputs"].numel() for part in batch) * self.accelerator.num_processes
-        line = {"step": step, "lr": lr, "tokens": tokens, "seconds": seconds}
-        self.waiting = numbers, line
+        self.clock = self.clock if self.lines else began
+        self.numbers.append(numbers)
+        self.lines.append({"step": step, "lr": lr, "tokens": tokens})
+        return step % 10 == 0 or time.perf_counter() - self.clock > 1
 
-    def flush(self, evaluate=None):
-        """Write down the update that is waiting, with evaluate(step), the loss on val."""
-        if not self.waiting:
-            return
-        (numbers, line), self.waiting = self.waiting, None
-        began = time.perf_counter()
-        loss, norm = numbers.tolist()  # here the program waits for the GPU
-        seconds = line["seconds"] + time.perf_counter() - began
-        # fp16: a gradient that is too large for it is normal; Accelerate skips that update
-        if not math.isfinite(loss + (0 if self.accelerator.scaler else norm)):
-            why = "Most often the learning rate is too high: try a third of it."
-            sys.exit(f"Stopped at update {line['step']:,}: loss {loss}, gradient {norm}. {why}")
-        line |= {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 4)}
-        line["tokens_per_second"] = round(line["tokens"] / seconds)
+    def write(self, evaluate=None):
+        """Write a line per noted update, the last one with evaluate(step), the loss on val."""
+        read = torch.stack(self.numbers).tolist()  # here the program waits for the GPU
+        seconds = (time.perf_counter() - self.clock) / len(read)
+        for line, (loss, norm) in zip(self.lines, read, strict=True):
+            # fp16: a gradient that is too large for it is normal; Accelerate skips that update
+            if not math.isfinite(loss + (0 if self.accelerator.scaler else norm)):
+                why = "Most often the learning rate is too high: try a third of it."
+                sys.exit(f"Stopped at update {line['step']:,}: loss {loss}, gradient {norm}. {why}")
+            line |= {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 4)}
+            line["tokens_per_second"] = round(line["tokens"] / seconds)
         if evaluate:
             line["val_loss"] = evaluate(line["step"])
         if self.accelerator.is_main_process:
             with open(self.path, "a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.writelines(json.dumps(line) + "\n" for line in self.lines)
             self.show(line)
+        self.numbers, self.lines = [], []
 
     def show(self, line):
         """Show progress: in place on a terminal, elsewhere as a line every 15 seconds."""

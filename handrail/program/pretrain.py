@@ -29,6 +29,7 @@ def write(model, tokenizer, prompt="", number=1, length=60, **options):
     ids = [end] + tokenizer(prompt, add_special_tokens=False)["input_ids"]  # documents begin so
     start = torch.tensor([ids] * number, device=model.device)
     options = {"do_sample": True, "top_k": 0, "use_cache": True} | options
+    model.eval()
     written = model.generate(start, max_new_tokens=length, **options)[:, 1:].tolist()
     return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
 

@@ -157,8 +157,7 @@ def planned(project):
 def run(project, screen):
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
-    if finished(project, "finetune", project.settings["finetune"]["updates"]):
-        screen.print("  This run is finished: it is judged, not made again.\n")
+    finished(screen, project, "finetune", project.settings["finetune"]["updates"])
     make_room(screen, project, "finetune")
     watched = run_script(project, "finetune")
     screen.print()

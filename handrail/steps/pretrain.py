@@ -58,9 +58,7 @@ def lowest_loss(project):
 
 def run(project, screen):
     values = project.load().values
-    before = finished(project, "pretrain", values.updates)
-    if before:
-        screen.print("  This run is finished: it is judged, not made again.\n")
+    before = finished(screen, project, "pretrain", values.updates)
     make_room(screen, project, "pretrain")
     watched = run_script(project, "pretrain")
     screen.print()

@@ -47,11 +47,19 @@ def differences(project, name):
     return [f"{key}: {theirs.get(key)} there, {run[key]} now" for key in differs]
 
 
-def finished(project, name, updates):
-    """Return True if the run that settings and data ask for is over: it is judged, not made again."""
+def finished(screen, project, name, updates):
+    """Return True, and say so, if the run that settings and data ask for is over already."""
     program = project.load("checkpoint")
     found = program.checkpoint.checkpoints(run_folder(project, name) / "checkpoints")
-    return max(found, default=0) >= updates and differences(project, name) == []
+    over = max(found, default=0) >= updates and differences(project, name) == []
+    if over:
+        screen.say(
+            "This run is finished",
+            f"All {updates:,} updates were made, so it is judged now, and not made again. To train "
+            "again with code that you changed since: add --out out/trial to the command "
+            f"`python {name}.py`, or move {run_folder(project, name) / 'checkpoints'} away.",
+        )
+    return over
 
 
 def make_room(screen, project, name):
