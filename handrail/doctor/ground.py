@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -116,8 +117,9 @@ def ground(taught=False, say=print):
         kept.mkdir(exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=kept))
         make(part / "p", taught)
-        (part / "p").rename(kept / name)
-        part.rmdir()
+        with suppress(OSError):  # another process was quicker
+            (part / "p").rename(kept / name)
+        shutil.rmtree(part)
     return kept / name
 
 
