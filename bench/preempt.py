@@ -90,8 +90,8 @@ def main():
     print(
         f"\n{len(lost)} kills in {args.runs} runs: {same} of {args.runs} ended with the same "
         f"bytes, here and at TARGET, and the same losses; exit codes {codes}. "
-        f"Lost beyond the last save: {max(lost)} updates at most ({sum(map(bool, lost))} kills came before the copy was away; "
-        f"a save every {args.every})."
+        f"Lost beyond the last save: {max(lost)} updates at most ({sum(map(bool, lost))} kills "
+        f"came before the copy was away; a save every {args.every})."
     )
     good = same == args.runs and not any(codes) and len(lost) == args.runs * args.kills
     sys.exit(not good)
