@@ -1,4 +1,4 @@
-"""Is text prepared in flat memory, and fast? The program's tokenizer.py, beside `tokenizers` itself.
+"""Is text prepared in flat memory, and fast? Our tokenizer.py, beside `tokenizers` itself.
 
     python bench/data.py --mb 100
     python bench/data.py --mb 1000
@@ -81,7 +81,7 @@ def rss_anon(pid):
 
 
 def measure(folder):
-    """Run CHILD in the project; return (tokens, three speeds, seconds, peak RssAnon) of encoding."""
+    """Run CHILD in the project; return (tokens, speeds, seconds, peak RssAnon) of encoding."""
     command = [sys.executable, "-c", CHILD]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "start\n"

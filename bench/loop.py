@@ -1,6 +1,6 @@
 """How fast is the loop?
 
-    python bench/loop.py        4 layers x 128, 32 rows x 128 tokens, CPU, 32-bit; eager and compiled
+    python bench/loop.py        4 layers x 128, 32 rows x 128 tokens, CPU, 32 bits; eager, compiled
     python bench/loop.py --device cuda --layers 12 --width 768 --context 1024 --batch 16 \
         --vocabulary 50304 --only compiled
 
@@ -97,7 +97,7 @@ def nanogpt(args, peer, folder):
 
 
 class TakeTurns(TrainerCallback):
-    """Trainer's train() cannot be left and entered again; so after each round it calls the others."""
+    """Trainer's train() cannot be left and entered again; so after a round it calls the others."""
 
     def __init__(self, args, others, seconds):
         self.args, self.others, self.seconds = args, others, seconds
@@ -124,7 +124,7 @@ class TakeTurns(TrainerCallback):
 
 
 def contest(args, folder, compiled):
-    """Run all rounds; return {name: (parameters, [seconds of the first updates, of each round])}."""
+    """Run all rounds; return {name: (parameters, [seconds of each round])}, first updates first."""
     tokens, cpu = load_tokens(folder, "train"), args.device == "cpu"
     model = ground.new_model(args.layers, args.width, args.vocabulary, args.context)
     how = TrainingArguments(

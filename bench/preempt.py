@@ -88,10 +88,10 @@ def main():
             same += len(ends) == 1 and losses(whole) == losses(last)
             lost, codes = lost + gone, codes + [code]
     print(
-        f"\n{len(lost)} kills in {args.runs} runs: {same} of {args.runs} ended with the same bytes, "
-        f"here and at TARGET, and the same losses; exit codes {codes}. Lost beyond the last save: "
-        f"{max(lost)} updates at most ({sum(map(bool, lost))} kills came before the copy was away; "
-        f"a save every {args.every})."
+        f"\n{len(lost)} kills in {args.runs} runs: {same} of {args.runs} ended with the same "
+        f"bytes, here and at TARGET, and the same losses; exit codes {codes}. "
+        f"Lost beyond the last save: {max(lost)} updates at most ({sum(map(bool, lost))} kills "
+        f"came before the copy was away; a save every {args.every})."
     )
     good = same == args.runs and not any(codes) and len(lost) == args.runs * args.kills
     sys.exit(not good)

@@ -1,6 +1,8 @@
-"""What `handrail doctor` says of files alone: each mistake that shows in them, made on disk, beside the same files without it.
+"""What `handrail doctor` says of files alone.
 
-python bench/shelf.py       3 minutes
+    python bench/shelf.py       3 minutes
+
+Each mistake that shows in files is made on disk, beside the same files without it.
 """
 
 import json
@@ -17,11 +19,11 @@ PLAN = "updates=60 batch=8 lr=3e-4 context=512 method=lora"
 TEXTS = stories(300, seed=8)
 
 
-def rows(file, rows):
+def write(file, rows):
+    """Write texts, or whole rows, as JSON lines."""
     file.parent.mkdir(exist_ok=True)
-    file.write_text(
-        "".join(json.dumps(row if isinstance(row, dict) else {"text": row}) + "\n" for row in rows)
-    )
+    rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def files(folder, words=TEXTS, tokenizer=None, plan=PLAN, **config):
@@ -29,7 +31,7 @@ def files(folder, words=TEXTS, tokenizer=None, plan=PLAN, **config):
     tokenizer = tokenizer or make_tokenizer()
     tiny_model(tokenizer, **config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    rows(folder / "rows.jsonl", words)
+    write(folder / "rows.jsonl", words)
     return ["--model", folder / "model", "--data", folder / "rows.jsonl", "--recipe", plan]
 
 
@@ -43,9 +45,9 @@ def eos_masked(folder, broken):
 def eos_missing(folder, broken):
     tokenizer = make_tokenizer()
     if broken:
-        tokenizer.chat_template = tokenizer.chat_template.replace(
-            " + '<|im_end|>' }}{% endgeneration", " }}{% endgeneration"
-        )
+        end = " }}{% endgeneration"
+        with_end = " + '<|im_end|>'" + end
+        tokenizer.chat_template = tokenizer.chat_template.replace(with_end, end)
     return files(folder, tokenizer=tokenizer)
 
 
@@ -62,8 +64,8 @@ def vocabulary_mismatch(folder, broken):
 
 
 def train_val_overlap(folder, broken):
-    rows(folder / "data" / "train.jsonl", TEXTS)
-    rows(folder / "data" / "val.jsonl", TEXTS[:30] if broken else stories(30, seed=9))
+    write(folder / "data" / "train.jsonl", TEXTS)
+    write(folder / "data" / "val.jsonl", TEXTS[:30] if broken else stories(30, seed=9))
     return [folder / "data"]
 
 
@@ -72,15 +74,13 @@ def too_many_epochs(folder, broken):
 
 
 def rows_dropped(folder, broken):
-    rows(
-        folder / "data" / "rows.jsonl",
-        [text * (i % 5 > 0 or not broken) for i, text in enumerate(TEXTS)],
-    )
+    texts = [text * (i % 5 > 0 or not broken) for i, text in enumerate(TEXTS)]
+    write(folder / "data" / "rows.jsonl", texts)
     return [folder / "data"]
 
 
 def one_document_dominates(folder, broken):
-    rows(folder / "data" / "rows.jsonl", TEXTS + TEXTS[:1] * 100 * broken)
+    write(folder / "data" / "rows.jsonl", TEXTS + TEXTS[:1] * 100 * broken)
     return [folder / "data"]
 
 
@@ -89,26 +89,15 @@ def rate_of_the_other_method(folder, broken):
 
 
 def batch_shrinks_with_gpus(folder, broken):
-    return files(
-        folder,
-        plan=PLAN + (" gpus_before=8 processes=1" if broken else " gpus_before=8 processes=8"),
-    )
+    return files(folder, plan=f"{PLAN} gpus_before=8 processes={1 if broken else 8}")
 
 
 def log(folder, losses, vals=()):
     (folder / "config.json").write_text("{}")
-    history = [
-        {"step": i, "loss": loss, "learning_rate": 1e-3, "epoch": i / 50}
-        for i, loss in enumerate(losses, 1)
-    ]
-    (folder / "trainer_state.json").write_text(
-        json.dumps(
-            {
-                "log_history": history
-                + [{"step": 10 * i, "eval_loss": val} for i, val in enumerate(vals, 1)]
-            }
-        )
-    )
+    same = {"learning_rate": 1e-3}
+    history = [same | {"step": i, "loss": x, "epoch": i / 50} for i, x in enumerate(losses, 1)]
+    history += [{"step": 10 * i, "eval_loss": val} for i, val in enumerate(vals, 1)]
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     (folder / "tokenizer.json").write_text("{}")
     return [folder]
 
@@ -121,9 +110,8 @@ def non_finite(folder, broken):
 
 
 def val_rises(folder, broken):
-    return log(
-        folder, FALL, [4.0, 3.5, 3.2, 3.3, 3.5, 3.8] if broken else [4.0, 3.5, 3.2, 3.1, 3.05, 3.0]
-    )
+    ends = [3.3, 3.5, 3.8] if broken else [3.1, 3.05, 3.0]
+    return log(folder, FALL, [4.0, 3.5, 3.2, *ends])
 
 
 def resume_without_optimizer(folder, broken):
@@ -143,21 +131,20 @@ def reload_differs(folder, broken):
 
     tokenizer = make_tokenizer()
     model = get_peft_model(tiny_model(tokenizer), LoraConfig(target_modules=["q_proj"]))
-    (model.base_model.model if broken else model.merge_and_unload()).save_pretrained(
-        folder / "model"
-    )
+    saved = model.base_model.model if broken else model.merge_and_unload()
+    saved.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return [folder / "model"]
 
 
 def out_of_memory_late(folder, broken):
-    rows(folder / "data" / "rows.jsonl", TEXTS + [" ".join(stories(60, seed=10))] * broken)
+    write(folder / "data" / "rows.jsonl", TEXTS + [" ".join(stories(60, seed=10))] * broken)
     return [folder / "data"]
 
 
 def time_left_misjudged(folder, broken):
     told = [text + " " + " ".join(TEXTS[: i % 7]) for i, text in enumerate(TEXTS)]
-    rows(folder / "data" / "rows.jsonl", sorted(told, key=len) if broken else told)
+    write(folder / "data" / "rows.jsonl", sorted(told, key=len) if broken else told)
     return [folder / "data"]
 
 
@@ -183,35 +170,31 @@ CASES = [
 ]
 
 
+def asked(case, broken):
+    """Return what the doctor says of one case, as [(mark, name), ...]."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = case(Path(folder), broken)
+        command = [Path(sys.executable).with_name("handrail"), "doctor", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode > 1:
+        print(done.stderr[-600:])
+    return re.findall(r"^([✗!]) (\S+) \(", done.stdout, re.M)
+
+
 def main():
     named = alarms = 0
     for case in CASES:
-        name, said = case.__name__.replace("_", "-"), {}
-        for broken in (True, False):
-            with tempfile.TemporaryDirectory() as folder:
-                asked = case(Path(folder), broken)
-                done = subprocess.run(
-                    [Path(sys.executable).with_name("handrail"), "doctor", *asked],
-                    capture_output=True,
-                    text=True,
-                )
-                said[broken] = re.findall(r"^([✗!]) (\S+) \(", done.stdout, re.M)
-                if done.returncode > 1:
-                    print(done.stderr[-600:])
-        named, alarms = (
-            named + (name in {found for _, found in said[True]}),
-            alarms + bool(said[False]),
+        name, broken, healthy = (
+            case.__name__.replace("_", "-"),
+            asked(case, True),
+            asked(case, False),
         )
-        print(
-            f"{name}: "
-            + (", ".join(map(" ".join, said[True])) or "-")
-            + " · healthy: "
-            + (", ".join(map(" ".join, said[False])) or "-"),
-            flush=True,
-        )
-    print(
-        f"{len(CASES)} mistakes that show in files: named {named}; healthy files with an alarm: {alarms}"
-    )
+        named += name in {found for _, found in broken}
+        alarms += bool(healthy)
+        broken, healthy = (", ".join(map(" ".join, said)) or "-" for said in (broken, healthy))
+        print(f"{name}: {broken} · healthy: {healthy}", flush=True)
+    files = f"named {named}; healthy files with an alarm: {alarms}"
+    print(f"{len(CASES)} mistakes that show in files: {files}")
 
 
 if __name__ == "__main__":
