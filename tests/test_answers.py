@@ -1,4 +1,6 @@
-"""From continuing text to answering: what is trained, the losses held against trusted ones, and the steps by their commands."""
+"""From continuing text to answering: what is trained, the losses held against trusted ones, and the
+steps by their commands.
+"""
 
 import json
 import re
@@ -121,7 +123,9 @@ def tiny(vocabulary, **more):
 
 @pytest.mark.parametrize("name, case", EXPECTED)
 def test_exactly_the_answers_are_trained(name, case):
-    """Token for token, what is trained is what the model will have to say itself: each answer with its end mark, nothing else."""
+    """Token for token, what is trained is what the model will have to say itself: each answer with
+    its end mark, nothing else.
+    """
     import messages
 
     tokenizer = byte_tokenizer(TEMPLATES.get(name, messages.CHATML))
@@ -172,7 +176,9 @@ def test_packed_rows_do_not_see_each_other():
 
 @pytest.mark.parametrize("kind, leaks", [("Llama", False), ("Bloom", True), ("Mamba", True)])
 def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
-    """Some architectures read from one packed row into the next and say nothing: that is measured, and unpacked they learn from each row alone."""
+    """Some architectures read from one packed row into the next and say nothing: that is measured,
+    and unpacked they learn from each row alone.
+    """
     import transformers
 
     import finetune
@@ -196,7 +202,9 @@ def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
 
 
 def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path):
-    """A downloaded model must not run its maker's code here, by a pickle or by its own Python, and half a file is named: a sentence each."""
+    """A downloaded model must not run its maker's code here, by a pickle or by its own Python, and
+    half a file is named: a sentence each.
+    """
     import finetune
     from handrail.plan import base_parameters
     from handrail.project import Stop
@@ -238,7 +246,9 @@ def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path)
     ],
 )
 def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts):
-    """Ids without a row in the model crash later, and a tokenizer that knows no letter trains on nothing: both are seen before."""
+    """Ids without a row in the model crash later, and a tokenizer that knows no letter trains on
+    nothing: both are seen before.
+    """
     import messages
     from handrail.steps.examples import judge_tokens
 
@@ -254,7 +264,9 @@ def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts
 
 
 def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
-    """A GPT-2 has a place for 256 tokens only, and a template may refuse system turns: two such rows of 62 cost only themselves."""
+    """A GPT-2 has a place for 256 tokens only, and a template may refuse system turns: two such
+    rows of 62 cost only themselves.
+    """
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     tokenizer = AutoTokenizer.from_pretrained(walked[0] / "out" / "model")
@@ -297,7 +309,9 @@ def test_rows_that_a_model_cannot_take_are_named_and_left_out(walked, tmp_path):
 
 
 def test_one_batch_or_four_parts_give_the_same_gradient():
-    """Rows of unequal length: four at once, or one at a time and added up, are the same update to 1e-6."""
+    """Rows of unequal length: four at once, or one at a time and added up, are the same update to
+    1e-6.
+    """
     import finetune
     import messages
     import packing
@@ -382,7 +396,9 @@ def test_the_dpo_loss_is_trl_s(tmp_path):
 
 
 def test_the_grpo_loss_is_trl_s(tmp_path):
-    """On the same answers and rewards our advantages, loss and gradient are those of TRL's GRPOTrainer."""
+    """On the same answers and rewards our advantages, loss and gradient are those of TRL's
+    GRPOTrainer.
+    """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -441,7 +457,9 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
 
 @pytest.fixture(scope="session")
 def answering(walked, tmp_path_factory):
-    """(project, screen): the walked project, taught to answer by `handrail finetune`, in a few updates."""
+    """(project, screen): the walked project, taught to answer by `handrail finetune`, in a few
+    updates.
+    """
 
     def make(folder):
         shutil.copytree(walked[0], folder, symlinks=True)
@@ -451,7 +469,9 @@ def answering(walked, tmp_path_factory):
 
 
 def test_finetune_goes_on_from_the_first_walk(answering):
-    """One command after the walk: rows are shown as they are trained, the loss on new questions falls, before and after stand side by side."""
+    """One command after the walk: rows are shown as they are trained, the loss on new questions
+    falls, before and after stand side by side.
+    """
     project, screen = answering
     assert (
         "[<|im_end|>]" in screen
@@ -483,7 +503,9 @@ def test_chat_answers_and_is_what_generate_gives(answering):
     ],
 )
 def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, tmp_path, name):
-    """The same loop, so the same promise: killed without warning and started again, each objective ends with the same bits."""
+    """The same loop, so the same promise: killed without warning and started again, each objective
+    ends with the same bits.
+    """
     whole = shutil.copytree(answering[0], tmp_path / "whole", symlinks=True)
     exam = whole / "out" / "chats" / "val.jsonl"
     exam.write_text(
@@ -524,7 +546,9 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     ],
 )
 def test_a_reward_that_gives_no_number_is_named(answering, tmp_path, broken, said):
-    """The learner's own reward is the first thing that breaks: the sentence says what it did and for which reply; exit 2."""
+    """The learner's own reward is the first thing that breaks: the sentence says what it did and
+    for which reply; exit 2.
+    """
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
     for name in ("grpo.py", "answers.py"):
         text = (HOUSE / "handrail" / "program" / name).read_text()
@@ -563,7 +587,9 @@ def test_grpo_says_that_it_reads_no_file(answering, tmp_path):
 
 
 def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
-    """Story 3, the whole short walk: a CSV of questions, a pretrained model, LoRA; merged, it gives the logits that were trained."""
+    """Story 3, the whole short walk: a CSV of questions, a pretrained model, LoRA; merged, it gives
+    the logits that were trained.
+    """
     rows = ["question,answer"] + [
         f"How many is {a} and {b}?,It is {a + b}." for a in range(12) for b in range(12)
     ]
@@ -606,7 +632,9 @@ def test_from_a_file_of_questions_to_a_model_that_answers(walked, tmp_path):
 
 @pytest.mark.long
 def test_a_real_small_model_learns_real_answers(tmp_path):
-    """SmolLM2-135M-Instruct, its own template, LoRA, real questions: the loss on answers never seen falls by a twentieth between updates 2 and 8."""
+    """SmolLM2-135M-Instruct, its own template, LoRA, real questions: the loss on answers never seen
+    falls by a twentieth between updates 2 and 8.
+    """
     from smollm2 import chats, smollm2
 
     base = smollm2(tmp_path / "smollm2")
@@ -645,7 +673,9 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
 
 
 def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
-    """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no traceback."""
+    """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no
+    traceback.
+    """
     files = {
         "pairs.jsonl": ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20, "handrail dpo"),
         "notes.txt": ("Some notes.\n", "questions with answers"),

@@ -53,7 +53,9 @@ class Every:
 
 
 def test_every_story_has_one_derivation(monkeypatch):
-    """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1, and parse gives each one's own."""
+    """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1,
+    and parse gives each one's own.
+    """
     for name, value in list(vars(village).items()):
         if name.isupper() and name not in ("ENDS", "HOLDING"):
             monkeypatch.setattr(village, name, value[:1])
@@ -76,7 +78,9 @@ def test_parse_inverts_stories():
 
 
 def test_no_option_begins_another():
-    """At every choice the text alone says which option was taken: no option is the beginning of another."""
+    """At every choice the text alone says which option was taken: no option is the beginning of
+    another.
+    """
 
     class Checked(Writer):
         def pick(self, options, others=(), why=None):
@@ -97,7 +101,9 @@ def test_the_same_seed_gives_the_same_stories():
 
 
 def test_the_world_is_large_and_the_stories_short():
-    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 50 words a story on average."""
+    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 50 words a story
+    on average.
+    """
     told = some(5000)
     assert math.exp(min(s["nats"] for s in told)) > 1e9
     assert len({s["text"] for s in told}) == len(told)
@@ -187,7 +193,9 @@ GIFT = (
     ],
 )
 def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
-    """A story that could not have come from the village is refused where it first goes wrong, with the right reason."""
+    """A story that could not have come from the village is refused where it first goes wrong, with
+    the right reason.
+    """
     assert parse(TALE).valid
     text = TALE.replace(old, new, 1)
     verdict = parse(text)
@@ -204,7 +212,9 @@ def test_nobody_gives_what_they_do_not_have():
 
 
 def test_one_changed_word_is_never_misjudged():
-    """Whatever one word is swapped for, parse answers: with other nats' story, or with a place not before the change."""
+    """Whatever one word is swapped for, parse answers: with other nats' story, or with a place not
+    before the change.
+    """
     rng = random.Random(0)
     words = sorted({w for s in some(500) for w in s["text"].split()})
     for story in some(1000, seed=5):
@@ -217,7 +227,9 @@ def test_one_changed_word_is_never_misjudged():
 
 
 def answer(text, question):
-    """Read the story again by other means (regular expressions) and answer from that; raise if it contradicts itself."""
+    """Read the story again by other means (regular expressions) and answer from that; raise if it
+    contradicts itself.
+    """
     find, carry, gift, stay, end = text[:-1].split(". ")
     first, thing = re.search(r", (\w+) .* (\w+)$", find).groups()
     place, second = re.search(r"to the (\w+) and \w+ (\w+), who", carry).groups()
@@ -239,7 +251,9 @@ def answer(text, question):
 
 
 def test_each_question_has_its_one_right_answer():
-    """An independent reading of the story gives the same answer, so the answers can serve as rewards."""
+    """An independent reading of the story gives the same answer, so the answers can serve as
+    rewards.
+    """
     for story in some(5000, seed=2):
         assert answer(story["text"], story["question"]) == story["answer"], story
         assert all(story["answer"] in story[form] for form in ("short", "whole"))
