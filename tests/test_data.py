@@ -15,7 +15,10 @@ from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import data
 
-WORDS = "river stone garden winter letter music bread window paper morning silver road quiet bridge apple cloud".split()
+WORDS = (
+    "river stone garden winter letter music bread window paper morning silver road quiet bridge "
+    "apple cloud"
+).split()
 
 
 @pytest.fixture

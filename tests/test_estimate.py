@@ -1,4 +1,4 @@
-"""Know before you spend: what is counted on fake tensors is what a real update takes, to the byte."""
+"""Know before you spend: what is counted on fake tensors is what a real update takes."""
 
 import gc
 import json
@@ -228,12 +228,12 @@ def test_memory_and_arithmetic_of_a_mixture_of_experts(
     tokenizer.save_pretrained(tmp_path / "experts")
     one = (
         2 * 2 * 3 * 96 * 128
-        # one pass of a token through a layer's two experts, three matrices each, a product and a sum a
+        # a token's pass through a layer's two experts, three matrices each, a product and a sum a
         # weight
     )
     passes = (
         3 + checkpointing
-        # there, back to the rows, back to the weights (PEFT puts LoRA on the experts too), there again
+        # there, back to the rows and to the weights (PEFT puts LoRA on experts too), there again
     )
     agree(
         project,

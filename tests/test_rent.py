@@ -101,7 +101,8 @@ def far(tmp_path):
     """
     if not (SSHD and shutil.which("rsync") and shutil.which("ssh-keygen")):
         pytest.fail(
-            "These tests log into a real OpenSSH server and copy with rsync. On this machine: sudo apt-get install -y openssh-server rsync"
+            "These tests log into a real OpenSSH server and copy with rsync. "
+            "On this machine: sudo apt-get install -y openssh-server rsync"
         )
     folder = tmp_path / "far"
     for name in ("home", "bin"):
@@ -337,7 +338,7 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     (home / "model").mkdir()
     (home / "model" / "mine.txt").write_text("precious")
     process, said = begin(far, machines[0])
-    until(lambda: f"going on after update {at}" in said() or process.poll() is not None)
+    until(lambda: f"Resuming after update {at}" in said() or process.poll() is not None)
     cut(far.server)
     assert process.wait(timeout=180) == 0 and "was lost" in said(), said()
     steps = range(6 * (at // 6 + 1), 91, 6)
@@ -353,7 +354,10 @@ def test_a_job_goes_on_without_us(far, machines, whole):
         and len(metrics(machines[0])) == 90
         and "after update 90" in (home / "log.txt").read_text()
     )
-    again = lambda: rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+
+    def again():
+        return rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
+
     done = again()
     assert done.returncode == 2 and "this run is whole" in done.stderr, done.stdout + done.stderr
     decide(machines[0], lr=1e-3)
@@ -419,7 +423,8 @@ def test_a_full_disk_over_there_is_named(far, machines):
         capture_output=True,
     ).returncode:
         pytest.fail(
-            "This test mounts a disk of 4 MB, which only root may do. Run the tests as root, for instance in a container."
+            "This test mounts a disk of 4 MB, which only root may do. "
+            "Run the tests as root, for instance in a container."
         )
     try:
         early = rent(far, machines[0], "--cpu", "--yes")
@@ -461,7 +466,7 @@ def test_a_job_that_dies_at_once_is_explained(far, machines):
         and "driver and this torch do not fit together" in done.stdout
         and "STILL COSTS MONEY" in done.stdout
     )
-    assert "No GPU that torch can use" in (machines[0] / "out" / "log.txt").read_text()
+    assert "no GPU that PyTorch can use" in (machines[0] / "out" / "log.txt").read_text()
 
 
 # --- sync.py ---
@@ -488,21 +493,26 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
     """
     kept, rng = far.home / "kept", random.Random()
     kept.mkdir()
-    notes = lambda: max((int(path.name) for path in kept.glob("pretrain-whole/0*")), default=0)
+
+    def notes():
+        return max((int(path.name) for path in kept.glob("pretrain-whole/0*")), default=0)
+
     for i, kind in enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]):
         machine, before = machines[i % 2], max([notes(), *saved(machines[i % 2])])
         process = synced(machine, f"{far.user}@127.0.0.1:kept", env=far.env)
-        until(lambda: process.poll() is not None or max(saved(machine), default=0) > before)
+        until(
+            lambda: process.poll() is not None or max(saved(machine), default=0) > before  # noqa: B023
+        )
         time.sleep(rng.uniform(0, 0.5))
         os.killpg(process.pid, kind) if kind == signal.SIGKILL else process.send_signal(kind)
         said, _ = process.communicate(timeout=180)
-        assert before == 0 or "going on after update" in said, said
+        assert before == 0 or "Resuming after update" in said, said
     assert process.returncode == 130 and notes() == max(saved(machine)), (
         said
     )  # the last word was heard, and its save is away
     at, process = notes(), synced(machines[1], f"{far.user}@127.0.0.1:kept", env=far.env)
     said, _ = process.communicate(timeout=180)
-    assert process.returncode == 0 and f"going on after update {at}" in said, said
+    assert process.returncode == 0 and f"Resuming after update {at}" in said, said
     assert weights(machines[1] / "out") == weights(whole / "out") == weights(kept / "pretrain")
     assert [(m["step"], m["loss"]) for m in metrics(machines[1])] == [
         (m["step"], m["loss"]) for m in metrics(whole)
@@ -577,7 +587,7 @@ def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     said, _ = process.communicate(timeout=180)
     assert (
         process.returncode == 0
-        and "going on after update" in said
+        and "Resuming after update" in said
         and said.rstrip().endswith(": safe")
     ), said
 

@@ -112,8 +112,10 @@ def test_skypilot_reads_the_task(project, skypilot):
     done = handrail("rent", "sky", project, "--gpu", "L4")
     assert done.returncode == 0, done.stderr
     code = (
-        "import sky, sys, json; task = sky.Task.from_yaml(sys.argv[1]); found = list(task.resources)[0];"
-        "print(json.dumps([task.name, str(found.accelerators), str(found.autostop_config), task.run, task.workdir]))"
+        "import sky, sys, json; task = sky.Task.from_yaml(sys.argv[1]);"
+        "found = list(task.resources)[0];"
+        "about = [str(found.accelerators), str(found.autostop_config)];"
+        "print(json.dumps([task.name, *about, task.run, task.workdir]))"
     )
     done = subprocess.run(
         [skypilot, "-c", code, project / "sky.yaml"], capture_output=True, text=True, cwd=project

@@ -12,8 +12,9 @@ from handrail import village
 from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
 FIRST = (
-    "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who "
-    "loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. Before long Finn walked to the square for lunch."
+    "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, "
+    "who loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. "
+    "Before long Finn walked to the square for lunch."
 )
 
 
@@ -85,7 +86,9 @@ def test_no_option_begins_another():
     class Checked(Writer):
         def pick(self, options, others=(), why=None):
             ordered = sorted(options)  # a beginning sorts right before what it begins
-            assert not any(b.startswith(a) for a, b in zip(ordered, ordered[1:])), options
+            assert not any(b.startswith(a) for a, b in zip(ordered, ordered[1:], strict=False)), (
+                options
+            )
             return super().pick(options, others, why)
 
     rng = random.Random(1)
@@ -94,7 +97,7 @@ def test_no_option_begins_another():
 
 
 def test_the_same_seed_gives_the_same_stories():
-    """Two machines that use one seed train on the same text, and another seed gives other stories."""
+    """Two machines with one seed train on the same text, and another seed gives other stories."""
     assert some(200, seed=3) == some(200, seed=3)
     assert not {s["text"] for s in some(2000, 3)} & {s["text"] for s in some(2000, 4)}
     assert some(1)[0]["text"] == FIRST
@@ -112,13 +115,13 @@ def test_the_world_is_large_and_the_stories_short():
 
 
 TALE = (
-    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-    "the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, "
+    "who wanted the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
     "Tom stayed at the bridge. Later Mia took the rope to the pond and left the rope there."
 )
 GIFT = (
-    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-    "the rope. Soon Mia gave Tom a red hat. "
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, "
+    "who wanted the rope. Soon Mia gave Tom a red hat. "
     "Tom stayed at the bridge. Later Mia walked to the pond to rest."
 )
 
@@ -260,9 +263,11 @@ def test_each_question_has_its_one_right_answer():
 
 
 def test_questions_cannot_be_guessed():
-    """Kinds of question are balanced, no answer is common, and no rule that a model could fall into answers 95 %.
+    """Kinds of question are balanced, no answer is common, and no rule that a model could fall
+    into answers 95 %.
 
-    The rules: name the first, or the last, fitting word of the story that the question does not contain.
+    The rules: name the first, or the last, fitting word of the story that the question does
+    not contain.
     """
     told = some(8000, seed=6)
     kinds = Counter(

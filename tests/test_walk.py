@@ -121,7 +121,10 @@ def test_changed_data_and_destroyed_results_are_not_done(grown):
     same bytes with another date are.
     """
     project, data = Project(grown, cpu=True), grown / "village.jsonl"
-    states = lambda: [name for name in WALK if state(project, name) != "done"]
+
+    def states():
+        return [name for name in WALK if state(project, name) != "done"]
+
     os.utime(data)
     assert states() == []
     (grown / "out" / "evaluation.json").write_text("garbage")
@@ -302,14 +305,18 @@ BROKEN = {  # what a learner might break: step that must catch it, file, before,
         "model",
         "model.py",
         'return AutoModelForCausalLM.from_config(config, attn_implementation="causal")',
-        'model = AutoModelForCausalLM.from_config(config, attn_implementation="causal")\n    for layer in model.model.layers:\n        layer.self_attn.is_causal = False\n    return model',
+        'model = AutoModelForCausalLM.from_config(config, attn_implementation="causal")\n'
+        "    for layer in model.model.layers:\n"
+        "        layer.self_attn.is_causal = False\n"
+        "    return model",
     ),
     "weights never move": ("overfit", "train.py", "    optimizer.step()\n", ""),
     "optimizer is forgotten": (
         "rehearse",
         "checkpoint.py",
         "accelerator.load_state(path)",
-        "accelerator._models[0].load_state_dict(__import__('torch').load(path / 'pytorch_model.bin'))",
+        "weights = __import__('torch').load(path / 'pytorch_model.bin')\n"
+        "            accelerator._models[0].load_state_dict(weights)",
     ),
 }
 
@@ -363,8 +370,12 @@ def test_a_schedule_made_for_another_run_is_noticed(walked):
     """A rate that is still high when the run ends: the real run's has come down; the same run with
     a schedule eight times as long has not.
     """
-    made = Project(walked[0], cpu=True).load("optimizer").optimizer.make_schedule
-    logs = lambda planned: [{"lr": made(1e-3, planned)(step)} for step in range(80)]
+    make_schedule = Project(walked[0], cpu=True).load("optimizer").optimizer.make_schedule
+
+    def logs(planned):
+        schedule = make_schedule(1e-3, planned)
+        return [{"lr": schedule(step)} for step in range(80)]
+
     assert lr_fell(metrics(walked[0])).verdict == lr_fell(logs(80)).verdict == "pass"
     assert lr_fell(logs(640)).verdict == "warn"
 
@@ -535,7 +546,7 @@ def test_a_folder_keeps_its_mode(tmp_path):
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):
-    """When the data cannot be written: which file and why, exit code 2, and no half of it is left."""
+    """Data that cannot be written: which file and why, exit code 2, and no half of it is left."""
     done = handrail("new", "p", "--cpu", "--yes", "--until", "data", cwd=tmp_path, room=1_000_000)
     assert (
         done.returncode == 2
