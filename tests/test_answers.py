@@ -17,15 +17,45 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(HOUSE / "handrail" / "program"))
-MARKS = "<|im_start|> <|im_end|> <think> </think> <|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <bos> <start_of_turn> <end_of_turn> <s> </s> [INST] [/INST] <|user|> <|assistant|> <|system|>".split()
+MARKS = (
+    "<|im_start|> <|im_end|> <think> </think> <|begin_of_text|> <|start_header_id|> "
+    "<|end_header_id|> <|eot_id|> <bos> <start_of_turn> <end_of_turn> <s> </s> [INST] [/INST] "
+    "<|user|> <|assistant|> <|system|>"
+).split()
 
 # Templates in the forms of well-known models, written here anew.
 TEMPLATES = {
-    "llama-3": "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
-    "gemma": "{{ '<bos>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% else %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' + at.lead + m['content'] | trim + '<end_of_turn>\\n' }}{% set at.lead = '' %}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}",
-    "mistral": "{{ '<s>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == 'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% elif m['role'] == 'user' %}{{ '[INST] ' + (at.lead if loop.last else '') + m['content'] + '[/INST]' }}{% else %}{{ ' ' + m['content'] + '</s>' }}{% endif %}{% endfor %}",
-    "qwen3": "{% set at = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set at.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.index0 > at.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
-    "zephyr": "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + '</s>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}",
+    "llama-3": (
+        "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + "
+        "'<|end_header_id|>\\n\\n' + m['content'] + '<|eot_id|>' }}{% endfor %}{% if "
+        "add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% "
+        "endif %}"
+    ),
+    "gemma": (
+        "{{ '<bos>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == "
+        "'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% else %}{{ '<start_of_turn>' + "
+        "('model' if m['role'] == 'assistant' else 'user') + '\\n' + at.lead + m['content'] | "
+        "trim + '<end_of_turn>\\n' }}{% set at.lead = '' %}{% endif %}{% endfor %}{% if "
+        "add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+    ),
+    "mistral": (
+        "{{ '<s>' }}{% set at = namespace(lead='') %}{% for m in messages %}{% if m['role'] == "
+        "'system' %}{% set at.lead = m['content'] + '\\n\\n' %}{% elif m['role'] == 'user' %}{{ "
+        "'[INST] ' + (at.lead if loop.last else '') + m['content'] + '[/INST]' }}{% else %}{{ ' "
+        "' + m['content'] + '</s>' }}{% endif %}{% endfor %}"
+    ),
+    "qwen3": (
+        "{% set at = namespace(last=-1) %}{% for m in messages %}{% if m['role'] == 'user' %}{% "
+        "set at.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ "
+        "'<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.index0 > "
+        "at.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n"
+        "' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif "
+        "%}"
+    ),
+    "zephyr": (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + '</s>\\n' }}{% "
+        "endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    ),
 }
 SINGLE = [("user", "Hi there"), ("assistant", "Hello!")]
 MULTI = [*SINGLE, ("user", "Bye"), ("assistant", "See you")]
@@ -37,28 +67,40 @@ EXPECTED = {
         "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"
     ],
     ("chatml", "multi"): [
-        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«See you<|im_end|>»"
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»\n"
+        "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«See you<|im_end|>»"
     ],
     ("chatml", "system"): [
-        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>»"
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n"
+        "<|im_start|>assistant\n«Hello!<|im_end|>»"
     ],
     ("llama-3", "single"): [
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi "
+        "there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
     ],
     ("llama-3", "multi"): [
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«See you<|eot_id|>»"
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi "
+        "there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        "«Hello!<|eot_id|>»<|start_header_id|>user<|end_header_id|>\n\n"
+        "Bye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«See you<|eot_id|>»"
     ],
     ("llama-3", "system"): [
-        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe "
+        "kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi "
+        "there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n«Hello!<|eot_id|>»"
     ],
     ("gemma", "single"): [
-        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"
+        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n"
+        "«Hello!<end_of_turn>»"
     ],
     ("gemma", "multi"): [
-        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n«See you<end_of_turn>»"
+        "<bos><start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n"
+        "«Hello!<end_of_turn>»\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"
+        "«See you<end_of_turn>»"
     ],
     ("gemma", "system"): [
-        "<bos><start_of_turn>user\nBe kind.\n\nHi there<end_of_turn>\n<start_of_turn>model\n«Hello!<end_of_turn>»"
+        "<bos><start_of_turn>user\nBe kind.\n\nHi there<end_of_turn>\n<start_of_turn>model\n"
+        "«Hello!<end_of_turn>»"
     ],
     ("mistral", "single"): ["<s>[INST] Hi there[/INST]« Hello!</s>»"],
     ("mistral", "multi"): ["<s>[INST] Hi there[/INST]« Hello!</s>»[INST] Bye[/INST]« See you</s>»"],
@@ -66,18 +108,24 @@ EXPECTED = {
         "<s>[INST] Be kind.\n\nHi there[/INST]« Hello!</s>»"
     ],  # the template itself would lose the system turn
     ("qwen3", "single"): [
-        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\n"
+        "Hello!<|im_end|>»"
     ],
     ("qwen3", "multi"): [  # its template drops the thoughts of earlier turns: two rows
-        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»",
-        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nSee you<|im_end|>»",
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\n"
+        "Hello!<|im_end|>»",
+        "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"
+        "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nSee "
+        "you<|im_end|>»",
     ],
     ("qwen3", "system"): [
-        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n"
+        "<|im_start|>assistant\n«<think>\n\n</think>\n\nHello!<|im_end|>»"
     ],
     ("zephyr", "single"): ["<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"],
     ("zephyr", "multi"): [
-        "<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»\n<|user|>\nBye</s>\n<|assistant|>\n«See you</s>»"
+        "<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»\n<|user|>\nBye</s>\n<|assistant|>\n"
+        "«See you</s>»"
     ],
     ("zephyr", "system"): [
         "<|system|>\nBe kind.</s>\n<|user|>\nHi there</s>\n<|assistant|>\n«Hello!</s>»"
@@ -158,7 +206,8 @@ def some_rows(tokenizer, number=4):
 
 
 def test_packed_rows_do_not_see_each_other():
-    """Laid end to end, every row gets the logits that it gets alone: no example reads another one."""
+    """Laid end to end, every row gets the logits that it gets alone: no example reads another one.
+    """
     import messages
     import packing
 

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -209,6 +210,7 @@ def test_progress_stays_on_one_line_of_a_narrow_terminal(project):
         encoding="utf-8",
         timeout=60,
         dimensions=(24, 50),
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},  # xdist's
     )
     child.expect(pexpect.EOF)
     child.close()

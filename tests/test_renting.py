@@ -79,13 +79,10 @@ def test_what_a_job_runs_trains(project, tmp_path):
     )  # as it comes home from the bucket
     AutoModelForCausalLM.from_pretrained(project / "out" / "model")
     assert metrics(project)[-1]["step"] == 12 and list(project.glob("out/checkpoints/00000012"))
-    for note in ("run.json", "steps/pretrain.json"):  # no run was made here
-        (project / "out" / note).unlink(missing_ok=True)
+    (project / "out" / "steps" / "pretrain.json").unlink()  # no run was made here
     trained = (project / "out" / "model" / "model.safetensors").read_bytes()
     done = handrail("pretrain", project, "--cpu", "--yes")
-    assert "judged, not made again" in done.stdout and "on another machine" in done.stdout, (
-        done.stdout + done.stderr
-    )
+    assert "judged, not made again" in done.stdout, done.stdout + done.stderr
     assert (project / "out" / "model" / "model.safetensors").read_bytes() == trained
 
 
