@@ -179,17 +179,30 @@ def stays(module, apply, recurse=True):
     return module
 
 
+def converted(module, apply):
+    """Return the module with new tensors, made by `apply`, in place of its own; a tensor that two modules share stays shared."""
+    new = {id(tensor): apply(tensor) for tensor in [*module.parameters(), *module.buffers()]}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                made = new[id(weight)]
+                if not isinstance(made, torch.nn.Parameter):
+                    made = torch.nn.Parameter(made.detach(), weight.requires_grad)
+                new[id(weight)] = part._parameters[name] = made
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = new[id(buffer)]
+    return module
+
+
 @contextmanager
 def pretending(gpu):
     """Make all tensors fake ones; with `gpu` they take the ways through PyTorch and the program that a CUDA card would."""
-    real = torch.nn.Module._apply
     changes = [
         patch.object(
             torch.nn.Module,
             "_apply",
-            lambda module, apply, recurse=True: (
-                stays(module, apply) or real(module, apply, recurse)
-            ),
+            lambda module, apply, recurse=True: stays(module, apply) or converted(module, apply),
         ),
         patch(
             "transformers.masking_utils.is_tracing", lambda *_: False

@@ -1,4 +1,7 @@
-"""What the tests share: real commands in real projects, on this machine's CPU; what needs a GPU is named, never hidden."""
+"""What the tests share: real commands in real projects, on this machine's CPU.
+
+What needs a GPU is named, never hidden.
+"""
 
 import json
 import os
@@ -8,9 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # two tests run side by side (pytest-xdist), on two cores
+# two tests run side by side (pytest-xdist), on two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ SMALL = ["--updates", "80", "--batch", "8"]
 SLOW = (
     "test_doctor",
     "test_program",
+    "test_identity",
     "test_walk",
     "test_rent",
     "test_renting",
@@ -46,14 +49,10 @@ def pytest_collection_modifyitems(config, items):
         if any(item.get_closest_marker(mark) and not there for mark, there in here.items())
     )
     items[:] = [item for item in items if item not in left_out]
-    items.sort(
-        key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
-    )  # long ones last would leave one worker alone
-    for name, place in (
-        ("alone", 70),
-        ("answering", 50),
-        ("walked", 0),
-    ):  # nor shall one wait for what the other makes
+    # long ones last would leave one worker alone
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+    # nor shall one wait for what the other makes
+    for name, place in (("alone", 70), ("answering", 50), ("walked", 0)):
         first = next((item for item in items if name in item.fixturenames), None)
         if first:
             items.remove(first)
@@ -75,7 +74,8 @@ def pytest_terminal_summary(terminalreporter):
     if left_out:
         terminalreporter.section("NOT RUN")
         terminalreporter.line(
-            f"{len(left_out)} checks need a GPU (run `make test` on a machine that has one) or minutes (`make test LONG=1`):"
+            f"{len(left_out)} checks need a GPU (run `make test` on a machine that has one) "
+            "or minutes (`make test LONG=1`):"
         )
         for item in left_out:
             terminalreporter.line(f"  {getattr(item, 'nodeid', item)}")
@@ -92,7 +92,7 @@ def script(project, name, *arguments, **how):
 
 
 def interrupted(project, ready, kind, name="pretrain.py"):
-    """Start a script, send it a signal once ready() says so; return its exit code and what it printed."""
+    """Start a script, signal it once ready() says so; return its exit code and what it printed."""
     with open(project / "log.txt", "w") as log:
         process = subprocess.Popen(
             [sys.executable, name, "--cpu"], cwd=project, stdout=log, stderr=subprocess.STDOUT
@@ -120,7 +120,7 @@ def decide(project, **settings):
 
 
 def once(tmp_path_factory, name, make):
-    """Return (project, what the screen showed) of make(folder); made once for all workers of a test run."""
+    """Return (project, what the screen showed) of make(folder); made once for all workers."""
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     folder, screen = shared / name / "first-model", shared / f"{name}.txt"
@@ -134,14 +134,14 @@ def once(tmp_path_factory, name, make):
 
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory):
-    """(project, what the screen showed): the whole first walk on the village, shortened, by the command itself."""
+    """(project, what the screen showed): the first walk on the village, whole but shortened."""
     return once(
         tmp_path_factory, "walk", lambda folder: handrail("new", folder, "--cpu", "--yes", *SMALL)
     )
 
 
 def without_its_run(walked, folder):
-    """Copy the walked project without what its run left, set to a dozen updates; return the copy."""
+    """Copy the walked project without its run, set to a dozen updates; return the copy."""
     shutil.copytree(walked, folder, symlinks=True)
     for name in ("checkpoints", "model"):
         shutil.rmtree(folder / "out" / name)
@@ -154,3 +154,30 @@ def without_its_run(walked, folder):
 def project(walked, tmp_path):
     """A copy of the walked project, before a run of a dozen updates."""
     return without_its_run(walked[0], tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def whole(walked, tmp_path_factory):
+    """The walked project after a run of a dozen updates in peace."""
+    return once(
+        tmp_path_factory,
+        "whole",
+        lambda folder: script(without_its_run(walked[0], folder), "pretrain.py"),
+    )[0]
+
+
+@pytest.fixture
+def ran(whole, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(whole, tmp_path / "ran", symlinks=True)
+
+
+def made(folder):
+    """Return what can change in a folder: every path, its bytes, and when it was changed."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else None,
+        )
+        for path in sorted(folder.rglob("*"))
+    }

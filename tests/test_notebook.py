@@ -68,7 +68,9 @@ def drawn(folder, records, metrics=""):
 
 
 def test_the_page_is_self_contained_and_shows_every_number(tmp_path):
-    """The notebook opens anywhere, years later: it loads nothing, runs nothing, and no measured number is left out."""
+    """The notebook opens anywhere, years later: it loads nothing, runs nothing, and no measured
+    number is left out.
+    """
     metrics = "".join(
         json.dumps({"step": i, "loss": 6 / i, "val_loss": 7 / i}) + "\n" for i in range(1, 900)
     )
@@ -92,12 +94,14 @@ def test_the_page_is_self_contained_and_shows_every_number(tmp_path):
 
 
 def test_a_missing_field_never_stops_the_walk(tmp_path):
-    """The notebook is drawn after every step, so no gap in what is on disk may end a walk: the rest is still shown."""
+    """The notebook is drawn after every step, so no gap in what is on disk may end a walk: the rest
+    is still shown.
+    """
     records = {
         name: json.dumps({key: value for key, value in RECORD.items() if key != name})
         for name in RECORD
     }
-    steps = dict(zip(notebook.WALK, records.values()))
+    steps = dict(zip(notebook.WALK, records.values(), strict=False))
     steps["evaluate"] = '{"checks": [{"name": "half a rec'
     steps["chat"] = json.dumps(
         {
@@ -116,7 +120,9 @@ def test_a_missing_field_never_stops_the_walk(tmp_path):
 
 
 def test_explain_finds_a_word_however_it_is_written():
-    """A newcomer who meets a word can look it up as they saw it, and a misspelt one leads to the right one."""
+    """A newcomer who meets a word can look it up as they saw it, and a misspelt one leads to the
+    right one.
+    """
     for written, names in {
         "learning-rates": "learning rate",
         "LOSSES": "loss",

@@ -1,9 +1,11 @@
-"""The learner's run on several processes and several machines: torchrun, gloo and the loopback stand for GPUs and a network.
+"""The learner's run on several processes and several machines.
 
-Run as a script it is the launcher that cuts a model into pieces over gloo: torchrun --nproc_per_node 2 tests/test_processes.py --cpu
+torchrun, gloo and the loopback stand for GPUs and a network. Run as a script, this is the launcher
+that cuts a model into pieces over gloo: torchrun --nproc_per_node 2 tests/test_processes.py --cpu
 """
 
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -15,12 +17,12 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import BIN, decide, metrics, once, script, without_its_run
+from conftest import BIN, decide, made, metrics, once, script, without_its_run
 from transformers import AutoModelForCausalLM
 
 
 def sharded():
-    """Run ./pretrain.py unchanged under FSDP2 on the CPU: Accelerate would take DDP there in silence."""
+    """Run ./pretrain.py under FSDP2 on the CPU, where Accelerate would take DDP in silence."""
     import accelerate
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
@@ -56,56 +58,52 @@ def ended(process, project):
 
 
 def on(processes, project, **how):
-    code, said = ended(
-        launch(project, "--standalone", "--nproc_per_node", processes, **how), project
-    )
+    """Run a project's script on several processes; return what it printed."""
+    process = launch(project, "--standalone", "--nproc_per_node", processes, **how)
+    code, said = ended(process, project)
     assert code == 0, said
     return said
 
 
 def on_two_machines(projects):
-    """Start two nodes, each in a folder of its own as on a disk of its own."""
+    """Run two nodes, each in a folder of its own as on a disk of its own; yield what came of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    how = [
-        "--nnodes",
-        2,
-        "--nproc_per_node",
-        1,
-        "--master_addr",
-        "127.0.0.1",
-        "--master_port",
-        port,
-        "--node_rank",
-    ]
-    return [launch(project, *how, rank) for rank, project in enumerate(projects)]
+    how = ["--nnodes", 2, "--nproc_per_node", 1]
+    how += ["--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
+    nodes = [launch(project, *how, rank) for rank, project in enumerate(projects)]
+    return [ended(node, project) for node, project in zip(nodes, projects, strict=True)]
 
 
 def losses_agree(one, other):
-    """AdamW on other processes sums in another order: 1e-5 is the most that ten updates make of that."""
+    """AdamW on other processes sums in another order: 1e-5 is the most that this makes of it."""
     for a, b in zip(metrics(one), metrics(other), strict=True):
-        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"]) and a["loss"] == pytest.approx(
-            b["loss"], abs=1e-5
-        )
+        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
         assert a.get("val_loss", 0) == pytest.approx(b.get("val_loss", 0), rel=1e-4)
 
 
-def forget_the_end(project):
-    """Take the newest checkpoint away, as if the run had been killed before it."""
-    shutil.rmtree(sorted((project / "out" / "checkpoints").iterdir())[-1])
+def saved(project):
+    """Return the numbers of the whole checkpoints, oldest first."""
+    found = (project / "out" / "checkpoints").glob("0*")
+    return sorted(int(path.name) for path in found if path.name.isdigit())
 
 
 @pytest.fixture(scope="session")
 def alone(walked, tmp_path_factory):
-    """A project with AdamW, run on one process for ten updates."""
+    """A project with AdamW, run on one process for twenty updates."""
 
     def make(folder):
-        adamw = "def make_optimizer(model, lr):\n    return torch.optim.AdamW(model.parameters(), lr)\n\n\ndef muon_optimizer(model, lr):"
+        adamw = (
+            "def make_optimizer(model, lr):\n"
+            "    return torch.optim.AdamW(model.parameters(), lr)\n\n\n"
+            "def muon_optimizer(model, lr):"
+        )
         file = without_its_run(walked[0], folder) / "optimizer.py"
         file.write_text(file.read_text().replace("def make_optimizer(model, lr):", adamw))
-        decide(folder, lr=1e-3, updates=10, batch=8, rows_at_once=3)
+        decide(folder, lr=1e-3, updates=20, batch=8, rows_at_once=3)
         shutil.copytree(folder, folder.parent / "fresh")
         return script(folder, "pretrain.py")
 
@@ -118,11 +116,13 @@ def fresh(alone, tmp_path):
     return lambda name: shutil.copytree(alone.parent / "fresh", tmp_path / name)
 
 
-def test_a_stop_on_one_process_saves_all_and_one_alone_goes_on(alone, fresh):
-    """A rented machine that gets its notice tells one process only: all stop after the same update. On one GPU it goes on from there, never from 0; what two learned and then one is what one learns."""
+def test_a_stop_on_one_process_saves_all_and_one_alone_resumes(alone, fresh):
+    """A rented machine that gets its notice tells one process only: all stop after the same update.
+    On one GPU the run resumes there, never at 0; what two learned and then one is what one learns.
+    """
     project = fresh("noticed")
     process = launch(project, "--standalone", "--nproc_per_node", 2)
-    while not list(project.glob("out/checkpoints/00000004")):
+    while 4 not in saved(project):
         assert process.poll() is None, (project / "log.txt").read_text()
         time.sleep(0.01)
     workers = [
@@ -132,43 +132,54 @@ def test_a_stop_on_one_process_saves_all_and_one_alone_goes_on(alone, fresh):
     ]
     workers[-1].send_signal(signal.SIGTERM)
     _, said = ended(process, project)
-    stopped_at = int(max(path.name for path in (project / "out" / "checkpoints").iterdir()))
-    assert "saved" in said and 4 < stopped_at < 10, said
-    assert f"going on after update {stopped_at}" in on(1, project)
+    assert "saved" in said and saved(project)[-1] == 10, said  # they ask one another every ten
+    assert "Resuming after update 10." in on(1, project)
     losses_agree(alone, project)
 
 
-def test_two_machines_without_a_shared_disk_never_part_ways(alone, fresh, tmp_path):
-    """A machine that finds no checkpoint must not begin at 0 beside one that goes on: both stop and say what to copy; then they go on together."""
-    pair = [shutil.copytree(alone, tmp_path / "first"), fresh("second")]
-    before = [line["step"] for line in metrics(pair[0])]
-    for code, said in [ended(node, project) for node, project in zip(on_two_machines(pair), pair)]:
-        assert code and "is on all machines: share that folder" in said and "loss" not in said, said
-    assert [line["step"] for line in metrics(pair[0])] == before
+def refused(nodes):
+    """Check that every node ended with exit code 2 of its process, and with the sentence."""
+    for code, said in nodes:
+        assert code and "must be on a disk that all machines share" in said, said
+        assert re.search(r"exitcode +: 2\b", said) and "--out" in said, said
 
-    shutil.copytree(
-        pair[0] / "out" / "checkpoints", pair[1] / "out" / "checkpoints", dirs_exist_ok=True
-    )
-    (pair[1] / "out" / "checkpoints" / "00000010" / "optimizer.bin").write_bytes(
-        b"half"
-    )  # the copy was cut off
-    for code, said in [ended(node, project) for node, project in zip(on_two_machines(pair), pair)]:
-        assert (
-            code == 0 and "00000010 cannot be used" in said and "going on after update 8" in said
-        ), said
-    losses_agree(alone, pair[0])
+
+def test_two_machines_without_a_shared_disk_are_refused(alone, fresh, tmp_path):
+    """A machine that finds no checkpoint must not begin at 0 beside one that resumes, and one that
+    cannot read what the other saves could never resume: both stop and say so, when resuming and
+    when saving, before the run has cost more than one interval.
+    """
+    pair = [shutil.copytree(alone, tmp_path / "first"), fresh("second")]
+    before = made(pair[0] / "out" / "checkpoints"), metrics(pair[0])
+    refused(on_two_machines(pair))  # resuming: only one has something to resume
+    assert (made(pair[0] / "out" / "checkpoints"), metrics(pair[0])) == before
+
+    refused(on_two_machines([fresh("third"), fresh("fourth")]))  # saving
+    assert not (tmp_path / "third" / "out" / "model").exists()
+
+
+def test_two_machines_fall_back_together(alone, tmp_path):
+    """A checkpoint that one machine cannot read is used by none: both take the one before, and it
+    is said. (Each has its own copy here, so the next save is refused.)
+    """
+    pair = [shutil.copytree(alone, tmp_path / name) for name in ("first", "second")]
+    (pair[1] / "out" / "checkpoints" / "00000020" / "optimizer.bin").write_bytes(b"half")
+    nodes = on_two_machines(pair)
+    refused(nodes)
+    assert "00000020 is damaged" in nodes[0][1] and "Resuming after update 16." in nodes[0][1]
 
 
 def test_fsdp_learns_what_one_process_does(alone, fresh):
-    """A model in pieces over the processes is the same training; it goes on with another number of them, and is saved whole."""
+    """A model in pieces over the processes is the same training; it resumes with another number of
+    them, and is saved whole.
+    """
     project = fresh("pieces")
     on(2, project, name=__file__)
-    assert list(
-        project.glob("out/checkpoints/*/pytorch_model_fsdp_0/__1_0.distcp")
-    )  # it was no DDP
+    # it was no DDP
+    assert list(project.glob("out/checkpoints/*/pytorch_model_fsdp_0/__1_0.distcp"))
     losses_agree(alone, project)
-    forget_the_end(project)
-    assert "going on after update 8" in on(1, project, name=__file__)
+    shutil.rmtree(project / "out" / "checkpoints" / "00000020")  # as if killed before it
+    assert "Resuming after update 16." in on(1, project, name=__file__)
     losses_agree(alone, project)
     one, pieces = (
         AutoModelForCausalLM.from_pretrained(folder / "out" / "model")

@@ -1,26 +1,30 @@
 """The files that a learner owns, run as the owner runs them."""
 
+import ast
 import hashlib
+import io
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tokenize
 
+import numpy as np
 import pexpect
 import pytest
 import torch
 import warm
-from conftest import BIN, HOUSE, decide, interrupted, metrics, once, script, without_its_run
+from conftest import BIN, HOUSE, decide, interrupted, made, metrics, script
 
 PROGRAM = HOUSE / "handrail" / "program"
 
 
 def weights(project):
     """Return a hash of the saved weights: equal only when every bit is."""
-    return hashlib.sha256(
-        (project / "out" / "model" / "model.safetensors").read_bytes()
-    ).hexdigest()
+    file = project / "out" / "model" / "model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def updates_made(project):
@@ -28,24 +32,25 @@ def updates_made(project):
     return file.read_text().count("\n") if file.exists() else 0
 
 
-@pytest.fixture(scope="session")
-def whole(walked, tmp_path_factory):
-    """The walked project after a run of a dozen updates in peace."""
-    return once(
-        tmp_path_factory,
-        "whole",
-        lambda folder: script(without_its_run(walked[0], folder), "pretrain.py"),
-    )[0]
+def forget_the_end(project):
+    """Take the newest checkpoint away, as if the run had been killed before it."""
+    shutil.rmtree(sorted((project / "out" / "checkpoints").iterdir())[-1])
 
 
-@pytest.fixture
-def ran(whole, tmp_path):
-    """A copy of it."""
-    return shutil.copytree(whole, tmp_path / "ran", symlinks=True)
+def change(file, before, after):
+    """Edit a file of the project as its owner would."""
+    text = file.read_text()
+    assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in {file}"
+    file.write_text(text.replace(before, after))
+
+
+# --- exact resume ---
 
 
 def test_a_killed_run_ends_with_the_same_weights(project, whole):
-    """A machine that dies, between updates or in the middle of saving, costs time and nothing else: same bits, same curve."""
+    """A machine that dies, between updates or in the middle of saving, costs time and nothing else:
+    same bits, same curve.
+    """
     moments = [
         lambda: list(project.glob("out/checkpoints/*.part")),
         lambda: updates_made(project) >= 10,
@@ -53,7 +58,7 @@ def test_a_killed_run_ends_with_the_same_weights(project, whole):
     for ready in moments:
         interrupted(project, ready, signal.SIGKILL)
     done = script(project, "pretrain.py")
-    assert done.returncode == 0 and "going on after update" in done.stdout, (
+    assert done.returncode == 0 and "Resuming after update" in done.stdout, (
         done.stdout + done.stderr
     )
     assert weights(project) == weights(whole)
@@ -62,18 +67,24 @@ def test_a_killed_run_ends_with_the_same_weights(project, whole):
     ]
 
 
-def test_a_request_to_stop_saves_first(project):
-    """Ctrl-C and the notice of a rented machine lose not one update: exit 130, and the same command goes on from there."""
-    for kind, update in ((signal.SIGINT, 3), (signal.SIGTERM, 7)):
-        code, said = interrupted(project, lambda: updates_made(project) >= update, kind)
+def test_a_request_to_stop_saves_first(project, whole):
+    """Ctrl-C, the notice of a rented machine and a closed terminal lose not one update: exit 130,
+    the same command resumes there, and the run ends with the same bits.
+    """
+    stops = ((signal.SIGINT, 2), (signal.SIGTERM, 5), (signal.SIGHUP, 8))
+    for kind, update in stops:
+        code, said = interrupted(project, lambda: updates_made(project) >= update, kind)  # noqa: B023
         assert code == 130 and "saved" in said, said
     stopped_at = updates_made(project)
     done = script(project, "pretrain.py")
-    assert f"going on after update {stopped_at}" in done.stdout and len(metrics(project)) == 12
+    assert f"Resuming after update {stopped_at}." in done.stdout and len(metrics(project)) == 12
+    assert weights(project) == weights(whole)
 
 
 def test_a_notice_to_the_guide_reaches_the_run(project):
-    """SIGTERM to `handrail` alone, as a container sends it: the run under it saves and ends too, and none is left to spoil the next one's checkpoints."""
+    """SIGTERM to `handrail` alone, as a container sends it: the run under it saves and ends too,
+    and none is left to spoil the next one's checkpoints.
+    """
     with open(project / "log.txt", "w") as log:
         guide = subprocess.Popen(
             [BIN / "handrail", "pretrain", project, "--cpu", "--yes"],
@@ -84,69 +95,57 @@ def test_a_notice_to_the_guide_reaches_the_run(project):
             time.sleep(0.01)
         guide.terminate()
         assert guide.wait(timeout=60) == 130, (project / "log.txt").read_text()[-2000:]
-    made = updates_made(project)
-    assert (
-        3 <= made < 12
-        and sorted((project / "out" / "checkpoints").iterdir())[-1].name == f"{made:08}"
-    )
+    there = updates_made(project)
+    assert 3 <= there < 12
+    assert sorted((project / "out" / "checkpoints").iterdir())[-1].name == f"{there:08}"
 
 
-def test_a_damaged_checkpoint_is_passed_over(ran):
-    """Of a checkpoint that cannot be read the run says so and takes the one before; of a half-written one too."""
+def test_a_damaged_checkpoint_is_passed_over(ran, whole):
+    """Of a checkpoint that cannot be read the run says so and takes the one before; half a
+    checkpoint, of a machine that died while saving, is never taken. The end is the same.
+    """
     newest, before = sorted((ran / "out" / "checkpoints").iterdir())[::-1]
     (newest / "optimizer.bin").write_bytes(b"half")
     (newest.parent / "00000013.part").mkdir()
     done = script(ran, "pretrain.py")
-    assert (
-        f"checkpoint {newest} cannot be used" in done.stdout
-        and "00000013.part was cut off" in done.stdout
-    )
-    assert f"going on after update {int(before.name)}" in done.stdout and done.returncode == 0
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{newest} is damaged" in done.stdout
+    assert f"Resuming after update {int(before.name)}." in done.stdout
+    assert not list(newest.parent.glob("*.part")) and weights(ran) == weights(whole)
 
 
-def test_a_checkpoint_of_another_model_is_not_overwritten(ran):
-    """Changing the size and starting again must not destroy the old run: exit 2, and the folder is as it was."""
-    kept = sorted((ran / "out" / "checkpoints").rglob("*"))
-    decide(ran, size="5m")
-    done = script(ran, "pretrain.py")
-    assert done.returncode == 2 and "move that folder away" in done.stdout
-    assert sorted((ran / "out" / "checkpoints").rglob("*")) == kept
+def test_a_full_disk_leaves_the_last_checkpoint_whole(ran, whole):
+    """When a checkpoint or a model cannot be written the run stops with a sentence; with room again
+    it resumes from the last one.
+    """
 
+    def with_room_for(file):
+        return script(ran, "pretrain.py", room=file.stat().st_size // 2)
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(ran):
-    """When a checkpoint or a model cannot be written the run stops with a sentence; with room again it goes on from the last one."""
-    with_room_for = lambda file: script(ran, "pretrain.py", room=file.stat().st_size // 2)
-    good, model = weights(ran), ran / "out" / "model" / "model.safetensors"
-    decide(ran, updates=16)
+    forget_the_end(ran)
     full = with_room_for(max(ran.glob("out/checkpoints/*/*"), key=lambda file: file.stat().st_size))
-    assert (
-        full.returncode == 2
-        and "could not be written" in full.stderr
-        and "Traceback" not in full.stderr
-    ), full.stderr
+    assert full.returncode == 2 and "could not be written" in full.stderr, full.stderr
+    assert "Traceback" not in full.stderr
     done = script(ran, "pretrain.py")
-    assert (
-        done.returncode == 0
-        and "going on after update 12" in done.stdout
-        and len(metrics(ran)) == 16
-        and weights(ran) != good
-    )
-    good = weights(ran)
-    full = with_room_for(model)
-    assert full.returncode == 2 and "too large" in full.stderr and "Traceback" not in full.stderr, (
-        full.stderr
-    )
-    assert weights(ran) == good  # no half of a model has its name
+    assert done.returncode == 0 and "Resuming after update 8." in done.stdout, done.stderr
+    assert len(metrics(ran)) == 12 and weights(ran) == weights(whole)
+    full = with_room_for(ran / "out" / "model" / "model.safetensors")
+    assert full.returncode == 2 and "too large" in full.stderr, full.stderr
+    assert "Traceback" not in full.stderr
+    assert weights(ran) == weights(whole)  # no half of a model has its name
 
 
 def test_a_loss_that_is_no_number_stops_the_run(ran):
-    """A run that has blown up must not go on for hours, nor save its ruined weights over good ones."""
-    good = {file: file.read_bytes() for file in (ran / "out" / "checkpoints").rglob("*.bin")}
-    done = script(ran, "pretrain.py", "--updates", "20", "--lr", "1e30")
-    assert (
-        done.returncode == 1 and "learning rate" in done.stderr and "Traceback" not in done.stderr
-    )
-    assert good and all(file.read_bytes() == before for file, before in good.items())
+    """A run that has blown up must not go on for hours, nor save its ruined weights over good
+    ones.
+    """
+    forget_the_end(ran)
+    change(ran / "optimizer.py", "return lambda step: lr * min(", "return lambda step: 1e30 + min(")
+    before = made(ran / "out" / "checkpoints")
+    done = script(ran, "pretrain.py")
+    assert done.returncode == 1 and "learning rate" in done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert before and made(ran / "out" / "checkpoints") == before
 
 
 def test_rows_at_once_changes_memory_and_nothing_else(project, whole):
@@ -158,13 +157,18 @@ def test_rows_at_once_changes_memory_and_nothing_else(project, whole):
     )
 
 
+# --- at the keyboard ---
+
+
 @pytest.mark.parametrize("name", ["pretrain.py", "evaluate.py", "chat.py"])
 @pytest.mark.skipif(
     torch.accelerator.is_available(),
     reason="this is about machines without a GPU; on this one the gpu checks run",
 )
 def test_the_cpu_is_never_taken_silently(project, name):
-    """Without a GPU and without --cpu every script stops, says what the choices are, and changes nothing."""
+    """Without a GPU and without --cpu every script stops, says what the choices are, and changes
+    nothing.
+    """
     done = warm.run([name], project)
     assert done.returncode == 2 and "--cpu" in done.stderr and "Traceback" not in done.stderr
     assert not (project / "out" / "model").exists()
@@ -173,55 +177,32 @@ def test_the_cpu_is_never_taken_silently(project, name):
 def test_chat_streams_and_ends(walked):
     """The learner types a beginning and reads a continuation; Ctrl-D ends it well."""
     done = script(walked[0], "chat.py", input="One cold night, Tom\n")
-    assert done.returncode == 0 and len(done.stdout.split("One cold night, Tom")[-1]) > 20, (
-        done.stdout + done.stderr
-    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.split("One cold night, Tom")[-1]) > 20, done.stdout
 
 
 def test_ctrl_c_ends_a_reply_and_not_the_talk(walked):
-    """A reply that has gone astray is stopped, and the talk goes on; Ctrl-D ends it, without a traceback."""
+    """A reply that has gone astray is stopped, and the talk continues; Ctrl-D ends it, without a
+    traceback.
+    """
     child = pexpect.spawn(
-        sys.executable,
-        ["chat.py", "--cpu", "--context", "100000"],
-        cwd=walked[0],
-        encoding="utf-8",
-        timeout=60,
+        sys.executable, ["chat.py", "--cpu"], cwd=walked[0], encoding="utf-8", timeout=60
     )
-    (
-        child.expect("\n> "),
-        child.sendline("One cold"),
-        child.expect("One cold.*One cold"),
-        child.sendintr(),
-    )
-    child.expect("\n> "), child.sendeof(), child.expect(pexpect.EOF), child.close()
+    child.expect("\n> ")
+    child.sendline("One cold")
+    child.expect("One cold.*One cold")
+    child.sendintr()
+    child.expect("\n> ")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
     assert child.exitstatus == 0 and "Traceback" not in child.before
 
 
-WRONG = {  # what is not right: script, settings, what is taken away, what must be said
-    "words for numbers": ("pretrain.py", {"batch": "big"}, None, "batch = 'big'"),
-    "no such size": ("pretrain.py", {"size": "3m"}, None, "1m 5m 25m"),
-    "no tokenizer": ("pretrain.py", {}, "tokenizer", "First: python tokenizer.py"),
-    "no model": ("evaluate.py", {}, "model", "First: python pretrain.py"),
-    "too early": ("dpo.py", {}, None, "First: handrail align"),
-}
-
-
-@pytest.mark.parametrize("fault", WRONG)
-def test_what_is_wrong_or_missing_is_a_sentence(project, fault):
-    """A script that cannot begin says what is at fault and what comes first, with exit code 2 and no traceback."""
-    name, settings, gone, said = WRONG[fault]
-    decide(project, **settings)
-    shutil.rmtree(project / "out" / gone, ignore_errors=True) if gone else None
-    for file in PROGRAM.glob("*.py"):
-        shutil.copy(file, project)
-    done = script(project, name)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, (
-        done.stderr
-    )
-
-
 def test_progress_stays_on_one_line_of_a_narrow_terminal(project):
-    """On a terminal the progress is written over itself: a line wider than the screen would scroll a thousand times past what the model writes."""
+    """On a terminal the progress is written over itself: a line wider than the screen would scroll
+    a thousand times past what the model writes.
+    """
     child = pexpect.spawn(
         sys.executable,
         ["pretrain.py", "--cpu", "--updates", "4"],
@@ -229,89 +210,149 @@ def test_progress_stays_on_one_line_of_a_narrow_terminal(project):
         encoding="utf-8",
         timeout=60,
         dimensions=(24, 50),
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},  # xdist's
     )
-    child.expect(pexpect.EOF), child.close()
-    shown = [part for part in child.before.split("\r") if part.startswith("update ")]
-    assert child.exitstatus == 0 and len(shown) == 4 and max(map(len, shown)) < 50, child.before
+    child.expect(pexpect.EOF)
+    child.close()
+    lines = child.before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    shown = [line for line in lines if line.startswith("update ")]
+    assert child.exitstatus == 0 and shown[-1].startswith("update 4 of 4"), child.before
+    assert max(map(len, shown)) < 50, child.before
 
 
-def test_other_tokens_are_not_put_under_a_run(ran):
-    """Old weights that go on with the tokens of another tokenizer say nothing and learn nothing: refused, with the way to begin anew. So is data without text."""
-    tokens = (ran / "out" / "tokens" / "train.bin").read_bytes()
-    done = script(ran, "tokenizer.py")
-    assert (
-        done.returncode == 2
-        and "mv out out-before" in done.stderr
-        and (ran / "out" / "tokens" / "train.bin").read_bytes() == tokens
-    )
-    (ran / "out").rename(ran / "out-before")
-    decide(ran, column="content")
-    done = script(ran, "tokenizer.py")
-    assert (
-        done.returncode == 2
-        and "No text was found in village.jsonl, column 'content'" in done.stderr
-        and "Traceback" not in done.stderr
-    ), done.stderr
+WRONG = {  # what is not right: script, settings, what is taken away, what must be said
+    "words for numbers": ("pretrain.py", {"batch": "big"}, None, "--batch: invalid int value"),
+    "no number": ("pretrain.py", {"lr": -1}, None, "lr = -1.0: it must be a number above 0"),
+    "no such size": ("pretrain.py", {"size": "3m"}, None, "1m 5m 25m"),
+    "no tokenizer": ("pretrain.py", {}, "tokenizer", "First: python tokenizer.py"),
+    "no model": ("evaluate.py", {}, "model", "First: python pretrain.py"),
+    "no model to talk to": ("chat.py", {}, "model", "First: python pretrain.py"),
+    "too early": ("dpo.py", {}, None, "First: handrail dpo"),
+    "no text": ("tokenizer.py", {"column": "content"}, None, "has no text (column 'content')"),
+}
 
 
-def test_the_program_is_small_and_stands_alone():
-    """What is handed over is what we promise: no import of handrail, no long file, about 600 lines in the first walk, 1,060 in all."""
-    import ast
+@pytest.mark.parametrize("fault", WRONG)
+def test_what_is_wrong_or_missing_is_a_sentence(project, fault):
+    """A script that cannot begin says what is at fault and what comes first, with exit code 2 and
+    no traceback.
+    """
+    name, settings, gone, said = WRONG[fault]
+    decide(project, **settings)
+    if gone:
+        shutil.rmtree(project / "out" / gone, ignore_errors=True)
+    for file in PROGRAM.glob("*.py"):
+        shutil.copy(file, project)
+    done = script(project, name)
+    assert done.returncode == 2 and said in done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
-    later, sizes = (
-        {"messages.py", "packing.py", "finetune.py", "answers.py", "dpo.py", "grpo.py", "sync.py"},
-        {},
-    )
+
+# --- copies ---
+
+
+def brute_force(tokens, train):
+    """Return the length of the longest passage of tokens that is also in train, by trying all."""
+    longest = 0
+    for i in range(len(tokens)):
+        for j in range(len(train)):
+            length = 0
+            while (
+                i + length < len(tokens)
+                and j + length < len(train)
+                and tokens[i + length] == train[j + length]
+            ):
+                length += 1
+            longest = max(longest, length)
+    return longest
+
+
+def contains(tokens, passage):
+    """Return True if the list `passage` is somewhere in tokens."""
+    size = len(passage)
+    return any(list(tokens[i : i + size]) == passage for i in range(len(tokens) - size + 1))
+
+
+@pytest.fixture(scope="session")
+def longest_copy():
+    """The search of evaluate.py."""
+    sys.path.insert(0, str(PROGRAM))
+    from evaluate import longest_copy
+
+    return longest_copy
+
+
+def test_the_longest_copy_is_the_longest(longest_copy):
+    """A search that overlooks a recited passage would call a model that recites private texts safe:
+    on 600 random pairs it finds what trying all places finds, in both number formats.
+    """
+    rng = np.random.default_rng(0)
+    for trial in range(600):
+        kind = (np.uint16, np.uint32)[trial % 2]
+        most = int(rng.integers(1, 6))  # few kinds of tokens: many long coincidences
+        # 256 and more: a passage that begins in the middle of a token's bytes must not count
+        letters = rng.choice([0, 1, 2, 255, 256, 257, 511, 512, 60000], most, replace=False)
+        tokens, train = (
+            rng.choice(letters, int(rng.integers(0 if side else 1, 40))).astype(kind)
+            for side in (1, 0)
+        )
+        if trial % 5 == 0 and len(train) > 4:  # recited: a piece of train, at the very end too
+            tokens = np.concatenate([tokens, train[-int(rng.integers(2, len(train))) :]])
+        found = longest_copy(tokens, train)
+        assert len(found) == brute_force(tokens, train), (tokens, train)
+        assert contains(tokens, found) and contains(train, found), (tokens, train)
+
+
+def test_a_copy_from_a_file_is_found(longest_copy, walked):
+    """On the walk's own tokens, as evaluate.py reads them from the disk: a passage of train that
+    was put between other tokens comes out as it went in.
+    """
+    train = np.memmap(walked[0] / "out" / "tokens" / "train.bin", np.uint16, "r")
+    passage = np.asarray(train[5000:5300])
+    tokens = np.concatenate([[1] * 50, passage, [1] * 50]).astype(np.uint16)
+    assert longest_copy(tokens, train) == passage.tolist()
+
+
+# --- what is handed over ---
+
+
+def test_the_program_stands_alone_and_is_small():
+    """What is handed over is what we promise: no import of handrail, a lesson at the top, no file
+    above 85 code lines, no function above 40 lines.
+    """
     for file in PROGRAM.glob("*.py"):
         tree = ast.parse(file.read_text())
-        assert len(file.read_text().splitlines()) <= {"sync.py": 120}.get(file.name, 110), file.name
-        assert ast.get_docstring(tree) and "The trap:" in ast.get_docstring(tree), (
-            f"{file.name} opens without its lesson"
-        )
-        roots = {
-            (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-        }
-        assert not any("handrail" in root for root in roots)
-        sizes[file.name] = code_lines(file)
-    assert (
-        sum(sizes.values()) <= 1060
-        and sum(size for name, size in sizes.items() if name not in later) <= 605
-    ), sizes
+        lesson = ast.get_docstring(tree)
+        assert lesson and "The trap:" in lesson, f"{file.name} opens without its lesson"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert "handrail" not in (node.module or ""), file.name
+            if isinstance(node, ast.Import):
+                assert not any("handrail" in alias.name for alias in node.names), file.name
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno + 1 <= 40, f"{file.name}: {node.name}"
+        assert code_lines(file) <= 85, (file.name, code_lines(file))
 
 
 def code_lines(file):
-    """Return the lines that hold code: no blanks, comments or docstrings."""
-    import ast
-    import io
-    import tokenize
-
-    text = file.read_text()
-    docs = set()
+    """Return how many lines hold code: no blanks, comments or docstrings."""
+    text, docs = file.read_text(), set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(
-            node
-        ):
+        kinds = (ast.Module, ast.FunctionDef, ast.ClassDef)
+        if isinstance(node, kinds) and ast.get_docstring(node):
             docs |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    empty = (
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-    )
+    space = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE}
+    space |= {tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     lines = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in empty:
+        if token.type not in space:
             lines |= set(range(token.start[0], token.end[0] + 1))
     return len(lines - docs)
 
 
 @pytest.mark.gpu
 def test_the_same_commands_on_a_gpu(walked, tmp_path):
-    """On a GPU the scripts need no flag, use 16-bit numbers, and a killed run goes on."""
+    """On a GPU the scripts need no flag, use 16-bit numbers, and a killed run resumes."""
     copy = shutil.copytree(walked[0], tmp_path / "gpu", symlinks=True)
     shutil.rmtree(copy / "out" / "checkpoints")
     decide(copy, every=20)
@@ -319,7 +360,5 @@ def test_the_same_commands_on_a_gpu(walked, tmp_path):
     assert subprocess.run([*run, "--updates", "40"], cwd=copy).returncode == 0
     shutil.rmtree(copy / "out" / "checkpoints" / "00000040")
     done = subprocess.run([*run, "--updates", "40"], cwd=copy, capture_output=True, text=True)
-    assert (
-        "going on after update 20" in done.stdout
-        and metrics(copy)[-1]["loss"] < metrics(copy)[0]["loss"]
-    )
+    assert "Resuming after update 20." in done.stdout
+    assert metrics(copy)[-1]["loss"] < metrics(copy)[0]["loss"]

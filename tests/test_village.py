@@ -12,8 +12,9 @@ from handrail import village
 from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
 FIRST = (
-    "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, who "
-    "loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. Before long Finn walked to the square for lunch."
+    "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, "
+    "who loved the bell. Next Finn sold Mia the bell. Mia stayed at the library. "
+    "Before long Finn walked to the square for lunch."
 )
 
 
@@ -53,7 +54,9 @@ class Every:
 
 
 def test_every_story_has_one_derivation(monkeypatch):
-    """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1, and parse gives each one's own."""
+    """In a world cut down to be counted in full, all texts differ, their probabilities sum to 1,
+    and parse gives each one's own.
+    """
     for name, value in list(vars(village).items()):
         if name.isupper() and name not in ("ENDS", "HOLDING"):
             monkeypatch.setattr(village, name, value[:1])
@@ -76,12 +79,16 @@ def test_parse_inverts_stories():
 
 
 def test_no_option_begins_another():
-    """At every choice the text alone says which option was taken: no option is the beginning of another."""
+    """At every choice the text alone says which option was taken: no option is the beginning of
+    another.
+    """
 
     class Checked(Writer):
         def pick(self, options, others=(), why=None):
             ordered = sorted(options)  # a beginning sorts right before what it begins
-            assert not any(b.startswith(a) for a, b in zip(ordered, ordered[1:])), options
+            assert not any(b.startswith(a) for a, b in zip(ordered, ordered[1:], strict=False)), (
+                options
+            )
             return super().pick(options, others, why)
 
     rng = random.Random(1)
@@ -90,14 +97,16 @@ def test_no_option_begins_another():
 
 
 def test_the_same_seed_gives_the_same_stories():
-    """Two machines that use one seed train on the same text, and another seed gives other stories."""
+    """Two machines with one seed train on the same text, and another seed gives other stories."""
     assert some(200, seed=3) == some(200, seed=3)
     assert not {s["text"] for s in some(2000, 3)} & {s["text"] for s in some(2000, 4)}
     assert some(1)[0]["text"] == FIRST
 
 
 def test_the_world_is_large_and_the_stories_short():
-    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 50 words a story on average."""
+    """More than a billion stories (count >= e^entropy), at least 200 words, 30 to 50 words a story
+    on average.
+    """
     told = some(5000)
     assert math.exp(min(s["nats"] for s in told)) > 1e9
     assert len({s["text"] for s in told}) == len(told)
@@ -106,13 +115,13 @@ def test_the_world_is_large_and_the_stories_short():
 
 
 TALE = (
-    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-    "the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, "
+    "who wanted the rope. Soon Tom gave Mia the rope, and Mia gave Tom a red hat. "
     "Tom stayed at the bridge. Later Mia took the rope to the pond and left the rope there."
 )
 GIFT = (
-    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, who wanted "
-    "the rope. Soon Mia gave Tom a red hat. "
+    "One rainy Sunday, Tom found an old rope. Tom took the rope to the bridge and met Mia, "
+    "who wanted the rope. Soon Mia gave Tom a red hat. "
     "Tom stayed at the bridge. Later Mia walked to the pond to rest."
 )
 
@@ -187,7 +196,9 @@ GIFT = (
     ],
 )
 def test_a_broken_story_is_named_and_placed(old, new, kind, at, why):
-    """A story that could not have come from the village is refused where it first goes wrong, with the right reason."""
+    """A story that could not have come from the village is refused where it first goes wrong, with
+    the right reason.
+    """
     assert parse(TALE).valid
     text = TALE.replace(old, new, 1)
     verdict = parse(text)
@@ -204,7 +215,9 @@ def test_nobody_gives_what_they_do_not_have():
 
 
 def test_one_changed_word_is_never_misjudged():
-    """Whatever one word is swapped for, parse answers: with other nats' story, or with a place not before the change."""
+    """Whatever one word is swapped for, parse answers: with other nats' story, or with a place not
+    before the change.
+    """
     rng = random.Random(0)
     words = sorted({w for s in some(500) for w in s["text"].split()})
     for story in some(1000, seed=5):
@@ -217,7 +230,9 @@ def test_one_changed_word_is_never_misjudged():
 
 
 def answer(text, question):
-    """Read the story again by other means (regular expressions) and answer from that; raise if it contradicts itself."""
+    """Read the story again by other means (regular expressions) and answer from that; raise if it
+    contradicts itself.
+    """
     find, carry, gift, stay, end = text[:-1].split(". ")
     first, thing = re.search(r", (\w+) .* (\w+)$", find).groups()
     place, second = re.search(r"to the (\w+) and \w+ (\w+), who", carry).groups()
@@ -239,16 +254,20 @@ def answer(text, question):
 
 
 def test_each_question_has_its_one_right_answer():
-    """An independent reading of the story gives the same answer, so the answers can serve as rewards."""
+    """An independent reading of the story gives the same answer, so the answers can serve as
+    rewards.
+    """
     for story in some(5000, seed=2):
         assert answer(story["text"], story["question"]) == story["answer"], story
         assert all(story["answer"] in story[form] for form in ("short", "whole"))
 
 
 def test_questions_cannot_be_guessed():
-    """Kinds of question are balanced, no answer is common, and no rule that a model could fall into answers 95 %.
+    """Kinds of question are balanced, no answer is common, and no rule that a model could fall
+    into answers 95 %.
 
-    The rules: name the first, or the last, fitting word of the story that the question does not contain.
+    The rules: name the first, or the last, fitting word of the story that the question does
+    not contain.
     """
     told = some(8000, seed=6)
     kinds = Counter(

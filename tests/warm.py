@@ -1,8 +1,9 @@
-"""A Python that has PyTorch and the Hugging Face libraries imported: each program that it is asked for runs in a fork of it.
+"""A Python with PyTorch and the Hugging Face libraries imported: each program runs in a fork of it.
 
-Importing them takes 4 to 7 seconds of CPU, and the tests start some 250 programs. A fork is a process of its own, with
-its own folder, environment, output, exit code and end; nothing of handrail and nothing of a learner's was imported
-before it. What depends on how a process starts (signals, torchrun, the doctor's way in) is started cold.
+Importing them takes 4 to 7 seconds of CPU, and the tests start some 250 programs. A fork is a
+process of its own, with its own folder, environment, output, exit code and end; nothing of handrail
+and nothing of a learner's was imported before it. What depends on how a process starts (signals,
+torchrun, the doctor's way in) is started cold.
 """
 
 import atexit
@@ -18,11 +19,18 @@ from pathlib import Path
 
 
 def serve():
-    """Read requests, a line each, and answer with exit codes; return (in a fork) the program that is to be run."""
+    """Read requests, a line each, and answer with exit codes; return (in a fork) the program that
+    is to be run.
+    """
     import accelerate  # noqa: F401
     import datasets  # noqa: F401
     import torch  # noqa: F401
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM, pipeline  # noqa: F401
+    from transformers import (  # noqa: F401
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        Qwen3ForCausalLM,
+        pipeline,
+    )
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -57,7 +65,9 @@ def server():
 
 
 def run(words, cwd=None, env=None, input="", room=None):
-    """Run a Python program (a file and its arguments) as subprocess.run would, on a disk with `room` bytes for a file; return what came of it."""
+    """Run a Python program (a file and its arguments) as subprocess.run would, on a disk with
+    `room` bytes for a file; return what came of it.
+    """
     with tempfile.TemporaryDirectory() as streams:
         for name, text in (("in", input), ("out", ""), ("err", "")):
             Path(streams, name).write_text(text)
@@ -77,7 +87,9 @@ def run(words, cwd=None, env=None, input="", room=None):
 
 
 def to_its_end(program):
-    """Run the program and end as Python does, except that its modules are not taken apart: in a fork that takes two seconds."""
+    """Run the program and end as Python does, except that its modules are not taken apart: in a
+    fork that takes two seconds.
+    """
     code = 0
     try:
         exec(

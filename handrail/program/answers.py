@@ -21,7 +21,7 @@ from chat import newest
 from checkpoint import run
 from finetune import answer_loss, load
 from messages import encode, load_rows
-from packing import bins, pack
+from packing import bins, pack, part_size
 from settings import OUT, ROOT, read, start
 from train import mean_loss
 
@@ -70,7 +70,7 @@ def examine(accelerator, settings, folder, chats, most=200):
     result = {}
     for name, talks in (("loss", asked), ("blind_loss", others)):  # blind: another question
         rows = [row for messages in talks for row in encode(tokenizer, messages)]
-        batches = map(pack, bins(rows, settings.context))
+        batches = map(pack, bins(rows, part_size(settings)))
         result[name] = mean_loss(accelerator, model, batches, answer_loss)
     model = accelerator.unwrap_model(model)
     written = replies(model, tokenizer, [messages[:-1] for messages in asked[:most]])

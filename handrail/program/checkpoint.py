@@ -68,7 +68,7 @@ def save(accelerator, folder, step, run, keep=2):
         for old in [*list(checkpoints(folder).values())[:-keep], *folder.glob("*.part")]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
-    if not whole.exists():
+    if not all(gather_object([whole.exists()])):
         refuse(f"{folder} must be on a disk that all machines share: --out names another folder.")
 
 
@@ -84,7 +84,8 @@ def resume(accelerator, folder, run):
             accelerator.load_state(path)
         except Exception as error:  # damaged: try the one before
             problem = f"{path} is damaged: {error!r:.300}"
-        if not any(gather_object([problem])):
+        problem = max(gather_object([problem]))  # "" if every process could load it
+        if not problem:
             accelerator.print(f"Resuming after update {step:,}.")
             return step
         accelerator.print(problem)

@@ -29,7 +29,7 @@ def files(source, kinds):
     Hidden files are skipped, and so are the folders of projects like this one.
     """
     if source.is_file():
-        return [source]
+        return [source] if source.suffix in kinds else []
     found = []
     for file in sorted(source.rglob("*")):
         inside = file.relative_to(source)

@@ -72,6 +72,8 @@ def in_parts(pairs, most):
 
 def main():
     settings = read("Learn which of two answers is better, from out/pairs.", step="dpo")
+    if not getattr(settings, "packed", True):
+        refuse("This model cannot keep rows apart that are laid end to end, and DPO needs that.")
     accelerator = start(settings)
     model, tokenizer = load(settings, accelerator.mixed_precision)
     model.to(accelerator.device)

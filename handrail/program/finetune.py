@@ -20,7 +20,7 @@ from checkpoint import run
 from messages import MARKS, add_template, encode, load_rows
 from model import save_model
 from optimizer import make_optimizer
-from packing import bins, message_batches, pack
+from packing import bins, message_batches, pack, part_size
 from settings import OUT, ROOT, read, start
 from train import fit, mean_loss
 
@@ -100,7 +100,8 @@ def main():
             rows[side] += [(ids[:most], loss_mask[:most]) for ids, loss_mask in encoded]
 
     def evaluate(step):
-        loss = mean_loss(accelerator, model, map(pack, bins(rows["val"], most)), answer_loss)
+        parts = map(pack, bins(rows["val"], part_size(settings)))
+        loss = mean_loss(accelerator, model, parts, answer_loss)
         accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
         return loss
 

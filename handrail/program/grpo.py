@@ -25,7 +25,7 @@ from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
-from packing import bins, pack, turn
+from packing import bins, pack, part_size, turn
 from settings import OUT, read, refuse, start
 
 GROUP = 8  # answers to each question
@@ -98,7 +98,8 @@ def main():
         values = advantages(rewards).flatten().tolist()
         # an advantage of 0 moves nothing: leave those rows out, unless there is nothing else
         useful = [i for i, value in enumerate(values) if value] or range(len(rows))
-        return to_batches([rows[i] for i in useful], [values[i] for i in useful], settings.context)
+        rows, values = [rows[i] for i in useful], [values[i] for i in useful]
+        return to_batches(rows, values, part_size(settings))
 
     def evaluate(step):
         prompts = [chat["messages"][:-1] for chat in exam[:200]]

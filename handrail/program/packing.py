@@ -49,10 +49,17 @@ def turn(number, rows, seed):
     return rows[order(seed, epoch, len(rows))[place]]
 
 
+def part_size(settings):
+    """Return how many tokens `bins` may lay end to end: `context`.
+
+    Some models read across rows, whatever their positions: there it is 1, so each row is alone.
+    """
+    return settings.context if getattr(settings, "packed", True) else 1
+
+
 def message_batches(rows, settings, rank=0, processes=1):
     """Return batches(step): the rows of that update, packed into parts of `context` tokens."""
-    # some models read across rows that are laid end to end: there, each row is a part of its own
-    most = settings.context if getattr(settings, "packed", True) else 1
+    most = part_size(settings)
 
     def batches(step):
         numbers = share(step, settings, rank, processes)

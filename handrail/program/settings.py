@@ -84,12 +84,12 @@ def read(purpose, arguments=None, step=""):
     for name in numbers:
         least = 0 if SETTINGS[name][0] == 0 else 1e-12
         if not least <= chosen[name] < float("inf"):
-            parser.error(f"{name} = {chosen[name]}: it must be a number above 0")
+            refuse(f"{name} = {chosen[name]}: it must be a number above 0")
 
     out = chosen["out"] = chosen["out"].resolve()
     other = out.parent != ROOT and (out.parent / "settings.toml").exists()
     if other or out.is_file() or (out / "settings.toml").exists():
-        parser.error(f"--out {out} is a file or another project: choose a new folder")
+        refuse(f"--out {out} is a file or another project: choose a new folder")
     return argparse.Namespace(**chosen, step=step)
 
 
