@@ -206,8 +206,7 @@ def some_rows(tokenizer, number=4):
 
 
 def test_packed_rows_do_not_see_each_other():
-    """Laid end to end, every row gets the logits that it gets alone: no example reads another one.
-    """
+    """Laid end to end, every row gets the logits that it gets alone: no example reads another one."""
     import messages
     import packing
 
