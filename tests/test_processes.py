@@ -66,7 +66,7 @@ def on(processes, project, **how):
 
 
 def on_two_machines(projects):
-    """Run two nodes, each in a folder of its own as on a disk of its own; return what came of it."""
+    """Run two nodes, each in a folder of its own as on its own disk; return what came of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
