@@ -555,7 +555,7 @@ def report(job, now, money):
         else ""
     )
     last = {
-        "the model is in ": 0,
+        "The model is in ": 0,
         "Stopped. ": 130,
     }  # the script's own last word, where its shell was killed and could not leave a code
     code = int(
