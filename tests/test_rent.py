@@ -22,10 +22,12 @@ import psutil
 import pytest
 from conftest import BIN, HOUSE, decide, handrail, metrics, once, script
 
+from handrail import __version__
 from handrail.project import PROGRAM
 from handrail.village import stories
 
 SETTINGS = {
+    "handrail": __version__,
     "data": "village.jsonl",
     "vocabulary": 512,
     "size": "1m",

@@ -1,12 +1,15 @@
 """The built-in world: its exact probabilities, its parser, its questions."""
 
 import itertools
+import json
 import math
 import random
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from handrail import village
 from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
@@ -287,3 +290,23 @@ def test_questions_cannot_be_guessed():
         rules["first"] += words[0] == answer
         rules["last"] += words[-1] == answer
     assert rules["last"] < 0.4 * len(told) and rules["first"] < 0.93 * len(told)
+
+
+def test_the_floor_of_a_run_is_that_of_the_stories_it_is_measured_on(walked):
+    """The loss that no honest model can go below, as evaluate.py prints it: read back from the
+    tokens of val, each story parsed anew, it is the sum in out/floor.json and the number in the
+    exam; the model is above it.
+    """
+    out = walked[0] / "out"
+    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+    tokens = np.fromfile(out / "tokens" / "val.bin", np.uint16)
+    ends = np.flatnonzero(tokens == tokenizer.eos_token_id)
+    told = [tokenizer.decode(tokens[a + 1 : b]) for a, b in itertools.pairwise(ends)]
+    nats = [parse(text).nats for text in told]
+    about = json.loads((out / "tokens" / "about.json").read_text())["val"]
+    written = json.loads((out / "floor.json").read_text())
+    assert len(nats) == about["documents"] > 50
+    assert nats == pytest.approx(written[: len(nats)], abs=1e-9)
+    exam = json.loads((out / "evaluation.json").read_text())
+    assert exam["floor"] == pytest.approx(math.fsum(nats) / (len(tokens) - 1), abs=1e-9)
+    assert exam["floor"] < exam["model"] < exam["uniform"]

@@ -72,7 +72,7 @@ is gone from the list there. Whether it still answers: {ssh} echo it is still on
 
 FULL = r"No space left on device|Disk quota exceeded|update \d+ could not be written"  # torch has no better word for it
 MEANS = {  # in the log of a job that failed: what it means on a machine of one's own
-    "No GPU that torch can use": "The machine has no GPU that torch can use: its driver and this torch do not fit together. Rent it with a newer "
+    "no GPU that PyTorch can use": "The machine has no GPU that torch can use: its driver and this torch do not fit together. Rent it with a newer "
     "driver (an image with CUDA 12.8 or later), or use the torch of its image: --python /its/python.",
     **CAUSES,
     FULL: "The disk over there is full. What was saved before is whole, and nothing is lost here. Make room there "
@@ -555,7 +555,7 @@ def report(job, now, money):
         else ""
     )
     last = {
-        "the model is in ": 0,
+        "The model is in ": 0,
         "Stopped. ": 130,
     }  # the script's own last word, where its shell was killed and could not leave a code
     code = int(
