@@ -15,8 +15,7 @@ from conftest import HOUSE, decide, handrail, metrics
 from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM
 
-from handrail import lineage
-from handrail.rent import jobs
+from handrail.rent import jobs, run_mark
 
 
 def test_a_job_is_shown_and_not_started(project):
@@ -75,7 +74,7 @@ def test_what_a_job_runs_trains(project, tmp_path):
     done = subprocess.run(["bash", "-c", inside], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs.home(
-        jobs.opened(project), kept / "pretrain", "pretrain", lineage.mark(project, "pretrain")
+        jobs.opened(project), kept / "pretrain", "pretrain", run_mark.mark(project, "pretrain")
     )  # as it comes home from the bucket
     AutoModelForCausalLM.from_pretrained(project / "out" / "model")
     assert metrics(project)[-1]["step"] == 12 and list(project.glob("out/checkpoints/00000012"))

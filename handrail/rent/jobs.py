@@ -16,8 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handrail import budget, lineage
+from handrail import budget
 from handrail.project import Stop
+from handrail.rent import run_mark
 from handrail.rent.luggage import CAUSES, bring, chosen, opened, pack, slug
 
 IMAGE = "python:3.12"
@@ -169,7 +170,7 @@ def home(project, new, name, whose):
     for saved in sorted((new / "checkpoints").glob("0*")):  # each with what was logged until then
         (saved / "metrics.jsonl").replace(new / "metrics.jsonl")
         (saved / "log.txt").unlink(missing_ok=True)
-    bring(new, lineage.home(project, name))
+    bring(new, run_mark.home(project, name))
 
 
 def look(project, note, stop):
@@ -225,7 +226,7 @@ def look(project, note, stop):
         )
         return 1
     print(
-        f"The model is in {lineage.home(project, name) / 'model'}. The walk goes on with it: handrail new {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}"
+        f"The model is in {run_mark.home(project, name) / 'model'}. The walk goes on with it: handrail new {project.typed}. The bucket keeps a copy, which may cost: hf buckets delete {note['bucket']}"
     )
     return 0
 
@@ -282,7 +283,7 @@ def main(words):
     folder = project.out / "job"
     shutil.rmtree(folder, ignore_errors=True)
     pack(project, name, folder)
-    bucket = f"{who()}/{slug(project)}-{lineage.mark(folder, name)}"
+    bucket = f"{who()}/{slug(project)}-{run_mark.mark(folder, name)}"
     run = command(project, name, flavor, timeout, folder, bucket, options.secrets)
     shown = [f"'{word}'" if " " in word else word for word in run]
     print(

@@ -18,9 +18,9 @@ import tomllib
 from pathlib import Path
 from textwrap import indent
 
-from handrail.lineage import home, lasting, mark, newest, of_another_run, whole
 from handrail.project import Stop
 from handrail.rent.luggage import CAUSES, bring, chosen, opened, travels
+from handrail.rent.run_mark import home, lasting, mark, newest, of_another_run, whole
 
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
 PATIENCE = 600  # seconds without any connection, after which the machine is taken for gone
