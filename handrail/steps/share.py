@@ -1,6 +1,7 @@
 """Share: take it home."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -99,11 +100,12 @@ def copy(project, folder):
 
 def elsewhere(project, values):
     """Return (the loss that a copy of the project finds in a fresh environment, what three plain lines write there)."""
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as folder:
         python = fresh_python(Path(folder) / "venv", project.folder / "requirements.txt")
         if (
             subprocess.run(
-                [python, "-c", "import handrail"], cwd=folder, capture_output=True
+                [python, "-c", "import handrail"], cwd=folder, capture_output=True, env=alone
             ).returncode
             == 0
         ):
@@ -114,7 +116,9 @@ def elsewhere(project, values):
         script, _, model = taken(project)
         runs = [[script, *project.flags], ["-c", LOAD.format(prompt=PROMPT, folder=model)]]
         done = [
-            subprocess.run([python, *run], cwd=other.folder, capture_output=True, text=True)
+            subprocess.run(
+                [python, *run], cwd=other.folder, capture_output=True, text=True, env=alone
+            )
             for run in runs
         ]
         for run, result in zip(runs, done):
