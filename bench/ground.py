@@ -55,6 +55,10 @@ def fused_adamw(model, lr):
     return torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
 
 
+def plain(model, lr):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
 def metrics(folder):
     """Return the lines that a run left, one per update."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -2,6 +2,8 @@
 
     python bench/learn.py --updates 800 1200            time to 1.05 x the floor, beside nanoGPT
     python bench/learn.py --sizes --updates 800         Muon against AdamW at three sizes
+    python bench/learn.py --updates 600 --lrs 0.3 1 --who "handrail, plain"
+                                                        weight -= lr * gradient, and no more
 
 First question: seconds, compilation included, until the loss on held-out stories is 1.05 x the
 village's floor: our program (`fit`) with its own optimizer (Muon) and with AdamW, beside nanoGPT
@@ -38,6 +40,7 @@ from train import fit, mean_loss, next_token_loss
 
 SAME = ("batch", "context", "stories", "exam", "seed", "device", "eager")  # for all runs compared
 MUON, ADAMW, NANOGPT = WHO = ["handrail, Muon", "handrail, AdamW", "nanoGPT"]
+PLAIN = "handrail, plain"  # weight -= lr * gradient
 
 
 def cosine(lr, updates):
@@ -90,8 +93,8 @@ def run(args, about, folder, vocabulary, end):
         torch.use_deterministic_algorithms(False)
         peer = ground.NanoGPT(args.nanogpt, *shape, args.device, not args.eager)
         return nanogpt(args, peer, cosine(lr, updates), settings, batches, judge)
-    make = make_optimizer if about["who"] == MUON else ground.fused_adamw
     model = ground.new_model(*shape, args.seed)
+    make = {MUON: make_optimizer, ADAMW: ground.fused_adamw, PLAIN: ground.plain}[about["who"]]
     model, optimizer = accelerator.prepare(model, make(model, lr))
     loss = next_token_loss if args.eager else torch.compile(next_token_loss)
 
@@ -127,7 +130,7 @@ def floor_table(args, runs, floor, per_story):
     print(f"\nfloor {floor:.4f} nats a token, {floor * per_story:.2f} a story; target {target:.4f}")
     when = ("updates to target", "seconds to target")
     head("who", "best lr", "of a run of", *when, "loss at the end", "nats a story above the floor")
-    for who in WHO:
+    for who in [*WHO, PLAIN]:
         if theirs := [run for run in runs if run["who"] == who]:
             run = best(theirs, target)
             step, seconds = reached(run, target) or ("not reached", math.nan)
@@ -164,7 +167,7 @@ def read_options():
     add("--shapes", nargs="+", help="layers x width; default 4x128, with --sizes 2x64 4x128 6x192")
     add("--updates", type=int, nargs="+", default=[800], help="lengths of run to try")
     add("--lrs", type=float, nargs="+", default=[1e-3, 3e-3, 6e-3])
-    add("--who", nargs="+", choices=WHO, default=WHO, help="make only the runs of these")
+    add("--who", nargs="+", choices=[*WHO, PLAIN], default=WHO, help="make only the runs of these")
     add("--eager", action="store_true", help="do not compile")
     add("--results", type=Path, default=Path(__file__).with_name("learn.jsonl"))
     args = parser.parse_args()

@@ -14,6 +14,7 @@ from handrail.project import Stop, refused, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
+RENAMED = {"rate": ["lr"], "exam": ["answers"], "align": ["dpo"], "steps": ["status"]}  # since 0.3
 OWN_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 OPTIONS = [
     click.option("--data", metavar="SRC", help="Texts: file, folder, hub data set, or village."),
@@ -54,7 +55,7 @@ class Commands(click.Group):
     def resolve_command(self, context, words):
         word = words[0]
         if word not in self.commands:
-            near = get_close_matches(word, self.commands, 1)
+            near = RENAMED.get(word) or get_close_matches(word, self.commands, 1)
             nearest = f" Did you mean: handrail {near[0]}" if near else ""
             source = ["my-model", "--data"] if Path(word).is_file() else []
             new = shlex.join(["handrail", "new", *source, *words])
@@ -124,7 +125,9 @@ def status(folder):
     from handrail.begin import found
     from handrail.walk import show_status
 
-    show_status(found(folder))
+    project = found(folder)
+    project.check_version()
+    show_status(project)
 
 
 @cli.command()

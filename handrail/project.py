@@ -231,7 +231,7 @@ class Project:
                 f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail new ~/my-model"
             )
         (self.folder / "settings.toml").write_text(
-            "# What was chosen for this project, and why. Edit any line; a flag typed after a command wins for that run.\n"
+            "# What was chosen for this project, and why. Edit any line. An option after `python ...` counts for that one run; one after `handrail ...` is written here.\n"
             f'handrail = "{__version__}"  # the version that grew this project\n'
         )
         if shutil.which("git"):
@@ -256,8 +256,7 @@ class Project:
         kept = []
         for line in lines:
             files = known.intersection(re.findall(r"\w+\.py", line))
-            rule = line.startswith(("| `", "python ", "torchrun ", "accelerate ", "handrail watch"))
-            if not rule or not self.missing(files):
+            if not self.missing(files):
                 kept.append(line)
         return "".join(kept)
 

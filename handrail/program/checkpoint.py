@@ -5,45 +5,21 @@ A checkpoint saves everything that the next update needs: the weights, the
 optimizer's averages, the random state, the number of the update. The data need
 not be saved: the number of an update alone decides which batch it gets.
 
-Each checkpoint also says whose it is: the settings and data of its run. Another
-run must not continue from it, or it would train at a learning rate planned for
-something else, and nothing would look wrong.
-
 The trap: if the machine dies *while saving*, you are left with half a file in
 place of your only good one. So the new checkpoint is written next to the old
 ones under another name, and gets its own name only when it is whole.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import sys
 
-import numpy as np
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
-from settings import ROOT, refuse
-
-
-def checksum(file):
-    """Return a checksum of a file's first and last megabyte: quick for any size."""
-    data = np.memmap(file, np.uint8, "r")
-    return hashlib.sha256(data[: 2**20].tobytes() + data[-(2**20) :].tobytes()).hexdigest()[:12]
-
-
-def identity(settings, data):
-    """Return what makes a run this one and no other: its settings, and `data`, the file it reads.
-
-    A run may move to another machine, so the device, its number format and memory do not count.
-    """
-    base = settings.model if settings.step else settings.base
-    weights = sorted((ROOT / base).glob("*.safetensors")) if base else []
-    run = {"base": " ".join(map(checksum, weights)) or base, "size": "" if base else settings.size}
-    for name in ("method", "updates", "batch", "context", "lr", "seed"):
-        run[name] = getattr(settings, name)
-    return run | {"data": f"{data.name}, {data.stat().st_size:,} bytes, {checksum(data)}"}
+from identity import check_run, move_away
+from settings import refuse
 
 
 def checkpoints(folder):
@@ -78,39 +54,26 @@ def resume(accelerator, folder, run):
     if len(set(gather_object([max(found, default=0)]))) > 1:
         refuse(f"{folder} must be on a disk that all machines share: --out names another folder.")
     for step, path in reversed(found.items()):
-        check_run(path, run)
         problem = ""
         try:
+            check_run(path, run)
             accelerator.load_state(path)
         except Exception as error:  # damaged: try the one before
-            problem = f"{path} is damaged: {error!r:.300}"
+            problem = f"{path} cannot be loaded: {error!r:.300}"
         problem = max(gather_object([problem]))  # "" if every process could load it
         if not problem:
-            accelerator.print(f"Resuming after update {step:,}.")
+            over = " It is finished: nothing is trained." if step >= run["updates"] else ""
+            accelerator.print(f"Resuming after update {step:,}.{over}")
             return step
         accelerator.print(problem)
     if found:
-        refuse(f"No checkpoint in {folder} can be used. To start again, move that folder away.")
+        refuse(
+            f"A run with FSDP resumes with FSDP only. To start again: {move_away(folder.parent)}"
+        )
     return 0
 
 
-def check_run(path, run):
-    """End with exit code 2 if a checkpoint is another run's; say what differs, and two ways out."""
-    file, out = path / "run.json", os.path.relpath(path.parents[1])
-    old = json.loads(file.read_text()) if file.exists() else {}
-    differs = [name for name in run if old.get(name) != run[name]]
-    if differs:
-        lines = [f"{out}/checkpoints belongs to another run:"]
-        lines += [f"  {name}: {old.get(name)} there, {run[name]} now" for name in differs]
-        if "updates" in differs:
-            lines.append("(Its learning rate was planned for its own number of updates.)")
-        lines.append("Either keep it, and make this run in a new folder: add --out out/trial")
-        made = " ".join(f"{out}/{name}" for name in ("checkpoints", "metrics.jsonl", "model"))
-        lines.append(f"or move it away, and start again: mkdir {out}/old; mv {made} {out}/old")
-        refuse("\n".join(lines))
-
-
-def run(main, kept="What was learned is saved; the same command resumes."):
+def run(main, kept="The same command resumes from the newest checkpoint, if there is one."):
     """Run main(); turn what can stop it into one line and an exit code."""
     try:
         main()

@@ -13,10 +13,11 @@ and exact copies (ignoring spaces at either end) land on the same side.
 
 import zlib
 from glob import escape
+from pathlib import Path
 
 from datasets import config, load_dataset
 
-from settings import ROOT
+from settings import ROOT, refuse
 
 config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or opening a file of yours asks the hub, 0.3 s each
 TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -58,6 +59,8 @@ def pieces(file):
 def rows(source, kinds):
     """Yield each row of a file, a folder, or a hub data set `name[:config[:split]]` as a dict."""
     if not (ROOT / source).exists():
+        if Path(source).suffix or source.startswith((".", "/")):
+            refuse(f"{ROOT / source} does not exist. Change `data` in settings.toml.")
         name, config, split = (source.split(":") + ["", ""])[:3]
         yield from load_dataset(name, config or None, split=split or "train", streaming=True)
         return

@@ -21,19 +21,17 @@ from messages import MARKS, add_template, encode, load_rows
 from model import save_model
 from optimizer import make_optimizer
 from packing import bins, message_batches, pack, part_size
-from settings import OUT, ROOT, read, start
+from settings import OUT, ROOT, read, refuse, start
 from train import fit, mean_loss
 
 
 def token_losses(model, batch):
     """Return -ln P of each token of the answers (K,); logits are made only where an answer is."""
-    logits = model(
-        batch["inputs"],
-        position_ids=batch["positions"],
-        use_cache=False,  # with it, examples would read one another (see packing.py)
-        logits_to_keep=batch["keep"],
-    ).logits[0]  # (K, V)
-    return F.cross_entropy(logits.float(), batch["targets"][0, batch["keep"]], reduction="none")
+    place, keep = batch["positions"], batch["keep"]
+    # use_cache=True would let examples read one another (see packing.py)
+    output = model(batch["inputs"], position_ids=place, use_cache=False, logits_to_keep=keep)
+    logits = output.logits[0]  # (K, V)
+    return F.cross_entropy(logits.float(), batch["targets"][0, keep], reduction="none")
 
 
 def answer_loss(model, batch):
@@ -50,9 +48,8 @@ def load(settings, precision="no"):
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # runs no foreign code
     lora = settings.method == "lora"
     dtype = torch.bfloat16 if lora and precision == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        name, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
+    options = {"use_safetensors": True, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options)
     can_chat = tokenizer.chat_template is not None
     add_template(tokenizer, model)
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -61,7 +58,8 @@ def load(settings, precision="no"):
     if lora:
         from peft import LoraConfig, get_peft_model
 
-        config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32)
+        config.target_modules = "all-linear"
         if not can_chat:  # its new tokens are learned by any method
             config.trainable_token_indices = tokenizer.convert_tokens_to_ids(MARKS)
         model = get_peft_model(model, config)
@@ -78,26 +76,34 @@ def choose_optimizer(model, settings):
 
 def learn(accelerator, settings, model, tokenizer, data, batches, loss, evaluate):
     """Train with the one loop; leave a plain Transformers folder in out/STEP/model."""
+    if settings.batch % accelerator.num_processes or accelerator.distributed_type == "FSDP":
+        refuse("This needs a --batch divisible by the number of processes, and no FSDP.")
     plain = model
     model, optimizer = accelerator.prepare(model, choose_optimizer(model, settings))
     trained = plain.num_parameters(only_trainable=True)
     accelerator.print(f"{trained:,} of {plain.num_parameters():,} weights are trained")
     settings.every = settings.every or max(1, settings.updates // 5)
-    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    made = fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    folder = settings.out / settings.step / "model"
+    if not made and folder.exists():
+        return
     if settings.method == "lora":
         plain = plain.merge_and_unload()
-    save_model(accelerator, plain, tokenizer, settings.out / settings.step / "model")
+    save_model(accelerator, plain, tokenizer, folder)
 
 
 def main():
     settings = read("Teach the model to answer, from out/chats; resumes.", step="finetune")
     accelerator = start(settings)
     model, tokenizer = load(settings, accelerator.mixed_precision)
-    most, rows = settings.context, {"train": [], "val": []}
-    for side in rows:
-        for chat in load_rows(OUT / "chats" / f"{side}.jsonl"):
-            encoded = encode(tokenizer, chat["messages"])
-            rows[side] += [(ids[:most], loss_mask[:most]) for ids, loss_mask in encoded]
+    most, rows = settings.context, {}
+    for side in ("train", "val"):
+        chats = load_rows(OUT / "chats" / f"{side}.jsonl")
+        encoded = [row for chat in chats for row in encode(tokenizer, chat["messages"])]
+        rows[side] = [row for row in encoded if len(row[0]) <= most]
+        accelerator.print(f"{side}: {len(rows[side]):,} rows of at most {most} tokens (--context)")
+    if not rows["train"] or not rows["val"]:
+        refuse("That is too few rows. Choose a larger --context, or add examples.")
 
     def evaluate(step):
         parts = map(pack, bins(rows["val"], part_size(settings)))

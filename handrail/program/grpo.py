@@ -16,6 +16,7 @@ here). Watch the reward, the share of groups with a spread, and the length.
 """
 
 import math
+from numbers import Real
 
 import torch
 from accelerate.utils import set_seed
@@ -42,7 +43,7 @@ def judge(texts, chats):
     rewards = []
     for i, text in enumerate(texts):
         rewards.append(reward(text, chats[i // GROUP]))
-        if not isinstance(rewards[-1], (int, float)) or not math.isfinite(rewards[-1]):
+        if not isinstance(rewards[-1], Real) or not math.isfinite(rewards[-1]):
             refuse(f"reward in grpo.py gave {rewards[-1]!r} for {text!r}. It must give a number.")
     return torch.tensor(rewards, dtype=torch.float32).view(-1, GROUP)
 

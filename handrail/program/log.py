@@ -20,6 +20,8 @@ import torch
 def cut(path, first):
     """Keep the lines up to update `first`, and not half a line of a run that was killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not first:  # of a run whose checkpoints are gone: it is kept
+        path.rename(path.with_name("metrics-before.jsonl"))
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     part = path.with_suffix(".part")
@@ -28,7 +30,7 @@ def cut(path, first):
 
 
 class Log:
-    """Notes down every update; about once a second, reads these notes and writes them out."""
+    """Notes down every update; every ten updates or every second, writes these notes out."""
 
     def __init__(self, accelerator, path, first, updates):
         self.accelerator, self.path, self.updates = accelerator, path, updates
@@ -47,20 +49,21 @@ class Log:
     def write(self, evaluate=None):
         """Write a line per noted update, the last one with evaluate(step), the loss on val."""
         read = torch.stack(self.numbers).tolist()  # here the program waits for the GPU
-        seconds = (time.perf_counter() - self.clock) / len(read)
+        seconds, bad = (time.perf_counter() - self.clock) / len(read), []
         for line, (loss, norm) in zip(self.lines, read, strict=True):
             # fp16: a gradient that is too large for it is normal; Accelerate skips that update
             if not math.isfinite(loss + (0 if self.accelerator.scaler else norm)):
-                why = "Most often the learning rate is too high: try a third of it."
-                sys.exit(f"Stopped at update {line['step']:,}: loss {loss}, gradient {norm}. {why}")
+                bad.append(f"Stopped at update {line['step']:,}: loss {loss}, gradient {norm}.")
             line |= {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 4)}
             line["tokens_per_second"] = round(line["tokens"] / seconds)
-        if evaluate:
+        if evaluate and not bad:
             line["val_loss"] = evaluate(line["step"])
         if self.accelerator.is_main_process:
             with open(self.path, "a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in self.lines)
             self.show(line)
+        if bad:
+            sys.exit(f"{bad[0]} Most often the learning rate is too high: try a third of it.")
         self.numbers, self.lines = [], []
 
     def show(self, line):

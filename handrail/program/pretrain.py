@@ -27,9 +27,11 @@ def write(model, tokenizer, prompt="", number=1, length=60, **options):
     """Return `number` texts that begin with `prompt`, as lists of tokens up to END."""
     end = tokenizer.eos_token_id
     ids = [end] + tokenizer(prompt, add_special_tokens=False)["input_ids"]  # documents begin so
+    room = getattr(model.config, "max_position_embeddings", 1024) - len(ids)
     start = torch.tensor([ids] * number, device=model.device)
     options = {"do_sample": True, "top_k": 0, "use_cache": True} | options
     model.eval()
+    length = max(1, min(length, room))
     written = model.generate(start, max_new_tokens=length, **options)[:, 1:].tolist()
     return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
 
@@ -44,8 +46,8 @@ def main():
     processes = accelerator.num_processes
     if len(tokens) <= settings.context:
         refuse(f"{len(tokens):,} tokens of text are too few for a context of {settings.context}.")
-    if settings.batch < processes:
-        refuse(f"A batch of {settings.batch} rows cannot be shared by {processes} processes.")
+    if settings.batch % processes:
+        refuse(f"A batch of {settings.batch} rows is not divisible by {processes} processes.")
     model = build(settings, tokenizer)
     model, optimizer = accelerator.prepare(model, make_optimizer(model, settings.lr))
     plain = accelerator.unwrap_model(model)
@@ -65,8 +67,9 @@ def main():
     batches = train_batches(tokens, settings, accelerator.process_index, processes)
     loss = torch.compile(next_token_loss) if settings.compile else next_token_loss
     data = OUT / "tokens" / "train.bin"
-    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
-    save_model(accelerator, plain, tokenizer, settings.out / "model")
+    made = fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    if made or not (settings.out / "model").exists():
+        save_model(accelerator, plain, tokenizer, settings.out / "model")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def refuse(text):
 def require(path, command):
     """Return `path`; if it does not exist yet, end with exit code 2 and name the command."""
     if not path.exists():
-        refuse(f"{path} does not exist yet. First: {command}")
+        cpu = " --cpu" if "--cpu" in sys.argv else ""
+        refuse(f"{path} does not exist yet. First: {command}{cpu}")
     return path
 
 

@@ -77,6 +77,8 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
 
 if __name__ == "__main__":
     settings = read("Learn a tokenizer from the data, and write the data as tokens.")
+    if settings.out != OUT:
+        refuse("The tokens of all runs are in out/tokens: tokenizer.py has no other --out.")
     if settings.base:
         tokenizer = AutoTokenizer.from_pretrained(settings.base, trust_remote_code=False)
     else:
@@ -84,7 +86,7 @@ if __name__ == "__main__":
     tokenizer.save_pretrained(OUT / "tokenizer")
     needed = settings.updates * settings.batch * settings.context
     about = encode(documents(settings), tokenizer, OUT / "tokens", needed)
-    if not about["train"]["documents"]:
-        refuse(f"{settings.data} has no text (column {settings.column!r}). Check settings.toml.")
+    if not about["train"]["documents"] or not about["val"]["documents"]:
+        refuse(f"{settings.data}, column {settings.column!r}: too few texts to keep some as val.")
     for side in ("train", "val"):
         print(f"{side}: {about[side]['documents']:,} documents, {about[side]['tokens']:,} tokens")

@@ -13,7 +13,7 @@ Step: the optimizer moves every weight a little that way. Then the next batch.
 
 The trap: checking too often. The GPU works through a queue of orders. To read a
 loss, the program waits until that queue is empty, and then the GPU has nothing
-to do. So `update` never reads one; log.py reads them all about once a second.
+to do. So `update` never reads one; log.py reads ten of them together.
 """
 
 import signal
@@ -54,12 +54,13 @@ def update(accelerator, model, batch, loss, optimizer, clip=1.0):
 
 
 def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
-    """Train to settings.updates, continuing from the newest checkpoint of this run.
+    """Train to settings.updates from the newest checkpoint of this run; return the updates made.
 
     batches(step) returns the batch of an update, evaluate(step) the loss on val; `data` is the
     training file. Raises KeyboardInterrupt, once everything is saved, if somebody asks to stop.
     """
-    from checkpoint import identity, resume, save  # these files come later in the walk
+    from checkpoint import resume, save  # these files come later in the walk
+    from identity import identity
     from log import Log
     from optimizer import make_schedule
 
@@ -85,6 +86,7 @@ def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
             save(accelerator, folder / "checkpoints", step + 1, run)
         if stop:
             raise KeyboardInterrupt
+    return settings.updates - first
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ FILES = [
     "train.py",
     "optimizer.py",
     "checkpoint.py",
+    "identity.py",
     "log.py",
 ]
 USES = ["answers", "base", "finetune"]

@@ -46,6 +46,7 @@ def part(name):
 def FILES(project):
     return [
         "checkpoint.py",
+        "identity.py",
         "log.py",
         *(
             ["pretrain.py"]
@@ -283,7 +284,8 @@ def run(project, screen):
 
 def memory(project, counted, peak):
     """Return the check of the peak: on a card what was counted; on a CPU, where all of Python counts too, for your information."""
-    if project.cpu or not torch.cuda.is_available():
+    # of a fine-tuning, which runs in a process of its own, only the memory of the CPU is known
+    if project.cpu or script(project) != "pretrain" or not torch.cuda.is_available():
         return check(
             "peak memory, GB (for your information)",
             f"{counted:.2f} of tensors, and the libraries",

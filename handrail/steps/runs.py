@@ -1,6 +1,7 @@
 """What the steps that run a script of the project share: run it as its owner would, and judge it."""
 
 import json
+import shlex
 import shutil
 import sys
 
@@ -34,7 +35,7 @@ def differences(project, name):
 
     A list of sentences; None if there is no checkpoint.
     """
-    program = project.load("checkpoint")
+    program = project.load("checkpoint", "identity")
     step = "" if name == "pretrain" else name
     found = program.checkpoint.checkpoints(run_folder(project, name) / "checkpoints")
     if not found:
@@ -42,7 +43,7 @@ def differences(project, name):
     file = found[max(found)] / "run.json"
     theirs = json.loads(file.read_text()) if file.exists() else {}
     values = program.settings.read("", project.flags, step)
-    run = program.checkpoint.identity(values, project.out / DATA[name])
+    run = program.identity.identity(values, project.out / DATA[name])
     differs = [key for key in run if theirs.get(key) != run[key]]
     return [f"{key}: {theirs.get(key)} there, {run[key]} now" for key in differs]
 
@@ -53,11 +54,13 @@ def finished(screen, project, name, updates):
     found = program.checkpoint.checkpoints(run_folder(project, name) / "checkpoints")
     over = max(found, default=0) >= updates and differences(project, name) == []
     if over:
+        script = shlex.join(["python", f"{name}.py", *project.flags, "--out", "out/trial"])
+        move = project.load("identity").identity.move_away(run_folder(project, name))
+        again = f"`{script}` makes a trial; `{move}` moves this run away."
         screen.say(
             "This run is finished",
             f"All {updates:,} updates were made, so it is judged now, and not made again. To train "
-            "again with code that you changed since: add --out out/trial to the command "
-            f"`python {name}.py`, or move {run_folder(project, name) / 'checkpoints'} away.",
+            f"again with code that you changed since: {again}",
         )
     return over
 
