@@ -190,3 +190,30 @@ def test_a_fine_tuning_of_another_base_is_another_run(ran, method):
     assert done.returncode == 0, done.stderr
     said = refused(ran, "finetune.py", says=["base: "])
     assert said.count("there,") == 1
+
+
+def test_what_a_run_left_is_kept_when_its_checkpoints_are_gone(ran):
+    """Whoever deletes the checkpoints to save space, and starts again, keeps the old curve."""
+    before = (ran / "out" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(ran / "out" / "checkpoints")
+    assert script(ran, "pretrain.py").returncode == 0
+    assert (ran / "out" / "metrics-before.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_is_not_saved_again_and_says_so(ran):
+    """The same command after the end trains nothing, says so, and touches no file of the model:
+    a fine-tuned model stays the newest one for chat.py.
+    """
+    model = ran / "out" / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    done = script(ran, "pretrain.py")
+    assert done.returncode == 0 and "It is finished: nothing is trained." in done.stdout
+    assert model.stat().st_mtime_ns == before
+
+
+def test_tokens_are_in_one_place(ran):
+    """`--out` is for runs: the tokens that other runs rest on are not written anew by a trial."""
+    before = (ran / "out" / "tokens" / "train.bin").read_bytes()
+    done = script(ran, "tokenizer.py", "--out", "out/trial")
+    assert done.returncode == 2 and "out/tokens" in done.stderr, done.stdout + done.stderr
+    assert (ran / "out" / "tokens" / "train.bin").read_bytes() == before

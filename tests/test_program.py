@@ -67,14 +67,13 @@ def test_a_killed_run_ends_with_the_same_weights(project, whole):
     ]
 
 
-def test_a_request_to_stop_saves_first(project, whole):
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_stop_saves_first(project, whole, kind):
     """Ctrl-C, the notice of a rented machine and a closed terminal lose not one update: exit 130,
     the same command resumes there, and the run ends with the same bits.
     """
-    stops = ((signal.SIGINT, 2), (signal.SIGTERM, 5), (signal.SIGHUP, 8))
-    for kind, update in stops:
-        code, said = interrupted(project, lambda: updates_made(project) >= update, kind)  # noqa: B023
-        assert code == 130 and "saved" in said, said
+    code, said = interrupted(project, lambda: updates_made(project) >= 2, kind)
+    assert code == 130 and "The same command resumes" in said, said
     stopped_at = updates_made(project)
     done = script(project, "pretrain.py")
     assert f"Resuming after update {stopped_at}." in done.stdout and len(metrics(project)) == 12
@@ -109,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over(ran, whole):
     (newest.parent / "00000013.part").mkdir()
     done = script(ran, "pretrain.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{newest} is damaged" in done.stdout
+    assert f"{newest} cannot be loaded" in done.stdout
     assert f"Resuming after update {int(before.name)}." in done.stdout
     assert not list(newest.parent.glob("*.part")) and weights(ran) == weights(whole)
 

@@ -81,7 +81,7 @@ def test_what_a_job_runs_trains(project, tmp_path):
     (project / "out" / "steps" / "pretrain.json").unlink()  # no run was made here
     trained = (project / "out" / "model" / "model.safetensors").read_bytes()
     done = handrail("pretrain", project, "--cpu", "--yes")
-    assert "judged, not made again" in done.stdout, done.stdout + done.stderr
+    assert "This run is finished" in done.stdout, done.stdout + done.stderr
     assert (project / "out" / "model" / "model.safetensors").read_bytes() == trained
 
 

@@ -170,10 +170,10 @@ def test_a_run_begun_by_hand_is_resumed_only_if_it_is_the_same(project):
     shutil.rmtree(project / "out" / "checkpoints" / "00000012")
     done = handrail("pretrain", project, "--cpu")
     assert "Resuming after update 8." in done.stdout, done.stdout + done.stderr
-    assert "judged, not made again" not in done.stdout
+    assert "This run is finished" not in done.stdout
     lines = (project / "out" / "metrics.jsonl").read_bytes()
     done = handrail("pretrain", project, "--cpu")
-    assert "judged, not made again" in done.stdout, done.stdout + done.stderr
+    assert "This run is finished" in done.stdout, done.stdout + done.stderr
     assert (project / "out" / "metrics.jsonl").read_bytes() == lines
 
 
@@ -428,7 +428,7 @@ KEPT = {
     ),
     "overfit": (
         "train.py",
-        "    return torch.stack([everywhere(accelerator, total), whole(norm)])\n",
+        "    return torch.stack([sum_over_processes(accelerator, total), full_norm(norm)])\n",
         "",
         "train.py, update: gave None",
     ),
