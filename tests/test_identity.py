@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from itertools import islice
 
 import pytest
@@ -47,9 +48,9 @@ def test_more_updates_are_another_run(ran):
     done = script(ran, "pretrain.py", "--updates", "4")
     assert done.returncode == 0 and "Resuming" not in done.stdout, done.stdout + done.stderr
     assert [line["step"] for line in metrics(ran)] == [1, 2, 3, 4]
-    kept = {name.removeprefix("old/"): made_as for name, made_as in made(ran / "out").items()}
+    kept = {name.removeprefix("old-1/"): made_as for name, made_as in made(ran / "out").items()}
     for name in ("model/model.safetensors", "metrics.jsonl", "checkpoints/00000012/run.json"):
-        assert (ran / "out" / "old" / name).read_bytes() == before[name][1], name
+        assert (ran / "out" / "old-1" / name).read_bytes() == before[name][1], name
         assert kept[name]
 
 
@@ -200,15 +201,17 @@ def test_what_a_run_left_is_kept_when_its_checkpoints_are_gone(ran):
     assert (ran / "out" / "metrics-before.jsonl").read_bytes() == before
 
 
-def test_a_finished_run_is_not_saved_again_and_says_so(ran):
-    """The same command after the end trains nothing, says so, and touches no file of the model:
-    a fine-tuned model stays the newest one for chat.py.
+def test_a_finished_run_says_so_and_does_not_become_the_newest(ran):
+    """The same command after the end trains nothing and says so; chat.py keeps talking to the model
+    that was trained last, not to the one that was written last.
     """
-    model = ran / "out" / "model" / "model.safetensors"
-    before = model.stat().st_mtime_ns
+    shutil.copytree(ran / "out" / "model", ran / "out" / "finetune" / "model")
+    (ran / "out" / "finetune" / "checkpoints").mkdir()
     done = script(ran, "pretrain.py")
     assert done.returncode == 0 and "It is finished: nothing is trained." in done.stdout
-    assert model.stat().st_mtime_ns == before
+    code = "from chat import newest; from settings import OUT; print(newest(OUT))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ran, capture_output=True, text=True)
+    assert said.stdout.strip() == str(ran / "out" / "finetune" / "model"), said.stderr
 
 
 def test_tokens_are_in_one_place(ran):

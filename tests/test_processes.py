@@ -132,7 +132,9 @@ def test_a_stop_on_one_process_saves_all_and_one_alone_resumes(alone, fresh):
     ]
     workers[-1].send_signal(signal.SIGTERM)
     _, said = ended(process, project)
-    assert "saved" in said and saved(project)[-1] == 10, said  # they ask one another every ten
+    assert "The same command resumes" in said and saved(project)[-1] == 10, (
+        said
+    )  # they ask one another every ten
     assert "Resuming after update 10." in on(1, project)
     losses_agree(alone, project)
 

@@ -20,12 +20,17 @@ from checkpoint import run
 from settings import read, require, start
 
 
+def trained(folder):
+    """Return when a run in this folder was trained last, as its checkpoints tell; 0 if unknown."""
+    checkpoints = folder / "checkpoints"
+    return checkpoints.stat().st_mtime if checkpoints.exists() else 0
+
+
 def newest(out):
     """Return the folder of the model that was trained last."""
-    answering = [out / step / "model" for step in ("finetune", "dpo", "grpo")]
-    found = [folder for folder in answering if (folder / "config.json").exists()]
-    when = lambda folder: (folder / "config.json").stat().st_mtime  # noqa: E731
-    return max(found, key=when, default=out / "model")
+    runs = [out, *(out / step for step in ("finetune", "dpo", "grpo"))]
+    found = [run / "model" for run in runs if (run / "model" / "config.json").exists()]
+    return max(found, key=lambda model: trained(model.parent), default=out / "model")
 
 
 def main():

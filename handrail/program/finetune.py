@@ -83,13 +83,10 @@ def learn(accelerator, settings, model, tokenizer, data, batches, loss, evaluate
     trained = plain.num_parameters(only_trainable=True)
     accelerator.print(f"{trained:,} of {plain.num_parameters():,} weights are trained")
     settings.every = settings.every or max(1, settings.updates // 5)
-    made = fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
-    folder = settings.out / settings.step / "model"
-    if not made and folder.exists():
-        return
+    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
     if settings.method == "lora":
         plain = plain.merge_and_unload()
-    save_model(accelerator, plain, tokenizer, folder)
+    save_model(accelerator, plain, tokenizer, settings.out / settings.step / "model")
 
 
 def main():

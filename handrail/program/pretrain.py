@@ -67,9 +67,8 @@ def main():
     batches = train_batches(tokens, settings, accelerator.process_index, processes)
     loss = torch.compile(next_token_loss) if settings.compile else next_token_loss
     data = OUT / "tokens" / "train.bin"
-    made = fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
-    if made or not (settings.out / "model").exists():
-        save_model(accelerator, plain, tokenizer, settings.out / "model")
+    fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
+    save_model(accelerator, plain, tokenizer, settings.out / "model")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def update(accelerator, model, batch, loss, optimizer, clip=1.0):
 
 
 def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
-    """Train to settings.updates from the newest checkpoint of this run; return the updates made.
+    """Train to settings.updates, continuing from the newest checkpoint of this run.
 
     batches(step) returns the batch of an update, evaluate(step) the loss on val; `data` is the
     training file. Raises KeyboardInterrupt, once everything is saved, if somebody asks to stop.
@@ -86,7 +86,6 @@ def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
             save(accelerator, folder / "checkpoints", step + 1, run)
         if stop:
             raise KeyboardInterrupt
-    return settings.updates - first
 
 
 @torch.no_grad()
