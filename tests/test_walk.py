@@ -575,12 +575,12 @@ def test_a_project_of_an_older_version_is_left_alone(grown, tmp_path):
         ["finetune"],
         ["rehearse", grown],
         ["rent", "sky", grown, "--gpu", "L4"],
+        ["status", grown],
     ):
-        cpu = [] if "rent" in words else ["--cpu"]
+        cpu = [] if words[:1] in (["rent"], ["status"]) else ["--cpu"]
         wrong(*words, *cpu, cwd=grown, says="made by handrail 0.3.0")
     wrong("new", grown, "--cpu", cwd=tmp_path, says=f"cd {grown} && python pretrain.py")
     wrong("new", grown, "--cpu", cwd=tmp_path, says=f"{grown}-2 --data '{texts}'")
-    assert handrail("status", grown).returncode == 0
     assert content() == before
 
 
