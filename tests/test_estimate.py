@@ -33,6 +33,17 @@ def values(project, **chosen):
     return found
 
 
+def memory_events(profile):
+    """Return every allocation and free that a profile saw, with its address."""
+    found, waiting = [], list(profile.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if hasattr(event.extra_fields, "alloc_size"):
+            found.append(event)
+    return found
+
+
 def really(project, script, chosen, checkpointing, precision):
     """Return (peak in bytes, FLOPs of the products of matrices, shapes of the batches) of a real
     update on this CPU, as PyTorch's own profiler has them.
@@ -79,12 +90,16 @@ def really(project, script, chosen, checkpointing, precision):
             program.train.update(accelerator, model, share, loss, optimizer, 1.0)
     with FlopCounterMode(display=False) as flops:  # afterwards: it keeps activations alive
         program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
-    for event in sorted(
-        (e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"),
-        key=lambda e: e.start_ns(),
-    ):
-        level += event.nbytes()
-        most = max(most, level)
+    # A free counts only if this profile saw its allocation: PyTorch keeps the sizes of earlier
+    # profiles, and reports a free at an address that was theirs with their size.
+    here = set()
+    for event in sorted(memory_events(seen), key=lambda event: event.start_time_ns):
+        pointer, size = event.extra_fields.ptr, event.extra_fields.alloc_size
+        if size > 0:
+            here.add(pointer)
+        if pointer in here:
+            level += size
+            most = max(most, level)
     accelerator.free_memory()
     AcceleratorState._reset_state(True)
     return most, flops.get_total_flops(), [batch["inputs"].shape for batch in batches]
