@@ -399,12 +399,9 @@ def gb(size):
 
 
 def operations(flops):
-    """Return a number of floating-point operations, with what its unit means."""
-    return (
-        f"{flops / 1e12:,.3g} TFLOP (million million operations)"
-        if flops >= 1e12
-        else f"{flops / 1e9:,.3g} GFLOP (thousand million operations)"
-    )
+    """Return a number of floating-point operations, as a person would say it."""
+    unit, name = (1e12, "trillion") if flops >= 1e12 else (1e9, "billion")
+    return f"{flops / unit:,.3g} {name} calculations"
 
 
 def past(project):

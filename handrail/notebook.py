@@ -71,6 +71,7 @@ def prose(text):
     page = ""
     for part in text if isinstance(text, list) else str(text or "").split("\n\n"):
         part = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(str(part).split())))
+        part = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", part)
         part = re.sub(r"(?<![\w*])\*(\w[^*]*)\*", r"<em>\1</em>", part)
         page += (
             f"<p{' class=trap' if part.startswith('The trap') else ''}>{part}</p>" if part else ""
@@ -123,8 +124,13 @@ def samples(texts):
     return "<h3>Samples</h3>" + "".join(quotes[:3]) + more if quotes else ""
 
 
+def headed(head, text):
+    """Return paragraphs under a heading, nothing if there are none."""
+    return f"<h3>{head}</h3>{prose(text)}" if text else ""
+
+
 def section(name, record, metrics):
-    """Return one step, in the order in which it stood on the screen."""
+    """Return one step, in the order in which it was on the screen."""
     if not record:
         return f'<section id={name}><h2>{name}</h2><p class="quiet">out/steps/{name}.json cannot be read.</p></section>'
     facts = [
@@ -138,13 +144,12 @@ def section(name, record, metrics):
     page = f"<h2>{sign(worst(record))} {escape(record.get('title', name))}</h2>"
     page += f'<p class="quiet">{escape(" · ".join(facts))}</p>'
     page += prose(record.get("why"))
-    page += f"<h3>Expected</h3>{prose(record['expect'])}" if record.get("expect") else ""
+    page += headed("New words", record.get("words"))
+    page += headed("Expected", record.get("expect"))
     page += measured(record.get("checks", []))
-    page += (
-        f"<div class=tells><h3>What this tells you</h3>{prose(record['tells'])}</div>"
-        if record.get("tells")
-        else ""
-    )
+    for part in ("What this tells you", "Try it"):
+        if record.get(part):
+            page += f"<div class=tells>{headed(part, record[part])}</div>"
     page += "".join(
         figure(caption, spec, metrics) for caption, spec in record.get("plots", {}).items()
     )

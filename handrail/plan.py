@@ -212,13 +212,13 @@ def plan(project, bytes_, documents, prompt):
     }
     if fixed.get("world"):
         chosen = {
-            name: (value, "tried out for the built-in world") for name, value in VILLAGE.items()
+            name: (value, "tested with the built-in stories") for name, value in VILLAGE.items()
         }
     else:
         chosen = choose(project, fixed, bytes_, documents)
     chosen["prompt"] = (
         prompt,
-        "the first words of a val document; the model continues them at every look",
+        "the first words of a val document",
     )
     for name in last.keys() - chosen.keys() - fixed.keys():
         project.decide(name, None)  # a pretrained model has a size and a vocabulary of its own

@@ -123,15 +123,23 @@ class Project:
         """Return the folder as a shell wants it typed."""
         return shlex.quote(str(self.folder))
 
-    def command(self, step=""):
-        """Return the command that continues the walk here, or takes one step of it, as it is typed from the current folder."""
+    def command(self, words=""):
+        """Return the command that continues the walk here, or takes one step of it ("lr --seed 1").
+
+        It is as one types it from the current folder.
+        """
+        step, _, options = words.partition(" ")
         usually = Path(usual()).resolve() == self.folder
-        words = ["handrail"]
-        if step or not usually:
-            words.append(step or "new")
-        if not usually:
-            words.append(self.typed)
-        return " ".join(words + self.flags)
+        typed = ["handrail"]
+        if step or options or not usually:
+            typed.append(step or "new")
+        if not usually or not step and options:
+            typed.append(self.typed)
+        return " ".join([*typed, *options.split(), *self.flags])
+
+    def script(self, words):
+        """Return the command that runs a script of the project ("chat.py"), typed in its folder."""
+        return " ".join(["python", words, *self.flags])
 
     # --- settings: one line and its why a decision ---
 
@@ -343,7 +351,9 @@ class Project:
         for name in [name for name in sys.modules if (PROGRAM / f"{name}.py").exists()]:
             del sys.modules[name]  # an older version, or another project's
         importlib.invalidate_caches()
-        sys.path.insert(0, str(self.folder))
+        # what a coming step will add is read from the program that is handed over
+        paths = [str(self.folder), str(PROGRAM)]
+        sys.path[:0] = paths
         try:
             program = SimpleNamespace(
                 **{name: importlib.import_module(name) for name in ("settings", *names)}
@@ -353,7 +363,8 @@ class Project:
                 f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what was changed."
             )
         finally:
-            sys.path.remove(str(self.folder))
+            for path in paths:
+                sys.path.remove(path)
         for name in names:
             module = getattr(program, name)
             for function, wanted in PROMISED.get(name, {}).items():

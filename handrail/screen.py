@@ -1,22 +1,34 @@
-"""What the learner sees: one look for every step, on a terminal and off it."""
+"""What the learner sees: one look for every step, on a terminal and without one."""
 
 import re
 import sys
+import termios
 import textwrap
+import time
 from dataclasses import dataclass, field
 
+import plotext
 from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-SIGNS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+from handrail.plots import series
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
+SIGNS = {"pass": "✓", "warn": "!", "fail": "✗"}
+ASCII = {"pass": "ok", "warn": "!", "fail": "X"}
+HEIGHT = 14  # lines of a picture
+NARROW = 60  # columns: below this a picture becomes a row of numbers
+ITALIC = re.compile(r"(?<![\w*])\*(\w[\w -]*)\*(?![\w*])")
+BOLD = re.compile(r"\*\*([^*]+)\*\*")
+BLANK = "\u00a0"  # in place of a blank where a line must not break
 
 
 @dataclass
 class Check:
-    """One number beside what was expected of it. `meaning` and `advice` are shown when it did not pass."""
+    """One number next to what was expected. `meaning` and `advice` are shown if it did not pass."""
 
     name: str
     expected: str
@@ -28,12 +40,12 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What a step found: its checks, what they tell in a sentence or two, and what else the notebook shows."""
+    """What a step found. `values` are the numbers that its words name (steps/NAME.md)."""
 
     checks: list
-    tells: str
+    values: dict = field(default_factory=dict)
     samples: list = field(default_factory=list)  # texts worth reading
-    plots: dict = field(default_factory=dict)  # caption: {"kind": ..., data}; drawn by notebook.py
+    plots: dict = field(default_factory=dict)  # caption: {"kind": ..., data}, as in plots.py
 
 
 def check(name, expected, measured, good, meaning="", advice="", otherwise="fail"):
@@ -41,43 +53,118 @@ def check(name, expected, measured, good, meaning="", advice="", otherwise="fail
     return Check(name, str(expected), str(measured), "pass" if good else otherwise, meaning, advice)
 
 
+def whole(found):
+    """Return a match with blanks that do not break: a command can be copied in one piece."""
+    return found[0].replace(" ", BLANK)
+
+
+def draw(spec, shown, levels, width):
+    """Draw a plot (as in plots.py) into plotext's figure; a level's name is on the axis."""
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(width, HEIGHT)
+    plotext.xlabel(spec.get("xlabel", "update"))
+    if spec["kind"] == "bars":
+        plotext.bar([str(x) for x in spec["x"]], spec["y"])
+        return
+    for name, points in shown.items():
+        x, y = zip(*points, strict=True)
+        plotext.plot(x, y, label=name or None, marker="o" if name == "val" else "braille")
+    if spec.get("logx"):
+        plotext.xscale("log")
+        plotext.xticks(spec["x"], [f"{x:g}" for x in spec["x"]])
+    if spec.get("mark"):
+        plotext.vline(spec["mark"])
+    heights = [y for points in shown.values() for _, y in points]
+    plotext.ylim(min([*heights, *levels.values()]), max([*heights, *levels.values()]))
+    ticks = {max(heights): "", min(heights): ""} | {y: f"{name} " for name, y in levels.items()}
+    for level in levels.values():
+        plotext.hline(level)
+    plotext.yticks(list(ticks), [f"{name}{y:.2f}" for y, name in ticks.items()])
+
+
 class Screen:
-    """Prints, and asks only when a person is there (`talks`)."""
+    """Prints, and asks only if a person is there (`talks`)."""
 
     def __init__(self, yes=False):
-        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-        self.yes = yes
-        self.talks = sys.stdin.isatty() and sys.stdout.isatty() and not yes
+        terminal = sys.stdout.isatty()
+        self.console = Console(highlight=False, width=None if terminal else 100)
+        self.yes, self.shown = yes, time.monotonic()
+        self.talks = sys.stdin.isatty() and terminal and not yes
+        self.unicode = self.console.encoding.startswith("utf")
+        if not self.unicode:
+            sys.stdout.reconfigure(errors="replace")
+
+    def sign(self, verdict):
+        """Return the sign of a verdict."""
+        return (SIGNS if self.unicode else ASCII)[verdict]
+
+    @property
+    def width(self):
+        return min(self.console.width, 96)
 
     def print(self, text=""):
         self.console.print(text, markup=False, soft_wrap=False)
 
+    def progress(self, text):
+        """Print how far a slow step is, every ten seconds at most."""
+        if time.monotonic() - self.shown > 10:
+            self.shown = time.monotonic()
+            self.print(f"  {text}")
+
     def title(self, text, place):
+        self.shown = time.monotonic()
         self.console.rule(f"[bold]{text}[/] · {place}", align="left", style="cyan")
 
+    def fill(self, text, indent="  ", first=None):
+        """Return a text wrapped to the screen; a command in `backticks` stays in one line."""
+        kept = re.sub(r"`[^`]+`", whole, " ".join(text.split()))
+        lines = textwrap.fill(
+            kept,
+            self.width,
+            initial_indent=indent if first is None else first,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        return lines.replace(BLANK, " ")
+
     def say(self, head, text):
-        """Print a headed paragraph or list."""
-        wide = min(self.console.width, 96) - 2
-        lines = (
-            text
-            if isinstance(text, list)
-            else [" ".join(part.split()) for part in text.split("\n\n")]
-        )
-        lines = [
-            textwrap.fill(line, wide, break_on_hyphens=False, break_long_words=False)
-            for line in lines
-        ]
-        self.console.print(f"[bold cyan]{head}[/]")
-        body = textwrap.indent(("\n" if isinstance(text, list) else "\n\n").join(lines), "  ")
-        self.console.print(
-            re.sub(r"\*(\w[\w -]*)\*(?![\w*])", r"[italic]\1[/]", escape(body)) + "\n"
-        )
+        """Print a headed paragraph (or paragraphs, parted by blank lines), or a list of lines."""
+        listed = isinstance(text, list) and len(text) > 1
+        parts = text if isinstance(text, list) else text.split("\n\n")
+        lines = [self.fill(part, "    ", "  - ") if listed else self.fill(part) for part in parts]
+        self.block(head, ("\n" if listed else "\n\n").join(lines))
+
+    def block(self, head, body):
+        """Print lines that are wrapped already under a head, *this* in italics, **this** bold."""
+        self.console.print(f"[bold cyan]{escape(head)}[/]")
+        body = BOLD.sub(r"[bold]\1[/]", ITALIC.sub(r"[italic]\1[/]", escape(body)))
+        self.console.print(body + "\n", soft_wrap=True)
 
     def code(self, file):
+        """Print all of a file."""
         self.console.print(f"[bold cyan]{file.name}[/]")
         self.console.print(
             Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
         )
+
+    def lines(self, text, notes):
+        """Print the lines of a program that matter, each with its number and a note below it."""
+        for number, line in enumerate(text.splitlines(), start=1):
+            note = next((note for fragment, note in notes if fragment in line), None)
+            if note is None:
+                continue
+            notes = [pair for pair in notes if pair[1] != note]  # the first line that has it
+            code = line.strip()
+            if len(code) > self.width - 8:
+                code = code.partition("  # ")[0]
+            for part in textwrap.wrap(code, self.width - 8, subsequent_indent="    "):
+                shown = Syntax(part, "python", background_color="default").highlight(part)
+                shown.rstrip()
+                self.console.print(Text(f"  {number:4}  ", "dim") + shown, soft_wrap=True)
+            self.console.print(Text(self.fill(note, " " * 10)), soft_wrap=True)
+        self.print()
 
     def tokens(self, pieces):
         """Print a row of (token, is it trained): what is trained bright, what is only read dim."""
@@ -92,7 +179,7 @@ class Screen:
         self.print()
 
     def measured(self, checks):
-        """Print each number beside what was expected, then what the ones that did not pass mean."""
+        """Print each number next to what was expected, then what those mean that did not pass."""
         table = Table(
             box=None,
             padding=(0, 2, 0, 0),
@@ -103,18 +190,61 @@ class Screen:
         for head in ("", "", "expected", "measured"):
             table.add_column(head, style="dim" if head == "expected" else None)
         for c in checks:
-            table.add_row(SIGNS[c.verdict], c.name, c.expected, c.measured)
+            row = [escape(part) for part in (c.name, c.expected, c.measured)]
+            table.add_row(f"[{STYLES[c.verdict]}]{self.sign(c.verdict)}[/]", *row)
         self.console.print(table)
         self.print()
         for c in checks:
             if c.verdict != "pass":
-                self.say(
-                    f"{c.name}: {c.verdict}",
-                    [t for t in (c.meaning, c.advice and f"Try next: {c.advice}") if t],
-                )
+                lines = [c.meaning, f"Try next: {c.advice}" if c.advice else ""]
+                told = "\n".join(self.fill(line) for line in lines if line)
+                self.block(f"{c.name}: {c.verdict}", told)
+
+    def picture(self, caption, spec, metrics):
+        """Draw a plot (a dict as in plots.py) with characters, in the width of the screen."""
+        shown = series(spec, metrics)
+        levels = spec.get("lines") or {}
+        if not shown:
+            return
+        self.console.print(f"[bold cyan]{escape(caption)}[/]")
+        if self.console.width < NARROW or not self.unicode:
+            self.numbers(spec, shown, levels)
+            return
+        draw(spec, shown, levels, min(self.width, 80) - 2)
+        for line in plotext.uncolorize(plotext.build()).splitlines():
+            self.print("  " + line.rstrip())
+        self.print()
+
+    def numbers(self, spec, shown, levels):
+        """Print a plot as numbers, for a terminal that cannot show it."""
+        for name, points in shown.items():
+            some = points[:: max(1, len(points) // 8)]
+            if spec["kind"] == "bars":
+                some = [(spec["x"][x], y) for x, y in points]
+            pairs = "  ".join(f"{x}: {y:.4g}" for x, y in some)
+            self.print(self.fill(f"{name} {pairs}"))
+        self.print(self.fill("  ".join(f"{name} {level:.3f}" for name, level in levels.items())))
+        self.print()
+
+    def side_by_side(self, texts):
+        """Print two texts next to each other, under their names."""
+        table = Table(box=None, padding=(0, 2), width=self.width)
+        for name in texts:
+            table.add_column(name, style="italic", ratio=1)
+        table.add_row(*(escape(" ".join(text.split())) for text in texts.values()))
+        self.console.print(table)
+        self.print()
+
+    def unknown(self, key):
+        """Say that a key does nothing here."""
+        self.print(f"  {key!r} is not one of these keys.")
 
     def ask(self, question, default=""):
-        """Return a person's answer, or `default` when nobody is there."""
+        """Return a person's answer, or `default` if nobody is there.
+
+        Keys that were pressed before the question are dropped: they were not meant for it.
+        """
         if not self.talks:
             return default
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
         return self.console.input(f"[bold]{escape(question)}[/] ").strip() or default

@@ -15,23 +15,12 @@ from handrail import notebook, sources
 from handrail.doctor.lesson import offer
 from handrail.project import PROGRAM, PROMISED, Broken, Stop, refused
 from handrail.steps import ANSWERS, LATER, files, path, step
+from handrail.steps.runs import read_metrics
+from handrail.steps.words import Words
 
 SOURCES = ("data", "answers", "pairs")  # settings that name files which others write
 LARGE = 50_000_000  # bytes: a larger file is not read each time
-KEYS = "Enter next · c show the code · w tell me more · b break it on purpose · r run again · u undo · q stop here"
-
-
-def lesson(file):
-    """Return the docstring that opens a program file: the lesson and the code cannot drift apart."""
-    return ast.get_docstring(ast.parse((PROGRAM / file).read_text()))
-
-
-def why(project, name):
-    """Return the lesson of a step: its own, or that of the first file it adds."""
-    module = step(name)
-    return (
-        module.WHY if hasattr(module, "WHY") else lesson(files(project, name)[0]).split("\n", 2)[2]
-    )
+KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop"
 
 
 # --- what was done, verified from what is on disk ---
@@ -121,18 +110,16 @@ def state(project, name):
     return "done" if whole and written["fingerprint"] == fingerprint(project, name) else "changed"
 
 
-def write_down(project, name, outcome, expected, seconds, commit):
-    """Keep the outcome in out/steps/NAME.json, add its checks to out/checks.jsonl, and draw the notebook anew."""
+def write_down(project, name, outcome, said, seconds, commit):
+    """Keep a step's outcome and what was said in out/steps/NAME.json; draw the notebook again.
+
+    Its checks are added to out/checks.jsonl.
+    """
     folder = project.out / "steps"
     folder.mkdir(parents=True, exist_ok=True)
-    written = asdict(outcome) | {
-        "title": step(name).TITLE,
-        "why": why(project, name),
-        "expect": expected,
-        "commit": commit,
-    }
-    written |= {"seconds": round(seconds, 1), "fingerprint": fingerprint(project, name)}
-    (folder / f"{name}.json").write_text(json.dumps(written, indent=1))
+    written = asdict(outcome) | said | {"commit": commit, "seconds": round(seconds, 1)}
+    written["fingerprint"] = fingerprint(project, name)
+    (folder / f"{name}.json").write_text(json.dumps(written, indent=1, default=str))
     with open(project.out / "checks.jsonl", "a") as file:
         for check in outcome.checks:
             line = {"step_name": name} | asdict(check)
@@ -192,17 +179,24 @@ def blame(project, error, name):
     )
 
 
-def hand_over(project, screen, wanted):
-    """Show the files that are new, and add them on a yes."""
+def hand_over(project, screen, words, wanted):
+    """Show the lesson of each new file and the lines that matter; add it on a yes."""
     for file in project.missing(wanted):
-        lines = len((PROGRAM / file).read_text().splitlines())
-        if screen.talks:
-            screen.code(PROGRAM / file)
-        screen.say(
-            "New file",
-            f"{file}, {lines} lines, is added to your project. It is yours: read it, change it.",
-        )
-        if screen.ask("Enter to add it, q to stop here:").lower() == "q":
+        text = (PROGRAM / file).read_text()
+        lesson = ast.get_docstring(ast.parse(text)).split("\n\n")[0]
+        head = f"New file: {file}, {len(text.splitlines())} lines, yours to read and change"
+        screen.say(head, lesson)
+        screen.lines(text, words.code(file))
+        answer = ""
+        while screen.talks:
+            answer = screen.ask("Enter to add it · c all of its code · q stop:").lower()
+            if answer == "c":
+                screen.code(PROGRAM / file)
+            elif answer in ("", "q"):
+                break
+            else:
+                screen.unknown(answer)
+        if answer == "q":
             raise KeyboardInterrupt
         project.add([file])
 
@@ -224,35 +218,58 @@ def patiently(project, screen, name, work):
 
 
 def take(project, screen, name, place):
-    """Take one step: why, expect, the new file, run, measured, what it tells; return its Outcome."""
-    module = step(name)
+    """Take one step, in the order of the screen; return its Outcome."""
+    module, words = step(name), Words(project, name)
     if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
         raise Stop(
-            f"The step {name} rests on {waiting[0]}, which was not taken yet. First: {project.command(waiting[0])}"
+            f"The step {name} needs {waiting[0]}, which was not taken yet. "
+            f"First: {project.command(waiting[0])}"
         )
-    screen.title(module.TITLE, place)
-    screen.say("Why", why(project, name))
-    hand_over(project, screen, files(project, name))
-    guess = getattr(module, "guess", lambda _: None)(project) if screen.talks else None
-    guessed = screen.ask(f"Your guess? {guess}") if guess else None
-    expected = patiently(project, screen, name, lambda: module.expect(project))
-    screen.say("Expect", expected)
+    said = {"title": words.say("Title")[0], "why": words.say("Why")}
+    screen.title(said["title"], place)
+    screen.say("Why", "\n\n".join(said["why"]))
+    values = patiently(project, screen, name, lambda: module.expect(project))
+    said["words"] = words.say("New words", **(values if isinstance(values, dict) else {}))
+    if said["words"]:
+        screen.say("New words", said["words"])
+    guess = words.say("Guess", **(values if isinstance(values, dict) else {}))
+    guessed = screen.ask(f"Your guess? {guess[0]}") if guess else ""
+    said["expect"] = values if isinstance(values, list) else words.say("Expect", **values)
+    screen.say("Expect", said["expect"])
+    hand_over(project, screen, words, files(project, name))
+
     began = time.perf_counter()
     outcome = patiently(project, screen, name, lambda: module.run(project, screen))
+    if isinstance(outcome.values, dict):
+        outcome.values = values | outcome.values
+    else:
+        said["What this tells you"] = [outcome.values]
+        outcome.values = {}
     screen.measured(outcome.checks)
-    if guessed:
-        screen.say("You guessed", guessed)
-    screen.say("What this tells you", outcome.tells)
+    metrics = read_metrics(project.out / "finetune" if name == "finetune" else project.out)
+    for caption, plot in outcome.plots.items():
+        screen.picture(caption, plot, metrics)
+    if guessed and "answer" in outcome.values:
+        screen.say("Your guess", f"You guessed {guessed}. Measured: {outcome.values['answer']}.")
+    for part in ("What this tells you", "Try it"):
+        said[part] = words.say(part, **outcome.values) or said.get(part, [])
+        if said[part]:
+            screen.say(part, "\n\n".join(said[part]))
+    said["recap"] = words.say("Recap", **outcome.values)
+    commit = keep(project, name, said)
+    write_down(project, name, outcome, said, time.perf_counter() - began, commit)
+    return outcome
+
+
+def keep(project, name, said):
+    """Commit what a step added, with its why; return the commit. An edited file is its owner's."""
     mine = [file for file in files(project, name) if (project.folder / file).exists()]
-    # what its owner edited, its owner commits
     named = [file for file in mine if file not in project.edited(mine)]
     named += ["settings.toml", *project.guides()]
-    commit = project.commit(named, f"{module.TITLE}\n\n{why(project, name)}\n\n{outcome.tells}")
-    commit = commit or (record(project, name) or {}).get(
-        "commit"
-    )  # taken again: what the first time added is still there
-    write_down(project, name, outcome, expected, time.perf_counter() - began, commit)
-    return outcome
+    message = [said["title"], *said["why"], *said["What this tells you"]]
+    commit = project.commit(named, "\n\n".join(message))
+    # taken again: what the first time added is still there
+    return commit or (record(project, name) or {}).get("commit")
 
 
 def again(project, name):
@@ -283,7 +300,7 @@ def undo(project, screen, name):
 
 
 def check_in(project, screen, name):
-    """Ask what is next until the learner wants to go on; return "next", "again", "undone" or "stop"."""
+    """Ask what is next until the learner chooses; return "next", "again", "undone" or "stop"."""
     while screen.talks:
         key = screen.ask(f"{KEYS}:").lower()
         if key in ("", "q"):
@@ -296,39 +313,37 @@ def check_in(project, screen, name):
                 return "undone"
             except Stop as stop:
                 screen.print(f"\n{stop}\n")
-        if key == "c":
+        elif key == "c":
             for file in files(project, name) or ["settings.py"]:
                 screen.code(project.folder / file)
-        if key == "w":
-            screen.say("More", step(name).MORE)
-        if key == "b":
+        elif key == "w":
+            more = Words(project, name).say("More")
+            screen.say("More", "\n\n".join([*more, "Any word: `handrail explain WORD`."]))
+        elif key == "b":
             offer(screen, name, project.folder)
+        else:
+            screen.unknown(key)
     return "next"
 
 
 def walk(project, screen, until=None, steps=None):
-    """Go through the steps (the whole walk, if none are named) from the first that is not done; return the exit code."""
+    """Go through the steps from the first that is not done; return the exit code.
+
+    All steps of this project's walk, if none are named.
+    """
     steps = steps or path(project)
     for number, name in enumerate(steps, start=1):
         now = state(project, name)
         if now == "done":
-            screen.print(f"  ✓  {name}: done, verified")
+            screen.print(f"  {screen.sign('pass')}  {name}: done, verified")
         while now != "done":
             if now == "changed":
-                screen.print(
-                    f"  ·  {name}: something it rests on was changed since; it is taken again"
-                )
-            left = sum(step(later).SECONDS[project.cpu] for later in steps[number - 1 :])
-            outcome = take(
-                project,
-                screen,
-                name,
-                f"{number} of {len(steps)}, about {max(1, round(left / 60))} min left",
-            )
+                screen.print(f"  ·  {name}: something it rests on was changed; it is taken again")
+            outcome = take(project, screen, name, f"{number} of {len(steps)}")
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say(
                     "Stopped",
-                    f"A check of this step failed. Fix it, then continue: {again(project, name)}",
+                    f"A check of this step failed. Fix it, then continue: `{again(project, name)}`",
                 )
                 return 1
             answer = "next" if name == "machine" else check_in(project, screen, name)
@@ -342,35 +357,36 @@ def walk(project, screen, until=None, steps=None):
 
 
 def finish(project, screen):
-    """Say what the learner has now, and what can be done with it."""
+    """Tie the steps together, and say what can be done now."""
+    words, records = Words(project, "end"), {}
+    for name in path(project):
+        records[name] = record(project, name) or {}
     answers = (project.out / "finetune" / "model").exists()
-    cpu = " --cpu" if project.cpu else ""
-    activate = shlex.quote(str(Path(sys.prefix) / "bin" / "activate"))
-    later = [f"handrail finetune{cpu}   # teach it to answer questions"]
-    if answers:
-        later = [
-            f"handrail dpo{cpu}   # from pairs of answers: which one is better",
-            f"handrail grpo{cpu}   # from verdicts on its own answers",
-        ]
-    screen.title("The walk is done" if answers else "The first walk is done", str(project.folder))
-    screen.say(
-        "You own",
-        [
-            f"a model: out/{'finetune/' if answers else ''}model, a plain Transformers folder",
-            "a training program: the .py files here, and git log tells how it grew",
-            f"the notes: {project.out / 'notebook.html'} (open it in a browser)",
-        ],
-    )
-    screen.say(
-        "Go on",
-        [
-            f"cd {project.typed} && source {activate}   # then `python` is the right one",
-            f"python chat.py{cpu}   # talk to it",
-            *later,
-            f"handrail share{cpu}   # take it home: check it without handrail, write its card",
-            "Change a file, run it again, see what happens. That is the whole trade.",
-        ],
-    )
+    model = "out/finetune/model" if answers else "out/model"
+    screen.title(words.say("Title")[0], str(project.folder))
+    screen.say("What you did", [line for r in records.values() for line in r.get("recap", [])])
+    texts = [records.get(name, {}).get("samples") for name in ("model", "chat")]
+    if all(texts):
+        screen.side_by_side({"before training": texts[0][0], "after": texts[1][0]})
+    shown = {
+        "model": model,
+        "absolute": str(project.folder / model),
+        "prompt": project.settings.get("prompt", ""),
+        "folder": project.typed,
+        "activate": shlex.quote(str(Path(sys.prefix) / "bin" / "activate")),
+        "notes": project.out / "notebook.html",
+        "cpu": " --cpu" if project.cpu else "",
+        "built_in": "" if project.settings.get("world") else None,
+        "from_texts": None if answers else "",
+        "from_answers": "" if answers else None,
+    }
+    screen.say("You own", words.say("You own", **shown))
+    text, *code = words.say("Use it anywhere", **shown)
+    screen.say("Use it anywhere", text)
+    for line in code:
+        screen.console.print(f"    {line.strip('`')}", markup=False, soft_wrap=True)
+    screen.print()
+    screen.say("What next", words.say("What next", **shown))
 
 
 def show_status(project):
@@ -378,4 +394,4 @@ def show_status(project):
     signs = {"done": "✓", "failed": "✗", "changed": "·", "to do": " "}
     for name in dict.fromkeys(path(project) + LATER):
         now = state(project, name)
-        print(f"  {signs[now]}  {name:10} {now:8} {step(name).TITLE}")
+        print(f"  {signs[now]}  {name:10} {now:8} {Words(project, name).say('Title')[0]}")

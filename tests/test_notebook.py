@@ -48,7 +48,7 @@ RECORD = {
     "why": "The *why*.\n\nThe trap: none.",
     "expect": ["Below 1.613."],
     "checks": CHECKS,
-    "tells": "Good: 0.019 above.",
+    "What this tells you": ["Good: 0.019 above."],
     "samples": ["Tom <b>ran</b> & fell."],
     "plots": PLOTS,
     "commit": "a1b2c3d",

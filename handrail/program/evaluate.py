@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from baselines import MOST, baselines
 from batches import load_tokens, val_batches
 from checkpoint import run
-from pretrain import write
+from pretrain import wrap, write
 from settings import OUT, read, refuse, require, start
 from train import mean_loss, next_token_loss
 
@@ -78,9 +78,9 @@ def main():
     text = np.array([token for text in written for token in [*text, end]], train.dtype)
     copy, val_copy = (longest_copy(tokens, train) for tokens in (text, val[: len(text)]))
     print(f"Longest copy from train: {len(copy)} tokens (val has one of {len(val_copy)}):")
-    print(repr(tokenizer.decode(copy)))
+    print(wrap(tokenizer.decode(copy)))
     texts = tokenizer.batch_decode(written)
-    print("\n\n".join(["It writes:", *texts[:3]]))
+    print("\n\n".join(["It writes:", *map(wrap, texts[:3])]))
 
     result["bits_per_byte"] = result["model"] * bits
     result |= {"copy": len(copy), "val_copy": len(val_copy), "samples": texts}

@@ -11,6 +11,8 @@ The trap: a falling training loss alone proves nothing. Watch the loss on val,
 and read what the model writes.
 """
 
+import textwrap
+
 import torch
 from transformers import AutoTokenizer
 
@@ -34,6 +36,11 @@ def write(model, tokenizer, prompt="", number=1, length=60, **options):
     length = max(1, min(length, room))
     written = model.generate(start, max_new_tokens=length, **options)[:, 1:].tolist()
     return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in written]
+
+
+def wrap(text):
+    """Return a text in lines of at most 76 characters, as it is printed."""
+    return "\n".join(textwrap.fill(line, 76) for line in text.splitlines())
 
 
 def main():
@@ -60,8 +67,8 @@ def main():
         some = val_batches(val, tokenizer.eos_token_id, settings.context, documents=256, size=rows)
         loss = mean_loss(accelerator, model, some, next_token_loss)
         texts = write(plain, tokenizer, settings.prompt, synced_gpus=processes > 1)
-        text = tokenizer.decode(texts[0])
-        accelerator.print(f"\n  after update {step:,}: val {loss:.3f}; it writes: {text}\n")
+        text = wrap(tokenizer.decode(texts[0]))
+        accelerator.print(f"\nAfter update {step:,}: val {loss:.3f}; it writes:\n{text}\n")
         return loss
 
     batches = train_batches(tokens, settings, accelerator.process_index, processes)

@@ -38,7 +38,7 @@ SETTINGS = {  # name: (default, meaning)
     "rows_at_once": (0, "rows that fit into memory together; 0: the whole batch"),
     "every": (0, "updates between two checkpoints; 0: a tenth of the run"),
     "compile": (False, "torch.compile: a slow start, then faster updates"),
-    "prompt": ("", "the start of a text, which the model finishes at every checkpoint"),
+    "prompt": ("", "the start of a text, which the model finishes now and then"),
 }
 NO_GPU = """This machine has no GPU that PyTorch can use. Add --cpu to the same command (fine for a
 first small model, slow for more), or run it on a machine with a GPU. If there is one here, its

@@ -6,22 +6,23 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from handrail.project import Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.words import Words
 
-TITLE = "Talk to it"
 FILES = ["chat.py"]
 LEAVES = []
-SECONDS = (5, 8)
-MORE = """A language model has no plan and no memory besides the text before it. Each token is drawn from the chances it
-computes for the next one. That is why the same beginning gives another story each time, and why a wrong word early on is
-taken up and continued: to the model, its own words are as true as yours."""
 
 
 def expect(project):
-    return [
-        "The folder out/model loads in plain Transformers, without any of your files, and gives the very logits of the "
-        "model that was trained. Then it continues the beginning that you give it.",
-    ]
+    texts = bool(project.settings.get("data"))
+    return {
+        "folder": "out/model" if texts else "out/finetune/model",
+        "script": "pretrain.py" if texts else "finetune.py",
+        "texts": "" if texts else None,
+        "answers": None if texts else "",
+        "prompt": project.settings.get("prompt") if texts else None,
+        "dir": project.typed,
+    }
 
 
 def run(project, screen):
@@ -68,35 +69,26 @@ def answers(project, screen):
         tokenizer.decode(written, skip_special_tokens=True),
         plain.generation_config.eos_token_id,
     )
-    screen.say("It is asked, and says", [chat[-2]["content"], f"→ {reply}"])
-    checks = [
-        check(
-            "difference between saved and trained logits",
-            f"< {near:.2g}",
-            f"{apart:.2g}",
-            apart < near,
-            "The saved folder is another model.",
-            "python finetune.py writes it again.",
-        ),
-        check(
-            "end mark of its template",
-            program.messages.end_of_turn(tokenizer)[1],
-            end,
-            program.messages.end_of_turn(tokenizer)[1] == end,
-            "It would not know where to stop.",
-        ),
-    ]
+    screen.say("A question, and its answer", [chat[-2]["content"], f"→ {reply}"])
+    right = program.messages.end_of_turn(tokenizer)[1]
+    checks = judge(project, apart, near, end, right)
     talk(project, screen)
-    return Outcome(
-        checks,
-        f"It is a standard model with a chat template. Later: cd {project.typed}, then python chat.py"
-        + (" --cpu" if project.cpu else ""),
-        [reply],
-    )
+    return Outcome(checks, {}, [reply])
+
+
+def judge(project, apart, near, end, right):
+    """Return the checks of a saved model: its logits, and the token at which it stops."""
+    words, shown = Words(project, "chat"), expect(project)
+    shown |= {"near": f"< {near:.2g}" if near else "0", "end": right}
+    same = apart <= near
+    return [
+        words.check("difference between saved and trained logits", f"{apart:.2g}", same, **shown),
+        words.check("the token that ends a text", end, end == right, **shown),
+    ]
 
 
 def talk(project, screen):
-    if screen.talks and screen.ask("Talk to it now? y, or Enter to go on:").lower() == "y":
+    if screen.talks and screen.ask("Talk to it now? y, or Enter to continue:").lower() == "y":
         talking = project.python("chat.py")
         before = signal.signal(
             signal.SIGINT, signal.SIG_IGN
@@ -120,25 +112,7 @@ def continues(project, screen):
     torch.manual_seed(values.seed)
     texts = tokenizer.batch_decode(program.pretrain.write(plain, tokenizer, values.prompt, 3))
     screen.say(f"It continues {values.prompt!r}", texts)
-    checks = [
-        check(
-            "difference between saved and trained logits",
-            0,
-            f"{apart:.2g}",
-            apart == 0,
-            "The saved folder is another model.",
-            "python pretrain.py writes it again.",
-        ),
-        check(
-            "end of text",
-            tokenizer.eos_token_id,
-            plain.generation_config.eos_token_id,
-            plain.generation_config.eos_token_id == tokenizer.eos_token_id,
-            "It would not know where to stop.",
-        ),
-    ]
+    end = plain.generation_config.eos_token_id
+    checks = judge(project, apart, 0, end, tokenizer.eos_token_id)
     talk(project, screen)
-    tells = f"What you have is a standard model. Later: cd {project.typed}, then python chat.py" + (
-        " --cpu" if project.cpu else ""
-    )
-    return Outcome(checks, tells, texts)
+    return Outcome(checks, {}, texts)

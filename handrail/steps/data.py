@@ -11,27 +11,15 @@ from itertools import islice
 import numpy as np
 
 from handrail import sources
-from handrail.plan import check_size, plan, tokens_needed
+from handrail.plan import bytes_per_token, check_size, plan, tokens_needed
 from handrail.project import Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.words import Words
 from handrail.village import stories
 
-TITLE = "Look at the data"
 FILES = ["data.py"]
 USES = ["data", "column", "kinds", "base", "size"]
-SECONDS = (10, 25)
 LEAVES = []
-MORE = """Most trouble with language models is trouble with their data, and it makes no sound. A text that stands there
-a thousand times is learned by heart. A text that is in train and also in val makes the exam worthless: the model has
-seen the answers. Empty rows, menus, licence headers and broken characters are learned as eagerly as good sentences.
-So people who train models for a living read their data, samples and counts, before every run.
-
-Why a split by a hash? A hash turns a text into a number that looks random but is always the same for the same text. So
-whoever adds a file next month, or runs this on another machine, gets the same val documents, and no copy of one can
-slip into train.
-
-Near duplicates (the same text but for a few words) are found with MinHash: of all groups of three words in a text the
-smallest hashes are kept, and two texts that share most of those share most of their words."""
 
 N_STORIES = 100_000
 SAMPLE = 2_000  # documents in which near duplicates are looked for
@@ -43,16 +31,8 @@ LEAST = 512  # tokens: below this there are not even a few rows of text
 
 
 def expect(project):
-    lines = [
-        "How many documents, how long? Guess before you look: a surprise here is a fault found early.",
-        "Val: about 5 % of the documents, and none of them in train (overlap exactly 0).",
-        "Copies: few. Below 1 % exact ones, below 5 % near ones.",
-    ]
-    if not project.settings.get("base"):
-        lines.append(
-            f"Enough text? The model meant here can use about {size(4 * tokens_needed(project))}."
-        )
-    return lines
+    base = project.settings.get("base")
+    return {"needed": None if base else size(4 * tokens_needed(project))}
 
 
 # --- the source: what is there, can it be read, which column is the text ---
@@ -294,28 +274,15 @@ def histogram(lengths):
     return edges.tolist(), np.histogram(lengths, edges)[0].tolist()
 
 
-def bars(edges, counts):
-    """Return the histogram as lines for the screen."""
-    wide = max(counts)
-    return [
-        f"{a:>9,} - {b - 1:<9,} {'█' * round(40 * n / wide):40} {n:,}"
-        for a, b, n in zip(edges, edges[1:], counts)
-    ]
-
-
 def show(screen, found):
     """Print three samples and the histogram of length; return what the notebook shows of them."""
     drawn = [text for _, text in random.Random(1).sample(found.sample, min(3, len(found.sample)))]
     samples = [" ".join(text.split())[:300] for text in drawn]
     screen.say(
-        "Drawn by chance. Is this what you meant?",
+        "Three documents picked at random. Is this the text you meant to use?",
         [f"{i}  {text}" for i, text in enumerate(samples, start=1)],
     )
     edges, counts = histogram(found.lengths)
-    screen.console.print("[bold cyan]Length of the documents, in characters[/]")
-    for line in bars(edges, counts):
-        screen.print(line)
-    screen.print()
     plot = {
         "kind": "bars",
         "x": [f"{a:,}" for a in edges[:-1]],
@@ -326,188 +293,98 @@ def show(screen, found):
     return samples, {"Length of the documents, in characters": plot}
 
 
-def judge_amount(found):
+def judge_amount(words, found):
     quantiles = np.percentile(found.lengths, [10, 50, 90, 100]).astype(int)
     largest = quantiles[3] / max(1, sum(found.lengths))
     seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
-    return [
-        check(
-            "documents",
-            "20 or more",
-            f"{found.number:,}, {size(found.bytes)}{seen}",
-            found.number >= 20,
-            otherwise="warn",
-            meaning="So few documents make val tiny, and the loss on it a matter of luck.",
-            advice="add texts, or cut long ones into several files",
-        ),
-        check(
-            "length: 10 % · half · 90 % · longest",
-            "half above 20",
-            " · ".join(f"{q:,}" for q in quantiles) + " characters",
-            quantiles[1] > 20,
-            otherwise="warn",
-            meaning="Most documents are only a few words. A model learns from how a text goes on, and these hardly do.",
-            advice="look at the three samples: is it the right column? (--column NAME)",
-        ),
-        *[
-            check(
-                "longest document",
-                "below half of the text",
-                f"{largest:.0%}",
-                False,
-                otherwise="warn",
-                meaning="Most of the text is one document: it stands in train, or in val, as a whole.",
-                advice="blank lines in it: a long text is cut at these",
-            )
-        ]
-        * bool(largest > 0.5),
+    number = f"{found.number:,}, {size(found.bytes)}{seen}"
+    lengths = " · ".join(f"{q:,}" for q in quantiles)
+    name = "characters: shortest 10 %, median, longest 10 %, most"
+    checks = [
+        words.check("documents", number, found.number >= 20, "warn"),
+        words.check(name, lengths, quantiles[1] > 20, "warn"),
     ]
+    if largest > 0.5:
+        checks.append(words.check("longest document", f"{largest:.0%}", False, "warn"))
+    return checks
 
 
-def judge_rows(seen, found, column):
+def judge_rows(words, seen, found, column):
     filled = seen.filled[column]
-    empty, given = seen.rows - filled, found.number
-    kept = check(
-        "rows with text that became documents",
-        f"{filled:,}",
-        f"{given:,}",
-        given == filled,
-        "data.py leaves out rows that have text, or gives some twice.",
-        "If you did not mean that: `git diff` shows what was changed in data.py.",
-        "warn",
-    )
-    return [
-        *[kept] * (seen.whole and found.whole and not seen.pieces),
-        check(
-            "rows without text",
-            "0",
-            f"{empty:,} of {seen.rows:,}",
-            empty == 0,
-            otherwise="warn",
-            meaning=f"These rows have nothing in the column {column!r}. They are passed over.",
-            advice="if there are many, look whether the text is in another column (--column NAME)",
-        ),
-    ]
+    empty, shown = seen.rows - filled, {"filled": filled, "column": column}
+    checks = []
+    if seen.whole and found.whole and not seen.pieces:
+        name, same = "rows with text that became documents", found.number == filled
+        checks.append(words.check(name, f"{found.number:,}", same, "warn", **shown))
+    number = f"{empty:,} of {seen.rows:,}"
+    return [*checks, words.check("rows without text", number, empty == 0, "warn", **shown)]
 
 
-def judge_columns(seen, column):
-    """Return the check that no file was passed over whole because its text has another name; of one file nothing has to be said."""
+def judge_columns(words, seen, column):
+    """Return the check that no file was skipped whole because its text has another name."""
     holding = set().union(*seen.columns.values())
     lost = sorted(holding - seen.columns[column])
-    if not lost:
+    if not lost:  # of a single file nothing has to be said
         return []
     share = sum(file.stat().st_size for file in lost) / max(1, seen.bytes)
     other = next(name for name, files in seen.columns.items() if lost[0] in files)
-    return [
-        check(
-            "files with nothing in that column",
-            "0",
-            f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes",
-            False,
-            otherwise="warn",
-            meaning=f"Such as {lost[0].name}: it has text in the column {other!r}, and none of that is read.",
-            advice=f"if that text is meant too, give its column the same name in all files: {column}",
-        )
-    ]
+    number = f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes"
+    shown = {"lost": lost[0].name, "other": other, "column": column}
+    return [words.check("files with nothing in that column", number, False, "warn", **shown)]
 
 
-def judge_copies(found):
+def judge_copies(words, found):
     counts = found.copies[0] + found.copies[1]
     extra, most = 1 - len(counts) / found.number, max(counts.values()) / found.number
     near = near_duplicates(dict(found.sample).values())
-    part = f" in a sample of {SAMPLE:,} (in all there are more)" if found.number > SAMPLE else ""
+    part = f" in a sample of {SAMPLE:,}" if found.number > SAMPLE else ""
+    shown = {"most": " ".join(found.most.split())[:80]}
+    few, bad = most <= 0.01 or max(counts.values()) == 1, "fail" if most > 0.5 else "warn"
     return [
-        check(
-            "most repeated document",
-            "1 % or once",
-            f"{most:.1%} of all",
-            most <= 0.01 or max(counts.values()) == 1,
-            otherwise="fail" if most > 0.5 else "warn",
-            meaning=f"One text stands there again and again: {' '.join(found.most.split())[:80]!r}. The model will learn it by heart "
-            "and little else.",
-            advice="find out where the copies come from and leave one",
-        ),
-        check(
-            "exact copies",
-            "1 % or less",
-            f"{extra:.1%}",
-            extra <= 0.01,
-            otherwise="warn",
-            meaning="These documents stand there already, letter for letter but for blanks at the ends. Each copy counts as if its text were more important.",
-            advice="remove them unless they are meant; copies never split between train and val",
-        ),
-        check(
-            "near copies",
-            "5 % or less",
-            f"{near:.1%}{part}",
-            near <= 0.05,
-            otherwise="warn",
-            meaning="These documents are another one with a few words changed. One may be in train and its twin in val: the exam then "
-            "looks better than the model is.",
-            advice="keep one of each family, for instance the newest version of a file",
-        ),
+        words.check("most repeated document", f"{most:.1%} of all", few, bad, **shown),
+        words.check("exact copies", f"{extra:.1%}", extra <= 0.01, "warn"),
+        words.check("near copies", f"{near:.1%}{part}", near <= 0.05, "warn"),
     ]
 
 
-def judge_split(found):
+def judge_split(words, found):
     train, val = found.copies
-    share, overlap = sum(val.values()) / found.number, len(train.keys() & val.keys())
-    spread = (
-        4 * (0.05 * 0.95 / found.number) ** 0.5
-    )  # four standard deviations: chance goes further once in 16,000 times
+    number = sum(val.values())
+    share, overlap = number / found.number, len(train.keys() & val.keys()) + found.moved
+    # four standard deviations: chance goes further once in 16,000 times
+    spread = 4 * (0.05 * 0.95 / found.number) ** 0.5
+    usual = abs(share - 0.05) <= spread + 0.01
     return [
-        check(
-            "val documents",
-            "about 5 %",
-            f"{sum(val.values()):,}, {share:.1%}",
-            abs(share - 0.05) <= spread + 0.01,
-            otherwise="warn",
-            meaning="Too few make the exam a matter of luck, too many take text away from training.",
-            advice="look at is_val in data.py",
-        ),
-        check(
-            "train/val overlap",
-            "0",
-            f"{overlap + found.moved}",
-            overlap + found.moved == 0,
-            meaning="Texts that are in train and in val, or that change sides when is_val is asked twice. The model would be asked what "
-            "it has seen: val means nothing then.",
-            advice="is_val in data.py must depend on the text alone, as a hash does; `git diff data.py` shows what was changed",
-        ),
+        words.check("val documents", f"{number:,}, {share:.1%}", usual, "warn"),
+        words.check("train/val overlap", overlap, overlap == 0),
     ]
 
 
-def judge_enough(project, bytes_):
-    """Is there enough text for a model that starts from nothing, or for going on with a trained one?"""
-    needed = 4 * tokens_needed(project)
-    outlook = (
-        "gibberish that looks like your words"
-        if bytes_ < 2_000_000
-        else "right words and short phrases, but little sense"
-    )
-    return check(
-        "enough text",
-        f"{size(needed)} or more",
-        size(bytes_),
-        bytes_ >= needed,
-        otherwise="warn",
-        meaning=f"A model that starts from nothing has only this text to learn language from. From {size(bytes_)} it will "
-        f"write {outlook}. A small open model has read terabytes: it knows the language, and yours only has to add the style. Either "
-        "way the model may repeat passages word for word: share it only if nothing private is in your texts.",
-        advice=f"{project.command()} --from {SMALL}",
-    )
+def judge_enough(project, words, bytes_):
+    """Return the check that there is as much text as a new model can use.
+
+    It cannot use more than its run reads in the time that there is.
+    """
+    settings = project.settings
+    reads = settings["updates"] * settings["batch"] * settings["context"]
+    needed = min(4 * tokens_needed(project), bytes_per_token(settings["vocabulary"]) * reads)
+    outlook = "gibberish that looks like your words"
+    if bytes_ >= 2_000_000:
+        outlook = "right words and short phrases, but little sense"
+    shown = {"needed": size(needed), "bytes": size(bytes_), "outlook": outlook, "small": SMALL}
+    return words.check("enough text", size(bytes_), bytes_ >= needed, "warn", **shown)
 
 
 def offer_base(project, screen, enough):
-    """On a terminal: ask whether to go on from a small open model instead."""
+    """On a terminal: ask whether to continue from a small open model; return True on a yes."""
     if enough.verdict == "pass" or not screen.talks:
-        return
+        return False
     screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
-    if (
-        screen.ask(f"Go on from {SMALL} instead? (269 MB are fetched; y, or Enter for no)").lower()
-        == "y"
-    ):
-        project.decide("base", SMALL, "too little text to learn a language from nothing")
+    question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
+    if screen.ask(question).lower() != "y":
+        return False
+    project.decide("base", SMALL, "too little text to learn a language from nothing")
+    return True
 
 
 def refuse_too_little(project, found):
@@ -565,39 +442,40 @@ def run(project, screen):
     write_floor(project, found)
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
-    rows = [*judge_rows(seen, found, column), *judge_columns(seen, column)] if seen.tables else []
-    checks = [
-        *judge_files(seen, program.values.kinds),
-        *judge_amount(found),
-        *rows,
-        *judge_copies(found),
-        *judge_split(found),
-    ]
+    words, documents = Words(project, "data"), found.number / found.bytes * bytes_
+    chosen = plan(project, bytes_, documents, beginning(found))
+    checks = [*judge_files(words, seen, program.values.kinds), *judge_amount(words, found)]
+    if seen.tables:
+        checks += judge_rows(words, seen, found, column) + judge_columns(words, seen, column)
+    checks += judge_copies(words, found) + judge_split(words, found)
     if not project.settings.get("base"):
-        checks.append(judge_enough(project, bytes_))
-        offer_base(project, screen, checks[-1])
-    chosen = plan(project, bytes_, found.number / found.bytes * bytes_, beginning(found))
-    lines = [f"{name} = {value}: {why}" for name, (value, why) in chosen.items()]
-    screen.say("Chosen from data and machine, in settings.toml", lines)
-    return Outcome(checks, tells(found, bytes_), samples, plots)
+        checks.append(judge_enough(project, words, bytes_))
+        if offer_base(project, screen, checks[-1]):
+            chosen = plan(project, bytes_, documents, beginning(found))
+    meanings = {name: meaning for name, (_, meaning) in program.settings.SETTINGS.items()}
+    tested = project.settings.get("world")
+    lines = []
+    for name, (value, why) in chosen.items():
+        reason = "" if tested else f" ({why})"
+        lines.append(f"{name} = {value}: {meanings[name]}{reason}")
+    if tested:
+        lines.append("These values were tested with the built-in stories.")
+    screen.say("Chosen from your data and machine, in settings.toml", lines)
+    val = sum(found.copies[1].values())
+    values = {"number": found.number, "size": size(bytes_), "val": val}
+    values["answer"] = f"{found.number:,} documents"
+    return Outcome(checks, values, samples, plots)
 
 
-def judge_files(seen, kinds):
+def judge_files(words, seen, kinds):
     """Return the check that most of a folder was read, where something in it was not."""
     if not seen.passed:
         return []
     number, ending = seen.passed.total(), seen.passed.most_common(1)[0][0]
-    return [
-        check(
-            "files read",
-            "most of the folder",
-            f"{seen.files:,} of {seen.files + number:,}",
-            seen.files >= number,
-            f"The rest was passed over: {number:,} files, most of them {ending or 'without an ending'}.",
-            sources.as_text([*kinds, ending]),
-            "warn",
-        )
-    ]
+    read = f"{seen.files:,} of {seen.files + number:,}"
+    shown = {"passed": number, "ending": ending or "without an ending"}
+    shown["as_text"] = sources.as_text([*kinds, ending])
+    return [words.check("files read", read, seen.files >= number, "warn", **shown)]
 
 
 def write_floor(project, found):
@@ -607,11 +485,3 @@ def write_floor(project, found):
         file.write_text(json.dumps(found.val_nats))
     else:
         file.unlink(missing_ok=True)
-
-
-def tells(found, bytes_):
-    val = sum(found.copies[1].values())
-    return (
-        f"Your data is {found.number:,} documents, {size(bytes_)} of text. {val:,} of them are locked away as val; "
-        f"the model learns from the others and is examined on these. It cannot learn anything that is not in here."
-    )

@@ -4,18 +4,13 @@ import math
 
 import torch
 
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
+from handrail.steps.words import Words
 
-TITLE = "The learning rate"
 FILES = ["optimizer.py"]
 USES = ["size", "base", "context", "batch"]
-SECONDS = (15, 45)
-MORE = """The gradient only says what is true right here, like a slope under your feet in fog. A small step is safe and
-slow. A large one lands where the slope was never measured. Between them is a valley of good rates, often a factor of ten
-wide; beyond its right edge the loss jumps. Short runs make high rates look better than they are in long ones, so of the
-rates that make nearly the best one's progress, the smallest is taken."""
 
 UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
 
@@ -26,11 +21,13 @@ def grid(values):
 
 
 def expect(project):
-    rates = grid(project.load().values)
-    return [
-        f"{len(rates)} short runs of {UPDATES} updates (fewer if they are slow or the run is short) from the same start, rates {rates[0]:g} to {rates[-1]:g}.",
-        "The loss falls, then rises again as the rate grows: a valley, with the best rate inside it, not at an edge.",
-    ]
+    values = project.load().values
+    rates = grid(values)
+    return {
+        "number": len(rates),
+        "rates": ", ".join(f"{lr:g}" for lr in rates),
+        "updates": f"at most {min(UPDATES, values.updates)}",
+    }
 
 
 def runs(project):
@@ -64,56 +61,34 @@ def runs(project):
 
 
 def run(project, screen):
+    words = Words(project, "lr")
     values, losses, first = project.load().values, {}, math.inf
     for lr, seen in runs(project):
         first = min(first, seen[0])  # all start from the same weights
         losses[lr] = sum(seen[-5:]) / len(seen[-5:])
         screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {len(seen)} updates")
     screen.print()
-    finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
-    low = min(losses.values())
-    best = min(
-        (lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0),
-        default=min(losses),
-    )
+    lowest = min(losses, key=losses.get)
+    low = losses[lowest]
+    good = [lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0]
     if not project.asked("lr"):
-        project.decide(
-            "lr",
-            best,
-            "the smallest rate that makes 95 % of the best one's progress in a short run",
-        )
+        why = "the smallest rate that made 95 % of the best one's progress in a short run"
+        project.decide("lr", min(good, default=min(losses)), why)
     picked = project.settings["lr"]
+    finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}
+    found = {"first": first, "low": low, "lowest": lowest, "picked": picked}
+    found["high"] = max(finite.values(), default=low)
+    found["spread"] = found["high"] - low
+    found["answer"] = f"{lowest:g} has the lowest loss, {low:.3f}"
+    asked, same = project.asked("lr"), lowest == picked
+    found["asked"] = "" if asked else None
+    found["same"] = "" if same and not asked else None
+    found["smaller"] = None if same or asked else ""
+    inside = grid(values)[0] < picked < grid(values)[-1]
     checks = [
-        check(
-            "lowest loss",
-            f"< {first:.2f}, the start",
-            f"{low:.3f}",
-            low < first,
-            "No rate learns anything.",
-            project.command("overfit"),
-        ),
-        check(
-            "picked rate",
-            "inside the valley",
-            f"{picked:g}",
-            grid(values)[0] < picked < grid(values)[-1],
-            "It lies at the edge of what was tried, or outside: a better one may lie further on.",
-            f"choose it yourself: {project.command()} --lr RATE",
-            "warn",
-        ),
+        words.check("lowest loss", f"{low:.3f}", low < first, **found),
+        words.check("chosen rate", f"{picked:g}", inside, "warn", **found),
     ]
-    plot = {
-        "kind": "line",
-        "x": list(finite),
-        "y": list(finite.values()),
-        "xlabel": "learning rate",
-        "ylabel": "loss",
-        "logx": True,
-        "mark": picked,
-    }
-    spread = f"Between the best and the worst of these rates lie {max(finite.values(), default=low) - low:.2f} nats after the same work. "
-    return Outcome(
-        checks,
-        f"{spread}The run will use {picked:g}.",
-        plots={"The sweep: loss at the end of short runs": plot},
-    )
+    plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "logx": True}
+    plot |= {"xlabel": "learning rate", "ylabel": "loss", "mark": picked}
+    return Outcome(checks, found, plots={"Loss at the end of each short run": plot})

@@ -16,15 +16,10 @@ from handrail import launch
 from handrail.program.model import build
 from handrail.project import Stop
 from handrail.screen import Outcome, check
+from handrail.steps.words import Words
 
-TITLE = "The machine"
 FILES = ["settings.py"]
 LEAVES = ["machine.json"]
-SECONDS = (5, 5)
-MORE = """Training is nearly all multiplication of matrices. How many multiplications and additions a machine does in a
-second (FLOP/s; a TFLOP/s is a million million) tells how long a run takes: about 6 of them for every parameter and every
-token. Memory bandwidth, how fast numbers come out of memory, limits everything else. A GPU has both about fifty times
-over a laptop's processor. Data sheets promise more than programs reach: 40 to 60 % of the promise is good."""
 
 SHEETS = {  # TFLOP/s with 16-bit numbers, GB/s, from the makers' data sheets
     "B200": (2250, 8000),
@@ -56,22 +51,11 @@ LIMITS_16 = {"loss": 1e-3, "gradient": 0.05, "step": 0.3}
 
 def expect(project):
     if project.cpu:
-        return [
-            f"No GPU, by your choice: {os.cpu_count()} processor cores. They do 0.05 to 2 TFLOP/s: enough for a model of "
-            "one million parameters in minutes, and for nothing large."
-        ]
+        return {"cores": os.cpu_count(), "gpu": None, "promised": "", "compared": None}
     name = launch.gpu() or "a GPU"
     known = sheet(name)
-    promised = (
-        f"Its data sheet promises {known[0]} TFLOP/s and {known[1]} GB/s."
-        if known
-        else "No data sheet known here."
-    )
-    return [
-        f"{name}, usable by torch. {promised} A real program reaches about half or more of that.",
-        "One update of a small model gives the CPU's numbers: how wrong it was (loss), which way "
-        "its weights should move (gradient), how they moved (step). 0.005 is half a percent.",
-    ]
+    promised = f"Its data sheet promises {known[0]} TFLOP/s." if known else ""
+    return {"cores": None, "gpu": name, "promised": promised, "compared": ""}
 
 
 def sheet(name):
@@ -178,97 +162,66 @@ def compare_with_cpu(accelerator):
 def run(project, screen):
     if not project.cpu and not torch.accelerator.is_available():
         raise Stop(
-            f"The operating system shows {launch.gpu()}, but this torch ({torch.__version__}) cannot use it. Most often its "
-            "driver is older than this torch needs: update the driver, restart, and try again. "
-            "`python -m torch.utils.collect_env` shows both versions. To go on without the GPU: add --cpu."
+            f"The operating system shows {launch.gpu()}, but this PyTorch ({torch.__version__}) "
+            "cannot use it. Most often its driver is older than this PyTorch needs: update the "
+            "driver, restart, and try again. `python -m torch.utils.collect_env` shows both "
+            "versions. To continue without the GPU, add --cpu."
         )
     program = project.load()
     accelerator = program.settings.start(program.values)
-    device = accelerator.device
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[
-        accelerator.mixed_precision
-    ]
-    cuda = device.type == "cuda"
-    name = (
-        torch.cuda.get_device_name()
-        if cuda
-        else f"{platform.machine()} processor"
-        if project.cpu
-        else "Apple GPU"
-    )
-    tflops, bandwidth = measure(device, kind)
-    known = sheet(name) if cuda else None
-    memory = (
-        torch.cuda.mem_get_info()[1]
-        if cuda
-        else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    )
-    free = shutil.disk_usage(project.folder).free / 1e9
+    precision = accelerator.mixed_precision
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+    tflops, bandwidth = measure(accelerator.device, kinds[precision])
     found = {
-        "name": name,
+        "name": device_name(accelerator.device, project.cpu),
         "tflops": tflops,
         "bandwidth": bandwidth,
-        "memory_gb": memory / 1e9,
+        "memory_gb": memory_of(accelerator.device) / 1e9,
         "cpu": project.cpu,
     }
     project.out.mkdir(exist_ok=True)
     (project.out / "machine.json").write_text(json.dumps(found, indent=1))
-    least = known[0] / 2 if known else LEAST if project.cpu else 0
-    half = (
-        f"≥ {least:.0f} (half of {known[0]})"
-        if known
-        else f"≥ {LEAST}"
-        if project.cpu
-        else "no data sheet: for your information"
-    )
+    found["minutes"] = max(1, 6 * 1e6 * 4.1e6 / (tflops * 1e12 * 0.3) / 60)
+    format_ = "fp32" if precision == "no" else precision
+    checks = judge_speed(project, accelerator.device, found, format_)
+    return Outcome(checks + compare_with_cpu(accelerator), found)
+
+
+def device_name(device, cpu):
+    """Return what the device is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU" if cpu else "Apple GPU"
+
+
+def memory_of(device):
+    """Return the bytes of memory that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def judge_speed(project, device, found, number_format):
+    """Return the checks of what was measured, against the data sheet where there is one."""
+    words, cuda = Words(project, "machine"), device.type == "cuda"
+    tflops, bandwidth = found["tflops"], found["bandwidth"]
+    known = sheet(found["name"]) if cuda else None
+    least, least_gbs = (known[0] / 2, known[1] / 2) if known else (0, 5)
+    half = "no data sheet: for your information"
+    if known:
+        half = f"≥ {least:.0f} (half of {known[0]})"
+    elif project.cpu:
+        least, half = LEAST, f"≥ {LEAST}"
     formats = "bf16 or fp16" if cuda else "fp32"
-    used = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    slow = "Something else keeps this machine busy (`nvidia-smi`, `top`), or its power is capped."
-    checks = [
-        check(
-            "runs on",
-            "CPU, your choice" if project.cpu else "GPU",
-            name,
-            (device.type == "cpu") == project.cpu,
-        ),
-        check(
-            "matrix product, TFLOP/s",
-            half,
-            f"{tflops:.3g}",
-            tflops >= least,
-            slow,
-            otherwise="warn",
-        ),
-        check(
-            "memory, GB/s",
-            f"≥ {known[1] / 2:.0f}" if known else "≥ 5",
-            f"{bandwidth:.3g}",
-            bandwidth > (known[1] / 2 if known else 5),
-            slow,
-            otherwise="warn",
-        ),
-        check(
-            "number format",
-            formats,
-            used,
-            used in formats,
-            "The card has a faster one.",
-            "look at `start` in settings.py",
-            "warn",
-        ),
-        check(
-            "free disk, GB",
-            "≥ 5",
-            f"{free:.0f}",
-            free > 5,
-            "Tokens and checkpoints need room.",
-            "Free some, or walk elsewhere.",
-            "warn",
-        ),
+    free = shutil.disk_usage(project.folder).free / 1e9
+    shown = {"half": half, "gbs": f"≥ {least_gbs:.0f}", "formats": formats}
+    shown["wanted"] = "the CPU, as you chose" if project.cpu else "a GPU"
+    right, same = (device.type == "cpu") == project.cpu, number_format in formats
+    speed, memory = f"{tflops:.3g}", f"{bandwidth:.3g}"
+    return [
+        words.check("runs on", found["name"], right, **shown),
+        words.check("calculations, TFLOP/s", speed, tflops >= least, "warn", **shown),
+        words.check("memory speed, GB/s", memory, bandwidth >= least_gbs, "warn", **shown),
+        words.check("number format", number_format, same, "warn", **shown),
+        words.check("free disk, GB", f"{free:.0f}", free > 5, "warn"),
     ]
-    checks += compare_with_cpu(accelerator)
-    minutes = 6 * 1e6 * 6e6 / (tflops * 1e12 * 0.3) / 60
-    return Outcome(
-        checks,
-        f"A model of a million parameters that reads six million tokens would take about {minutes:.1f} minutes here.",
-    )

@@ -5,27 +5,13 @@ import math
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.words import Words
 
 disable_progress_bar()  # models of some kilobytes need none
 
-TITLE = "The model"
 FILES = ["model.py", "batches.py"]
 USES = ["size", "base", "context", "vocabulary"]
-SECONDS = (5, 5)
-MORE = """Where the parameters are: each layer has four matrices of width x width for attention and three larger ones for
-the small network, 12 x width² together; the vocabulary has one row of numbers for each token. A model twice as wide is four
-times as large. `Causal` means that a position may look back but never ahead: otherwise it would copy the answer instead of
-predicting it, and the loss would look wonderful. That is why we change the future here, and look whether the past moves."""
-
-
-def guess(project):
-    V = len(load_tokenizer(project))
-    return (
-        None
-        if project.settings.get("base")
-        else f"A model that knows nothing about {V} tokens: what is its loss? (a hint: ln {V})"
-    )
 
 
 def parameters(config):
@@ -53,101 +39,87 @@ def initial_loss(V, width):
 
 def expect(project):
     program = project.load("model")
-    if program.values.base:
-        return [
-            "A pretrained model does not start ignorant: its loss should be far below ln V.",
-            "Every tensor gets a gradient.",
-        ]
+    base, V = program.values.base, len(load_tokenizer(project))
+    found = {"V": V, "uniform": math.log(V), "base": base or None}
+    if base:
+        return found | dict.fromkeys(("layers", "width", "millions", "initial"))
     layers, width = program.model.SIZES[program.values.size]
-    V = len(load_tokenizer(project))
-    return [
-        f"{layers} layers of width {width} and {V:,} tokens: about {(12 * layers * width**2 + V * width) / 1e6:.1f} million parameters.",
-        f"Loss before any training: {initial_loss(V, width):.2f} nats (ln {V:,} = {math.log(V):.2f}).",
-        "Every tensor gets a gradient. Changing the future changes nothing before it.",
-    ]
+    found |= {"layers": layers, "width": width, "initial": initial_loss(V, width)}
+    return found | {"millions": (12 * layers * width**2 + V * width) / 1e6}
 
 
 def run(project, screen):
-    program = project.load("model", "batches", "settings")
+    program = project.load("model", "batches")
     values = program.values
-    program.settings.start(values)
+    device = program.settings.start(values).device
     tokenizer = load_tokenizer(project)
-    model = program.model.build(values, tokenizer).to(
-        torch.accelerator.current_accelerator() if not project.cpu else "cpu"
-    )
+    model = program.model.build(values, tokenizer).to(device)
     tokens = program.batches.load_tokens(project.out / "tokens", "train")
     batch = program.batches.train_batches(tokens, values)(0)[0]
-    inputs, targets = batch["inputs"][:8].to(model.device), batch["targets"][:8].to(model.device)
+    inputs, targets = batch["inputs"][:8].to(device), batch["targets"][:8].to(device)
     logits = model(inputs, use_cache=False).logits  # (B, T, V)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     loss.backward()
-    loss = loss.item()
-    silent = [
-        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
-    ]
+    show_row(screen, tokenizer, inputs[0], targets[0], logits[0])
+    checks, found = judge(Words(project, "model"), model, tokenizer, loss.item(), inputs)
+    torch.manual_seed(values.seed)
+    samples = [written_by(model, tokenizer, values.prompt)]
+    if not values.base:
+        screen.say("The untrained model writes", " ".join(samples[0].split())[:300])
+    return Outcome(checks, found, samples)
+
+
+@torch.no_grad()
+def written_by(model, tokenizer, prompt, length=40):
+    """Return what a model writes after a prompt, each token picked at random."""
+    text = tokenizer.eos_token + prompt
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    options = {"do_sample": True, "top_k": 0, "use_cache": True, "max_new_tokens": length}
+    written = model.eval().generate(ids.to(model.device), **options)[0]
+    return tokenizer.decode(written, skip_special_tokens=True)
+
+
+def show_row(screen, tokenizer, inputs, targets, logits, number=6):
+    """Print the first tokens of a row: what is read, the answer, and its probability as it is."""
+    chances = logits.detach().softmax(-1)
+    lines = []
+    for read, answer, chance in list(zip(inputs, targets, chances, strict=True))[:number]:
+        p = chance[answer].item()
+        read, answer = tokenizer.decode(read), tokenizer.decode(answer)
+        lines.append(f"{read!r} → {answer!r}   P = {p:.2%}   -ln P = {-math.log(p):.2f}")
+    lines.append("The loss is the average of the last column over all rows.")
+    screen.say("A row: the token that is read → the right answer, and its probability now", lines)
+
+
+def judge(words, model, tokenizer, loss, inputs):
+    """Return the checks of an untrained (or pretrained) model, and the values of the words."""
+    V, count, base = len(tokenizer), model.num_parameters(), words.project.settings.get("base")
+    embedding = model.get_input_embeddings()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     moved = leak(model, inputs)
-    count, V = model.num_parameters(), len(tokenizer)
-    if values.base:
-        start = check(
-            "loss before training",
-            f"< ln V = {math.log(V):.2f}",
-            f"{loss:.2f}",
-            loss < math.log(V) - 1,
-            "It knows no more than a new model: model and tokenizer do not belong together, or the language is new to it.",
-            otherwise="warn",
-        )
-        size = check("parameters", "as its name says", f"{count:,}", True)
+    found = {"V": V, "count": count, "loss": loss, "choices": math.exp(loss), "silent": silent[:3]}
+    found |= {"share": embedding.weight.numel() / count, "answer": f"{loss:.2f}"}
+    found |= {"new": None if base else "", "old": "" if base else None}
+    found |= {"untrained": None if base else ""}
+    if base:
+        same, found["arithmetic"] = True, "as its name says"
+        good, found["start"] = loss < math.log(V) - 1, f"< ln V = {math.log(V):.2f}"
     else:
-        expected = initial_loss(V, model.config.hidden_size)
-        start = check(
-            "loss before training",
-            f"{expected:.2f} ± 0.15",
-            f"{loss:.2f}",
-            abs(loss - expected) < 0.15,
-            "Above: the first weights are too large. Below: the model can see the answer.",
-            "Compare model.py with `git diff`.",
-        )
-        size = check(
-            "parameters",
-            f"{parameters(model.config):,}",
-            f"{count:,}",
-            count == parameters(model.config),
-            "The model is not the one that settings.toml describes.",
-            otherwise="warn",
-        )
-    checks = [
-        size,
-        start,
-        check(
-            "tensors without a gradient",
-            0,
-            len(silent),
-            not silent,
-            f"These would never learn: {silent[:3]}",
-            "Look for requires_grad or detach.",
-        ),
-        check(
-            "change of the past by the future",
-            "< 0.0001",
-            f"{moved:.1e}",
-            moved < 1e-4,
-            "Positions see what comes after them; the loss will be too good to be true.",
-            "The attention must be causal.",
-        ),
-        check(
-            "tokens the model has a row for",
-            f"≥ {V:,}",
-            f"{model.get_input_embeddings().num_embeddings:,}",
-            model.get_input_embeddings().num_embeddings >= V,
-            "Some tokens have no row: training would crash or read garbage.",
-        ),
-    ]
-    share = model.get_input_embeddings().weight.numel() / count
-    return Outcome(
-        checks,
-        f"{count:,} numbers to learn, {share:.0%} of them for the vocabulary. A loss of {loss:.2f} is a "
-        f"choice among about {math.exp(loss):,.0f} tokens: from here it can only learn.",
+        right, initial = parameters(model.config), initial_loss(V, model.config.hidden_size)
+        same, found["arithmetic"] = count == right, f"{right:,}"
+        good, found["start"] = abs(loss - initial) < 0.15, f"{initial:.2f} ± 0.15"
+    start = words.check(
+        "loss before training", f"{loss:.2f}", good, "warn" if base else "fail", **found
     )
+    rows = embedding.num_embeddings
+    checks = [
+        words.check("parameters", f"{count:,}", same, "warn", **found),
+        start,
+        words.check("parts without a gradient", len(silent), not silent, **found),
+        words.check("effect of later tokens on earlier logits", f"{moved:.1g}", moved < 1e-4),
+        words.check("tokens that the model has a vector for", f"{rows:,}", rows >= V, **found),
+    ]
+    return checks, found
 
 
 def load_tokenizer(project):

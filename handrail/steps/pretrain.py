@@ -3,39 +3,28 @@
 import json
 import math
 import statistics
+import time
 
 from safetensors.torch import load_file
 
 from handrail import budget
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import finished, lr_fell, make_room, read_metrics, run_script
+from handrail.steps.words import Words
 
-TITLE = "The run"
 FILES = ["baselines.py"]
 USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
 LEAVES = ["model/model.safetensors", "metrics.jsonl"]
-SECONDS = (60, 240)
-WHY = """Everything is tried; now it may take its time. `python pretrain.py` is what runs, the script that you own. The
-model learns from nothing but guessing the next token: first letters, then words, then grammar, then who did what.
-
-Watch three things. The training loss falls. The loss on val, which it never trains on, falls with it; if it rises while
-the other falls, the model learns by heart. And the sample sentences start to make sense. Ctrl-C stops and saves; the same
-command goes on."""
-MORE = """A loss curve has a shape: steep at first (which tokens are frequent), then a long slope (which follow which),
-sometimes a shelf and a second fall (something was understood that needs several words at once). The rate rises in the
-first updates, stays, and falls to zero at the end: the last stretch, where steps get small, often gains the most."""
 
 
 def expect(project):
     values = project.load().values
     guessers, floor = yardsticks(project)
-    known = f" The floor, below which no honest model can be: {floor:.3f}." if floor else ""
-    return [
-        f"{values.updates:,} updates of {values.batch} rows of {values.context} tokens.",
-        f"Loss on val below {guessers['bigram']:.3f}: that is what a guesser reaches who sees only the one token before "
-        f"(one who sees nothing: {guessers['unigram']:.3f}).{known}",
-    ]
+    about = json.loads((project.out / "tokens" / "about.json").read_text())
+    read = values.updates * values.batch * values.context
+    sizes = {"updates": values.updates, "batch": values.batch, "context": values.context}
+    return guessers | sizes | {"floor": floor, "epochs": read / about["train"]["tokens"]}
 
 
 def yardsticks(project):
@@ -60,82 +49,88 @@ def run(project, screen):
     values = project.load().values
     before = finished(screen, project, "pretrain", values.updates)
     make_room(screen, project, "pretrain")
+    began = time.perf_counter()
     watched = run_script(project, "pretrain")
+    took = time.perf_counter() - began
     screen.print()
     metrics = read_metrics(project.out)
     guessers, floor = yardsticks(project)
+    found = facts(project, metrics, guessers, floor)
+    found["took"] = None if before else minutes(took)
+    speed = statistics.median(line["tokens_per_second"] for line in metrics)
+    if before:
+        found["promised"], said = "of the run that was here", f"{speed:,.0f}"
+    else:
+        found["promised"], said = rehearsed(project, values, speed, mfu_of(project, speed))
+    checks = [
+        *judge(project, values, metrics, found),
+        words_of(project).check("tokens per second (for your information)", said, True, **found),
+        *watched,
+    ]
+    lines = guessers | ({"lowest possible": floor} if floor else {})
+    del lines["uniform"]  # the loss at the start: the curve begins there
+    return Outcome(checks, found, plots={"Loss during the run": {"kind": "curve", "lines": lines}})
+
+
+def words_of(project):
+    return Words(project, "pretrain")
+
+
+def minutes(seconds):
+    """Return seconds as a person says them."""
+    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def facts(project, metrics, guessers, floor):
+    """Return the values of the step's words, from what the run wrote down."""
     vals = [(line["step"], line["val_loss"]) for line in metrics if "val_loss" in line]
     final, best = vals[-1][1], min(val for _, val in vals)
-    speed = statistics.median(line["tokens_per_second"] for line in metrics)
+    last = [line["loss"] for line in metrics[-max(1, len(metrics) // 20) :]]
+    train = sum(last) / len(last)
+    rehearsal = project.out / "rehearsal.json"
+    seconds = json.loads(rehearsal.read_text()).get("seconds") if rehearsal.exists() else None
+    found = guessers | {"final": final, "best": best, "train": train, "floor": floor, "vals": vals}
+    found |= {"choices": math.exp(final), "all": math.exp(guessers["uniform"])}
+    found |= {"all_loss": guessers["uniform"], "answer": f"{final:.3f}"}
+    found |= {"above": floor and final - floor, "once": "" if final <= train else None}
+    found["expected"] = minutes(seconds * len(metrics)) if seconds else "nothing"
+    found["advice"] = advice(project, vals, best)
+    return found
+
+
+def judge(project, values, metrics, found):
+    """Return the checks of a run's metrics."""
+    words, final, best = words_of(project), found["final"], found["best"]
+    found = found | {"updates": values.updates}
+    whole = [line["step"] for line in metrics] == list(range(1, values.updates + 1))
+    lines = f"{len(metrics):,}"
     checks = [
-        check(
-            "updates written down",
-            f"{values.updates:,}",
-            f"{len(metrics):,}",
-            [m["step"] for m in metrics] == list(range(1, values.updates + 1)),
-            "Lines are missing or double in out/metrics.jsonl.",
-        ),
-        check(
-            "loss on val",
-            f"< {guessers['bigram']:.3f} (bigram)",
-            f"{final:.3f}",
-            final < guessers["bigram"],
-            "The model has learned less than a table of neighbouring tokens.",
-            advice(project, vals, best),
-        ),
-        check(
-            "val at the end is its best",
-            f"{best:.3f}",
+        words.check("updates written down", lines, whole, "warn", **found),
+        words.check("loss on val", f"{final:.3f}", final < found["bigram"], **found),
+        words.check(
+            "the loss on val ends at its lowest",
             f"{final:.3f}",
             final < best + 0.02,
-            "val rose while the training loss fell: the model has begun to learn by heart.",
-            "fewer updates, or more data",
             "warn",
+            **found,
         ),
+        lr_fell(metrics),
     ]
-    checks.append(lr_fell(metrics))
-    if floor:
-        checks.append(
-            check(
-                "not below the floor",
-                f"≥ {floor * 0.98:.3f}",
-                f"{final:.3f}",
-                final > floor * 0.98,
-                "Lower than is possible: val has leaked into train, or the model sees the answer.",
-                project.command("model"),
-            )
-        )
-    promised = (
-        ("of the run that was here", f"{speed:,.0f}")
-        if before
-        else rehearsed(project, values, speed, mfu_of(project, speed))
-    )
-    checks.append(check("tokens a second (for your information)", *promised, True))
-    checks += watched
-    tells = f"The model predicts a token of val about as well as if it chose among {math.exp(final):.1f}, where a new one chooses among {math.exp(guessers['uniform']):.0f}."
-    if floor:
-        tells += f" It is {final - floor:.3f} nats a token above the floor."
-    return Outcome(
-        checks,
-        tells,
-        plots={
-            "Loss, update by update": {
-                "kind": "curve",
-                "lines": guessers | ({"floor": floor} if floor else {}),
-            }
-        },
-    )
+    if floor := found["floor"]:
+        name = "not below the lowest possible loss"
+        checks.append(words.check(name, f"{final:.3f}", final > floor * 0.98, **found))
+    return checks
 
 
 def advice(project, vals, best):
     """Return what to try if the model is worse than a table: where val rose at the end, more of the same would make it worse."""
     if vals[-1][1] < best + 0.02:
-        return f"{project.command('lr')}; or more updates: {project.command()} --updates N"
+        return f"{project.command('lr')}; or more updates: {project.command(' --updates N')}"
     step = next(step for step, val in vals if val == best)
     began = (
         ""
         if project.settings.get("base")
-        else "; or go on from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
+        else "; or continue from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
     )
     return (
         f"More updates would make it worse: val was lowest after update {step:,}. More text{began}"

@@ -18,17 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from handrail import budget
 from handrail.doctor.watch import attached
 from handrail.project import Project, Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import doctor_checks, read_metrics
+from handrail.steps.runs import changed_files, doctor_checks, read_metrics
+from handrail.steps.words import Words
 
-TITLE = "The rehearsal"
 USES = ["size", "base", "context", "batch"]
-SECONDS = (40, 60)
-MORE = """Long runs seldom die of wrong mathematics. They die of the first evaluation that needs more memory, of a disk
-that is full at the third checkpoint, of a machine that is taken back at night. So the whole play is given once in small:
-train, look at val, save, then a kill without warning (SIGKILL, as when the power goes), then again from the checkpoint.
-What was already measured before the kill must come out the same after it, and the saved model must load and write."""
 
 UPDATES, EVERY, KILL_AT = 12, 8, 10
 
@@ -60,13 +55,17 @@ def expect(project):
     fake = on_fake_tensors(project)
     project.out.mkdir(exist_ok=True)
     (project.out / "rehearsal.json").write_text(json.dumps({"peak": fake.peak}))
-    return [
-        f"First on fake tensors, which have a shape and no numbers: at its peak an update holds {budget.gb(fake.peak)} of tensors, "
-        f"the weights are {budget.gb(fake.kinds['weights'])} of them, and it costs {budget.operations(fake.flops)}.",
-        f"`{script(project)}.py` makes {KILL_AT} updates and is killed without warning. Started again, it resumes after update {EVERY}, "
-        f"where it had saved, and its losses are {'digit for digit' if project.cpu else 'nearly'} those of before.",
-        "The saved model loads again and writes text. After that we know the time and the memory of the real run.",
-    ]
+    return {
+        "peak": budget.gb(fake.peak),
+        "weights": budget.gb(fake.kinds["weights"]),
+        "flops": budget.operations(fake.flops),
+        "script": f"{script(project)}.py",
+        "kill": KILL_AT,
+        "every": EVERY,
+        "match": "digit for digit"
+        if project.cpu
+        else "nearly (a GPU does not always add in order)",
+    }
 
 
 def on_fake_tensors(project):
@@ -197,8 +196,11 @@ def choose_compile(project, eager, updates):
         )
         return eager
     repaid = first + later * updates < eager * updates
-    why = f"an update takes {later * 1000:.0f} ms compiled and {eager * 1000:.0f} ms not; compiling takes about {first:.0f} s once"
+    why = f"an update takes {later * 1000:.0f} ms with compilation, {eager * 1000:.0f} ms without; "
+    why += f"compiling takes about {first:.0f} s once"
     project.decide("compile", repaid, why)
+    note = project.out / "rehearsal.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"compiling": first}))
     return later if repaid else eager
 
 
@@ -216,91 +218,88 @@ def run(project, screen):
         )
         before, after, code, findings = killed_and_resumed(stage)
         log = (stage.folder / "log.txt").read_text()
-        losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
-        apart = max((abs(a - b) for a, b in zip(*losses)), default=float("nan"))
         sample, size = "", 0.0
         if code == 0:
             saved = made(stage) / "checkpoints" / f"{EVERY:08}"
             size = sum(file.stat().st_size for file in saved.rglob("*")) / 1e9
             sample = writes(stage, values)
     if not seconds and len(after) > 2:
-        seconds, peak = (
-            statistics.median(line["seconds"] for line in after[2:]),
-            resident(RUSAGE_CHILDREN) / 1e9,
-        )
-    seconds = seconds or float("nan")
-    total = seconds * values.updates
-    rehearsed = json.loads((project.out / "rehearsal.json").read_text())
-    (project.out / "rehearsal.json").write_text(json.dumps(rehearsed | {"seconds": seconds}))
-    room = shutil.disk_usage(project.folder).free / 1e9
-    went_on = f"Resuming after update {EVERY}" in log
+        seconds = statistics.median(line["seconds"] for line in after[2:])
+        peak = resident(RUSAGE_CHILDREN) / 1e9
+    found = facts(project, values, seconds, log)
+    words = Words(project, "rehearse")
+    disk = f"{2 * size:.3f}"
     checks = [
-        check(
-            f"{name}.py after the kill",
-            "ends well",
-            f"exit code {code}",
-            code == 0,
-            log[-800:],
-            f"Run `python {name}.py` and read the error.",
-        ),
-        check(
-            "goes on where it had saved",
-            f"update {EVERY}",
-            f"update {EVERY}" if went_on else "the start",
-            went_on,
-            "The checkpoint was not found or not whole.",
-        ),
-        check(
+        *doctor_checks(findings),  # first: it names the mistake, the others what follows from it
+        *judge(project, before, after, code, found),
+        words.check("the saved model writes", repr(sample), bool(sample)),
+        memory(project, found["counted_gb"], peak),
+        words.check("disk for 2 checkpoints, GB", disk, 2 * size < found["room"], **found),
+    ]
+    return Outcome(checks, found)
+
+
+def facts(project, values, seconds, log):
+    """Return the values of the words, and note down what an update takes."""
+    note = project.out / "rehearsal.json"
+    rehearsed = json.loads(note.read_text())
+    note.write_text(json.dumps(rehearsed | {"seconds": seconds or float("nan")}))
+    total = (seconds or 0) * values.updates
+    quick = project.cpu and total < 1200
+    compiled = project.settings.get("compile")
+    return {
+        "milliseconds": seconds and seconds * 1000,
+        "updates": values.updates,
+        "minutes": f"{total / 60:.1f} minutes" if total > 90 else f"{total:.0f} seconds",
+        "here": "" if seconds else None,
+        "long": "" if seconds and not quick else None,
+        "failed": None if seconds else "",
+        "compiled": "" if compiled else None,
+        "compiling": rehearsed.get("compiling", 0),
+        "log": log[-800:],
+        "resumed": f"Resuming after update {EVERY}" in log,
+        "room": shutil.disk_usage(project.folder).free / 1e9,
+        "counted_gb": rehearsed["peak"] / 1e9,
+        "answer": budget.gb(rehearsed["peak"]),
+        "changed": changed_files(project),
+        "script": f"{script(project)}.py",
+        "every": EVERY,
+        "same": "the same" if project.cpu else "within 0.02",
+    }
+
+
+def judge(project, before, after, code, found):
+    """Return the checks of a run that was killed and resumed, from its metrics on both sides."""
+    words = Words(project, "rehearse")
+    losses = [[line["loss"] for line in part[EVERY:KILL_AT]] for part in (before, after)]
+    apart = max((abs(a - b) for a, b in zip(*losses, strict=False)), default=float("nan"))
+    resumed = f"update {EVERY}" if found["resumed"] else "from the start"
+    return [
+        words.check("{script} after the kill", f"exit code {code}", code == 0, **found),
+        words.check("resumes where it had saved", resumed, found["resumed"], **found),
+        words.check(
             "losses before and after the kill",
-            "the same" if project.cpu else "within 0.02",
             f"{apart:.2g} apart",
             apart <= (0 if project.cpu else 0.02),
-            "What the next update depends on is not all in the checkpoint.",
-            "Compare checkpoint.py and batches.py with `git diff`.",
+            **found,
         ),
-        check("saved model writes", "text", repr(sample), bool(sample)),
-        memory(project, rehearsed["peak"] / 1e9, peak),
-        check(
-            "disk for 3 checkpoints, GB",
-            f"< {room:.0f} free",
-            f"{3 * size:.3f}",
-            3 * size < room,
-            "The run would stop at a full disk.",
-            "Free some space.",
-        ),
-        *doctor_checks(findings),
     ]
-    tells = (
-        f"One update takes {seconds * 1000:.0f} ms, so the run of {values.updates:,} updates takes about "
-        f"{total / 60:.1f} minutes here. " + cost(total, project)
-    )
-    return Outcome(
-        checks,
-        tells
-        if total == total
-        else "It did not get far enough to tell how long the run will take.",
-    )
 
 
 def memory(project, counted, peak):
-    """Return the check of the peak: on a card what was counted; on a CPU, where all of Python counts too, for your information."""
-    # of a fine-tuning, which runs in a process of its own, only the memory of the CPU is known
+    """Return the check of the peak: on a GPU against what was counted.
+
+    On a CPU all of Python counts too, and of a fine-tuning only the CPU's memory is known: there it
+    is for information.
+    """
+    words = Words(project, "rehearse")
     if project.cpu or script(project) != "pretrain" or not torch.cuda.is_available():
-        return check(
-            "peak memory, GB (for your information)",
-            f"{counted:.2f} of tensors, and the libraries",
-            f"{peak:.2f}",
-            True,
-        )
+        expected = f"{counted:.2f}, plus some 0.7 for Python and its libraries"
+        return words.check("peak memory, GB", f"{peak:.2f}", True, counted=expected)
     budget.remember(project, "peak memory, GB", counted, peak)
-    return check(
-        "peak memory, GB",
-        f"{counted:.2f} ± 10 %",
-        f"{peak:.2f}",
-        abs(peak / counted - 1) < 0.1,
-        "The count on fake tensors is off for this card.",
-        otherwise="warn",
-    )
+    near = abs(peak / counted - 1) < 0.1
+    expected = f"{counted:.2f} ± 10 %"
+    return words.check("peak memory, GB", f"{peak:.2f}", near, "warn", counted=expected)
 
 
 def writes(project, values):
@@ -322,10 +321,3 @@ def writes(project, values):
             0, inputs["input_ids"].size(1) :
         ]
     )
-
-
-def cost(seconds, project):
-    """Say whether the run can be made here, and what tells what it would take elsewhere."""
-    if project.cpu and seconds < 1200:
-        return "It can run right here."
-    return f"{'That is long for a CPU. ' * project.cpu}Which GPU, how long, how much: handrail rehearse {project.typed} --gpus 1. Then: handrail rent"

@@ -7,7 +7,7 @@ import sys
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
-from handrail.project import Stop
+from handrail.project import PROGRAM, Stop
 from handrail.screen import check
 
 DATA = {  # what a script learns from, in out/
@@ -105,6 +105,16 @@ def run_script(project, name):
             f"same command resumes.{found}"
         )
     return doctor_checks(findings)
+
+
+def changed_files(project):
+    """Return a sentence about which of the project's files were edited, for an advice."""
+    files = sorted(file.name for file in project.folder.glob("*.py"))
+    known = [name for name in files if (PROGRAM / name).exists()]
+    changed = " ".join(project.edited(known))
+    if not changed:
+        return "No file of the program was changed."
+    return f"You changed {changed}: `git diff` in {project.typed} shows how."
 
 
 def lr_fell(metrics):

@@ -7,17 +7,12 @@ import numpy as np
 
 from handrail.plan import bytes_per_token
 from handrail.project import Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.words import Words
 
-TITLE = "The tokenizer"
 FILES = ["tokenizer.py"]
 USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
 LEAVES = ["tokenizer", "tokens"]
-SECONDS = (15, 25)
-MORE = """Why not letters? A story of 200 letters would be 200 steps for the model, of which most say little. Why not words?
-Then every new word would be unknown. Pieces in between give short texts and no unknowns. A larger vocabulary makes texts
-shorter but each entry rarer, and rare entries are learned badly; so its size follows the amount of data. A model can only
-ever be used with the tokenizer it was trained with: the numbers mean nothing without it."""
 
 TRICKY = [
     "naïve café — 20 €",
@@ -29,22 +24,13 @@ TRICKY = [
 ]
 
 
-def guess(project):
-    return "A document of 1,000 letters: how many tokens will it be?"
-
-
 def expect(project):
     V = project.settings.get("vocabulary")
-    size = (
-        f"A vocabulary of at most {V:,} tokens."
-        if V
-        else f"The tokenizer comes with {project.settings['base']}."
-    )
-    about = f"about {bytes_per_token(V):.1f}" if V else "3 to 4.5"
-    return [
-        size,
-        f"Every text comes back exactly as it went in. Ordinary English takes {about} bytes a token with it.",
-    ]
+    return {
+        "V": V and f"{V:,}",
+        "base": None if V else project.settings["base"],
+        "per_token": V and bytes_per_token(V),
+    }
 
 
 def merges(tokenizer, texts):
@@ -65,79 +51,74 @@ def merges(tokenizer, texts):
     return lines
 
 
+def learned(project, screen, program):
+    """Return the project's tokenizer: learned from its data, or that of the model to start from."""
+    base = program.values.base
+    if base:
+        screen.print(f"  loading the tokenizer of {base} ...")
+        return program.tokenizer.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    screen.print("  learning the pieces ...")
+    texts = program.tokenizer.sample(program.data.documents(program.values))
+    return program.tokenizer.train_tokenizer(texts, program.values.vocabulary)
+
+
+def changed_by(tokenizer, texts):
+    """Return the texts that do not come back from the tokenizer as they went in."""
+    codes = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    pairs = zip(texts, codes, strict=True)
+    return [text for text, ids in pairs if tokenizer.decode(ids) != text]
+
+
 def run(project, screen):
     program = project.load("tokenizer", "data")
     values, folder = program.values, project.out / "tokens"
-    screen.print(
-        "  learning the pieces ..."
-        if not values.base
-        else f"  loading the tokenizer of {values.base} ..."
-    )
-    if values.base:
-        tokenizer = program.tokenizer.AutoTokenizer.from_pretrained(
-            values.base, trust_remote_code=False
-        )
-    else:
-        texts = program.tokenizer.sample(program.data.documents(values))
-        tokenizer = program.tokenizer.train_tokenizer(texts, values.vocabulary)
+    tokenizer = learned(project, screen, program)
     tokenizer.save_pretrained(project.out / "tokenizer")
     screen.print("  writing all documents as tokens ...")
     needed = values.updates * values.batch * values.context
     about = program.tokenizer.encode(program.data.documents(values), tokenizer, folder, needed)
-    if about["train"]["tokens"] <= values.context + 1 or about["val"]["documents"] == 0:
+    train = about["train"]["tokens"]
+    if train <= values.context + 1 or about["val"]["documents"] == 0:
         raise Stop(
-            f"{about['train']['tokens']:,} train tokens and {about['val']['documents']} val documents are too little for a "
-            f"context of {values.context}. Add texts, or choose a shorter context: {project.command()} --context 64"
+            f"{train} train tokens and {about['val']['documents']} val documents are too few for a "
+            f"context of {values.context}. Add texts, or choose a shorter context: "
+            + project.command(" --context 64")
         )
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
-    wrong = [
-        t
-        for t in texts + TRICKY
-        if tokenizer.decode(tokenizer(t, add_special_tokens=False)["input_ids"]) != t
-    ]
-    train = np.memmap(folder / "train.bin", about["dtype"], mode="r")
-    highest = max(int(train[i : i + 10_000_000].max()) for i in range(0, len(train), 10_000_000))
-    least = 0.7 * bytes_per_token(len(tokenizer))
-    per_token = about["train"]["bytes"] / about["train"]["tokens"]
-    V = len(tokenizer)
-    checks = [
-        check(
-            "texts that came back changed",
-            0,
-            len(wrong),
-            not wrong,
-            f"For example: {wrong[:1]!r}",
-            "Use ByteLevel for both pre_tokenizer and decoder.",
-        ),
-        check(
-            "bytes per token",
-            f"above {least:.1f}",
-            f"{per_token:.2f}",
-            per_token > least,
-            "So few: the vocabulary is too small for this data or the texts are of another kind than it was learned from.",
-            f"{project.command('tokenizer')}, after changing `vocabulary` in settings.toml",
-            "warn",
-        ),
-        check("highest token number", f"< {V:,}", f"{highest:,}", highest < V),
-        check(
-            "numbers fit their type",
-            train.dtype.name,
-            f"up to {np.iinfo(train.dtype).max:,}",
-            V - 1 <= np.iinfo(train.dtype).max,
-        ),
-        check("train tokens", f"{needed:,} wanted", f"{about['train']['tokens']:,}", True),
-        check(
-            "val documents", "≥ 1", f"{about['val']['documents']:,}", about["val"]["documents"] >= 1
-        ),
-    ]
-    ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:24]
+    words = Words(project, "tokenizer")
+    checks, found = judge(words, tokenizer, about, needed, changed_by(tokenizer, texts + TRICKY))
+    ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:20]
+    screen.say(
+        "A text as the model sees it", [f"{tokenizer.decode([i])!r} is {i}" for i in ids[:6]]
+    )
     cut = " · ".join(tokenizer.decode([i]) for i in ids)
-    screen.say("See it", [f"{cut} ...", f"the first numbers: {ids[:8]}"])
+    screen.say("Its first tokens", cut)
     if joined := merges(tokenizer, texts):
         screen.say("How one word is put together (_ is a space)", joined)
-    epochs = needed / about["train"]["tokens"]
-    tells = (
-        f"1,000 letters of your text are about {1000 / per_token:.0f} tokens. The run will read the train tokens "
-        + (f"{epochs:.1f} times over." if epochs > 1 else "less than once: no row is seen twice.")
-    )
-    return Outcome(checks, tells, [cut])
+    return Outcome(checks, found, [cut])
+
+
+def judge(words, tokenizer, about, needed, wrong):
+    """Return the checks of what was written, and the values of the step's words."""
+    train, size = about["train"]["tokens"], len(tokenizer)
+    tokens = np.memmap(words.project.out / "tokens" / "train.bin", about["dtype"], mode="r")
+    parts = (tokens[i : i + 10_000_000] for i in range(0, train, 10_000_000))
+    highest, per_token = max(int(part.max()) for part in parts), about["train"]["bytes"] / train
+    base, most = words.project.settings.get("base"), np.iinfo(tokens.dtype).max
+    epochs = needed / train
+    found = {"size": size, "measured": per_token, "thousand": 1000 / per_token, "train": train}
+    found |= {"reads": needed, "epochs": epochs, "needed": needed, "wrong": wrong[:1]}
+    found |= {"again": "" if epochs > 1 else None, "once": None if epochs > 1 else ""}
+    found |= {"fixed": "" if base else None, "free": None if base else ""}
+    found |= {"least": 0.7 * bytes_per_token(size), "format": tokens.dtype.name}
+    found |= {"half": size // 2, "answer": f"{1000 / per_token:.0f} tokens"}
+    enough = per_token > found["least"]
+    checks = [
+        words.check("texts that came back changed", len(wrong), not wrong, **found),
+        words.check("bytes per token", f"{per_token:.2f}", enough, "warn", **found),
+        words.check("highest token number", f"{highest:,}", highest < size, **found),
+        words.check("numbers fit their format", f"up to {most:,}", size - 1 <= most, **found),
+        words.check("train tokens", f"{train:,}", True, **found),
+        words.check("val documents", f"{about['val']['documents']:,}", True),
+    ]
+    return checks, found
