@@ -65,7 +65,7 @@ cd "$HOME" && exec sh -c "$SSH_ORIGINAL_COMMAND"
 def prepare(folder):
     """Make `folder` a village project as the walk leaves it before the run."""
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HOUSE / "handrail" / "around" / "requirements.txt", folder)
+    shutil.copy(HOUSE / "handrail" / "project_template" / "requirements.txt", folder)
     (folder / "village.jsonl").write_text(
         "".join(json.dumps(story) + "\n" for story in islice(stories(0), 200))
     )

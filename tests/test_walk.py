@@ -499,7 +499,7 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
     wrong("new", "torn", "--cpu", cwd=tmp_path, says="settings.toml")
     (tmp_path / "torn" / "settings.toml").write_text("batch = 8\nbatch = 9\n")
-    wrong("status", "torn", cwd=tmp_path, says="stands there twice (at line 2")
+    wrong("status", "torn", cwd=tmp_path, says="is there twice (at line 2")
     (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
     wrong("status", "torn", cwd=tmp_path, says="settings.toml")
 
@@ -722,7 +722,7 @@ def test_papers_and_files_agree():
     that were tested.
     """
     around, program = (
-        HOUSE / "handrail" / "around",
+        HOUSE / "handrail" / "project_template",
         {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")},
     )
     for paper in ("README.md", "AGENTS.md"):
