@@ -717,21 +717,39 @@ def test_the_project_runs_without_handrail(grown):
     assert script(grown, "evaluate.py").returncode == 0
 
 
-def test_papers_and_files_agree():
-    """What the project's README and AGENTS.md name exists, and its requirements are the versions
-    that were tested.
+def test_papers_and_files_agree(tmp_path):
+    """What the project's README and AGENTS.md name exists, also while the project grows, commands
+    are those of this machine, the owner's lines stay, and requirements are the tested versions.
     """
-    around, program = (
+    template, program = (
         HOUSE / "handrail" / "project_template",
         {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")},
     )
-    for paper in ("README.md", "AGENTS.md"):
-        named = set(re.findall(r"`(\w+\.py)`", (around / paper).read_text()))
+    project = Project(tmp_path / "new", cpu=True)
+    project.create()
+    assert {file.name for file in template.iterdir()} < set(os.listdir(project.folder))
+    readme, agents = project.folder / "README.md", project.folder / "AGENTS.md"
+    assert not re.findall(r"\w+\.py", readme.read_text() + agents.read_text())
+    readme.write_text(readme.read_text() + "My own line.\n")
+    project.add(["settings.py", "train.py", "pretrain.py"])
+    trial = "`python pretrain.py --cpu --updates 50 --out out/trial`"
+    for paper in (readme, agents):
+        named = set(re.findall(r"\w+\.py", paper.read_text()))
+        assert named == {"settings.py", "train.py", "pretrain.py"}, (paper, named)
+    assert trial in agents.read_text() and readme.read_text().endswith("My own line.\n")
+    project = Project(project.folder)  # moved to a machine with a GPU
+    project.add(program)
+    assert trial.replace(" --cpu", "") in agents.read_text()
+    assert readme.read_text().endswith("My own line.\n")
+    agents.write_text("Mine.\n")
+    assert list(project.guides()) == ["README.md"]
+    for paper in (readme, template / "AGENTS.md"):
+        named = set(re.findall(r"`(\w+\.py)`", paper.read_text()))
         assert named == program, (paper, named ^ program)
     pins = set((HOUSE / "constraints.txt").read_text().split())
     wanted = {
         line
-        for line in (around / "requirements.txt").read_text().splitlines()
+        for line in (template / "requirements.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
     assert wanted <= pins, wanted - pins
