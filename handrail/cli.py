@@ -131,12 +131,12 @@ def status(folder):
 
 
 @cli.command()
-@click.argument("word", nargs=-1)
-def explain(word):
-    """Explain a word of the field, such as perplexity."""
+@click.argument("words", metavar="[WORD]...", nargs=-1)
+def explain(words):
+    """Explain words of the field, such as perplexity."""
     from handrail.glossary import explain
 
-    print(explain(" ".join(word)))
+    print(explain(" ".join(words), cli.commands))
 
 
 @cli.command("break")

@@ -663,7 +663,7 @@ def test_an_unknown_word_is_an_error_and_makes_no_folder(tmp_path):
     wrong("tokeniser", cwd=tmp_path, says="Did you mean: handrail tokenizer")
     wrong("My Model", "--size", "1m", cwd=tmp_path, says="handrail new 'My Model' --size 1m")
     wrong("--cpu", "model", cwd=tmp_path, says="Options go after the command")
-    wrong("explain", "optimiser", cwd=tmp_path, says="optimizer")
+    wrong("explain", "optimzer", cwd=tmp_path, says="Did you mean: optimizer")
     wrong("explain", "qwxyz", cwd=tmp_path, says="not in the list")
     (tmp_path / "notes.txt").write_text("Some notes.")
     wrong("notes.txt", cwd=tmp_path, says="handrail new my-model --data notes.txt")
