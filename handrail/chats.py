@@ -1,6 +1,6 @@
 """Chats in the forms that people have them, made into one: a list of messages, each with a role and a content.
 
-A form is recognised by the names of the columns, for each file by itself. Nothing is decided in silence: `form` and `notes` say
+A form is recognised by the names of the columns, for each file by itself. Nothing is decided silently: `form` and `notes` say
 what was taken for what, and every row that cannot be used is named in `left_out`. Everything is held in memory.
 """
 
@@ -55,12 +55,12 @@ class Unusable(Exception):
 
 @dataclass
 class Chats:
-    """What was read; `copies` says how many of `rows` stand there already, letter for letter (they are kept)."""
+    """What was read; `copies` says how many of `rows` are exact copies of an earlier one (they are kept)."""
 
     rows: list = field(
         default_factory=list
     )  # {"messages": [...]}; of pairs also "chosen" and "rejected", two texts
-    places: list = field(default_factory=list)  # where each of `rows` stood, as "qa.jsonl, line 12"
+    places: list = field(default_factory=list)  # where each of `rows` was, as "qa.jsonl, line 12"
     form: str = ""
     pairs: bool = False
     total: int = 0
@@ -73,7 +73,7 @@ class Chats:
 
 
 def unpacked(value):
-    """Return the list of messages that stands in a cell as text, or the cell as it is."""
+    """Return the list of messages that is in a cell as text, or the cell as it is."""
     for read in (json.loads, ast.literal_eval):
         try:
             return (
@@ -444,7 +444,7 @@ def read_chats(source, name):
 
 
 def write_chats(rows, file):
-    """Write rows as JSON lines: beside the place first, so that no half file is ever there."""
+    """Write rows as JSON lines: under another name first, so that there is never half a file."""
     part = file.with_name(file.name + ".part")
     with open(part, "w", encoding="utf-8") as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

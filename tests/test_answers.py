@@ -23,7 +23,7 @@ MARKS = (
     "<|user|> <|assistant|> <|system|>"
 ).split()
 
-# Templates in the forms of well-known models, written here anew.
+# Templates in the forms of well-known models, rewritten here.
 TEMPLATES = {
     "llama-3": (
         "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + "
@@ -225,7 +225,7 @@ def test_packed_rows_do_not_see_each_other():
 
 def test_packed_or_not_the_same_rows_are_learned():
     """A model that cannot keep packed rows apart gets each row as a part of its own: the same
-    targets, in the same order, nothing beside them.
+    targets, in the same order, and nothing else.
     """
     import messages
     import packing
@@ -545,7 +545,7 @@ def answering(walked, tmp_path_factory):
 
 def test_finetune_goes_on_from_the_first_walk(answering):
     """One command after the walk: rows are shown as they are trained, the loss on new questions
-    falls, before and after stand side by side.
+    falls, before and after are side by side.
     """
     project, screen = answering
     assert (

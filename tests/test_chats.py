@@ -222,7 +222,7 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
 
 
 def test_the_forms_that_a_refusal_shows_are_accepted():
-    """Every example that a newcomer is told to copy works as it stands."""
+    """Every example that a newcomer is told to copy works as it is."""
     for form, line in chats.EXAMPLES.items():
         found = read_chats([json.loads(line)], form)
         assert len(found.rows) == 1 and found.form
@@ -255,14 +255,14 @@ STOPS = {
     ),
     "uneven.csv": ("q,a\nb,2,3\n", ["uneven.csv, line 2", "3 columns"]),
     "semicolon.csv": ("q;a\nb;2\n", ["separated by ';'", "pandas"]),
-    "cut.parquet": ("PAR1", ["cut.parquet", "no whole parquet file"]),
+    "cut.parquet": ("PAR1", ["cut.parquet", "not a complete parquet file"]),
     "a.pdf": ("x", ["not read"]),
 }
 
 
 @pytest.mark.parametrize("name", STOPS)
 def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
-    """Whatever a newcomer hands over: what, where and how to mend, never a traceback."""
+    """Whatever a newcomer hands over: what, where and how to fix it, never a traceback."""
     content, said = STOPS[name]
     (tmp_path / name).write_text(content)
     with pytest.raises(Stop) as stop:
@@ -271,7 +271,7 @@ def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):
-    """Files of different forms may lie in one folder; what is passed over is said; pairs and
+    """Files of different forms may be in one folder; what is skipped is named; pairs and
     conversations are not mixed.
     """
     write(tmp_path / "a.jsonl", [{"q": "Hello", "a": "Hi!"}])

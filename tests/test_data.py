@@ -1,4 +1,4 @@
-"""The data step and the plan: bad input is named with a way to mend it, good input is counted
+"""The data step and the plan: bad input is named with a way to fix it, good input is counted
 rightly.
 """
 
@@ -93,7 +93,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_are_named_with_a_way_to_mend_them(project, tmp_path, name):
-    """Whatever a newcomer's file holds: what, where and how to mend, and never a traceback."""
+    """Whatever a newcomer's file holds: what, where and how to fix it, and never a traceback."""
     content, said = BAD[name]
     with pytest.raises(Stop) as stop:
         look(project, write(tmp_path / name, content))
@@ -224,7 +224,7 @@ def test_any_letter_may_stand_in_the_settings(project, tmp_path):
     ],
 )
 def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
-    """A learner's is_val that goes by chance or by position fails the overlap check."""
+    """A learner's is_val that chooses at random or by position fails the overlap check."""
     file = project.folder / "data.py"
     file.write_text(
         file.read_text().replace("return zlib.crc32(text.strip().encode()) % 20 == 0", body)
@@ -234,7 +234,7 @@ def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
 
 
 def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
-    """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a
+    """300 KB of notes: gibberish is predicted, and continuing a small open model is named as a
     command.
     """
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
@@ -333,7 +333,7 @@ def test_the_command_counts_and_writes_down_its_choices(tmp_path):
 
 
 def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
-    """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is
+    """Broken data: exit code 2, the line named, no traceback; the same command continues once it is
     mended.
     """
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
@@ -451,7 +451,7 @@ def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
 
 
 def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_path, capsys):
-    """Documentation often lies beside the settings of the program that made it: passed over, named,
+    """Documentation is often next to the settings of the program that made it: skipped, named,
     and data.py agrees.
     """
     folder = tmp_path / "docs"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import handrail
+from conftest import handrail, made
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3MoeConfig
@@ -143,7 +143,7 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
             NEW | {"rows_at_once": 1},
             False,
             "fp32",
-        ),  # eight batches of one shape: three are run, and stand for all
+        ),  # eight batches of one shape: three are run, and represent all
         (NEW, True, "bf16"),
         pytest.param(
             NEW | {"size": "5m", "context": 256, "batch": 2}, False, "bf16", marks=pytest.mark.long
@@ -288,7 +288,7 @@ def config_only(folder, **sizes):
 
 def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
     """On a laptop: 1.2 billion weights that are not there, in less than 2 GB of real memory, with
-    time and cost beside.
+    time and cost next to it.
     """
     sizes = {
         "hidden_size": 2048,
@@ -427,3 +427,17 @@ def test_memory_on_a_card(project, little):
             )
         assert fake.peak == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.05)
         accelerator.free_memory()
+
+
+def test_a_project_is_rehearsed_without_a_gpu(project):
+    """The question before every rented run: what does *my* project need? Its own files, data and
+    earlier measurements are used, and nothing in it changes.
+    """
+    before = made(project)
+    done = handrail("rehearse", "--gpus", "1", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of your train.py" in done.stdout and "cheapest" in done.stdout
+    assert (
+        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
+    )
+    assert made(project) == before

@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(ran, whole):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(ran):
-    """A run that has blown up must not go on for hours, nor save its ruined weights over good
+    """A run that has blown up must not continue for hours, nor save its ruined weights over good
     ones.
     """
     forget_the_end(ran)

@@ -34,7 +34,7 @@ def git(project, *arguments):
 def change(project, file, before, after):
     """Edit a file of the project as its owner would."""
     text = (project / file).read_text()
-    assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {file}"
+    assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in {file}"
     (project / file).write_text(text.replace(before, after))
 
 
@@ -179,7 +179,7 @@ def test_a_run_begun_by_hand_is_resumed_only_if_it_is_the_same(project):
 
 def test_at_a_terminal_it_checks_in(tmp_path):
     """A person is asked which story, sees the file before it is added, can look, undo, stop, and
-    goes on later where it stopped.
+    resumes later where it stopped.
     """
     child = pexpect.spawn(
         str(BIN / "handrail"),
@@ -253,7 +253,7 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
 
 
 def test_go_on_from_a_pretrained_model(walked, tmp_path):
-    """Story 2: a model that is there already goes on learning from other texts, and ends better on
+    """Story 2: an existing model continues learning from other texts, and ends better on
     them than it began.
     """
     texts = tmp_path / "notes"
