@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import handrail, made
+from conftest import handrail
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3MoeConfig
@@ -427,17 +427,3 @@ def test_memory_on_a_card(project, little):
             )
         assert fake.peak == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.05)
         accelerator.free_memory()
-
-
-def test_a_project_is_rehearsed_without_a_gpu(project):
-    """The question before every rented run: what does *my* project need? Its own files, data and
-    earlier measurements are used, and nothing in it changes.
-    """
-    before = made(project)
-    done = handrail("rehearse", "--gpus", "1", cwd=project)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "of your train.py" in done.stdout and "cheapest" in done.stdout
-    assert (
-        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
-    )
-    assert made(project) == before

@@ -148,8 +148,8 @@ def refused(nodes):
 
 def test_two_machines_without_a_shared_disk_are_refused(alone, fresh, tmp_path):
     """A machine that finds no checkpoint must not begin at 0 while another one resumes, and one
-    that cannot read what the other saves could never resume: both stop and say so, when resuming and
-    when saving, before the run has cost more than one interval.
+    that cannot read what the other saves could never resume: both stop and say so, when resuming
+    and when saving, before the run has cost more than one interval.
     """
     pair = [shutil.copytree(alone, tmp_path / "first"), fresh("second")]
     before = made(pair[0] / "out" / "checkpoints"), metrics(pair[0])

@@ -703,6 +703,20 @@ def test_the_command_that_is_shown_says_the_same(tmp_path):
     assert child.exitstatus == 130
 
 
+def test_a_project_is_rehearsed_without_a_gpu(project):
+    """The question before every rented run: what does *my* project need? Its own files, data and
+    earlier measurements are used, and nothing in it changes.
+    """
+    before = made(project)
+    done = handrail("rehearse", "--gpus", "1", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of your train.py" in done.stdout and "cheapest" in done.stdout
+    assert (
+        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
+    )
+    assert made(project) == before
+
+
 # --- taken home ---
 
 
