@@ -17,6 +17,7 @@ import torch
 from conftest import BIN, HOUSE, decide, handrail, made, metrics, script
 
 from handrail import __version__
+from handrail.cli import STEPS, cli
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import WALK, step
@@ -768,3 +769,23 @@ def test_papers_and_files_agree(tmp_path):
     }
     assert wanted <= pins, wanted - pins
     assert Path(HOUSE / "constraints.txt").read_text().count("torch==2.13.0") == 1
+
+
+def test_the_docs_name_commands_and_files_that_exist():
+    """A command or a link in README.md, docs/ and the project's papers that leads nowhere stops a
+    newcomer at once.
+    """
+    template = HOUSE / "handrail" / "project_template"
+    pages = [*HOUSE.glob("*.md"), *HOUSE.glob("docs/*.md"), *template.glob("*.md")]
+    pages.remove(HOUSE / "LOG.md")  # a diary: what was true that day
+    for page in pages:
+        text = page.read_text()
+        for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+            assert (page.parent / link).exists(), (page, link)
+        code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
+        for words in re.findall(r"^(?:`|\$ )?handrail +([^`#\n]+)", code, re.M):
+            word, *others = words.split()
+            assert word in {*cli.commands, "STEP"}, (page, words)
+            if word in {"new", *STEPS} - {"rehearse"}:
+                known = {name for option in cli.commands[word].params for name in option.opts}
+                assert {name for name in others if name.startswith("--")} <= known, (page, words)
