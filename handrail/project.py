@@ -274,7 +274,8 @@ class Project:
         for name, text in guides.items():
             file = self.folder / name
             rest = file.read_text(encoding="utf-8")[len(text) :]  # what a step or the owner added
-            file.write_text(self.guide(name, self.cpu) + rest, encoding="utf-8")
+            cpu = self.cpu or " --cpu " in text  # the commands stay those of the first machine
+            file.write_text(self.guide(name, cpu) + rest, encoding="utf-8")
 
     def edited(self, files):
         """Return those of `files` that are no longer as handed over."""

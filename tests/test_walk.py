@@ -734,7 +734,7 @@ def test_the_project_runs_without_handrail(grown):
 
 def test_papers_and_files_agree(tmp_path):
     """What the project's README and AGENTS.md name exists, also while the project grows, commands
-    are those of this machine, the owner's lines stay, and requirements are the tested versions.
+    are those that work here, the owner's lines stay, and requirements are the tested versions.
     """
     template, program = (
         HOUSE / "handrail" / "project_template",
@@ -752,9 +752,8 @@ def test_papers_and_files_agree(tmp_path):
         named = set(re.findall(r"\w+\.py", paper.read_text()))
         assert named == {"settings.py", "train.py", "pretrain.py"}, (paper, named)
     assert trial in agents.read_text() and readme.read_text().endswith("My own line.\n")
-    project = Project(project.folder)  # moved to a machine with a GPU
-    project.add(program)
-    assert trial.replace(" --cpu", "") in agents.read_text()
+    Project(project.folder).add(program)  # by a command that does not say --cpu, such as rent
+    assert trial in agents.read_text()
     assert readme.read_text().endswith("My own line.\n")
     agents.write_text("Mine.\n")
     assert list(project.guides()) == ["README.md"]
