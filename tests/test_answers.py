@@ -543,7 +543,7 @@ def answering(walked, tmp_path_factory):
     return once(tmp_path_factory, "answers", make)
 
 
-def test_finetune_goes_on_from_the_first_walk(answering):
+def test_finetune_continues_from_the_first_walk(answering):
     """One command after the walk: rows are shown as they are trained, the loss on new questions
     falls, before and after are side by side.
     """
@@ -749,7 +749,7 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
     assert vals[-1] < 0.95 * vals[0], vals
 
 
-def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
+def test_what_prevents_fine_tuning_is_named(walked, tmp_path):
     """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no
     traceback.
     """

@@ -291,7 +291,7 @@ def test_a_folder_is_read_file_by_file(tmp_path):
         read_chats(tmp_path, "folder")
 
 
-def test_no_question_stands_on_both_sides(tmp_path):
+def test_no_question_is_on_both_sides(tmp_path):
     """The split is the same every time, about one in ten, never empty on a side, and copies of a
     question stay together.
     """

@@ -383,7 +383,7 @@ def test_a_callback_for_trainers(tmp_path, listening):
     assert [finding.name for finding in callback.doctor.findings] == ["labels-shifted-twice"]
 
 
-def test_a_probe_that_fails_is_switched_off_and_the_training_goes_on(listening):
+def test_a_probe_that_fails_is_switched_off_and_the_training_continues(listening):
     """Never crash a user's training because of the doctor: reported once, the other probes continue."""
     made = []
 
@@ -959,7 +959,7 @@ def test_an_evaluation_that_keeps_gradients_is_named(listening, graph, named):
     assert ("out-of-memory-late" in {finding.name for finding in doctor.findings}) == named
 
 
-def test_weights_without_the_optimizer_beside_them_are_named(listening, tmp_path):
+def test_weights_saved_without_the_optimizer_are_named(listening, tmp_path):
     """A checkpoint of which only half was read makes the loss jump: the other half is next to it, unread. Weights that are alone are no alarm."""
     for folder, alarm in ((tmp_path / "alone", False), (tmp_path / "both", True)):
         folder.mkdir()

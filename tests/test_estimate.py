@@ -190,7 +190,7 @@ def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpoin
     )
 
 
-def test_memory_of_corrections_beside_weights_in_16_bits(project, little):
+def test_memory_of_corrections_with_weights_in_16_bits(project, little):
     """LoRA's frozen weights take half the memory on a card: the count knows it, to the byte."""
     file = project.folder / "finetune.py"
     text = file.read_text()

@@ -304,7 +304,7 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
         )
 
 
-def test_a_job_goes_on_without_us(far, machines, whole):
+def test_a_job_continues_without_us(far, machines, whole):
     """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The
     same command continues, survives a dropped line, brings the same weights, and overwrites nothing
     that was edited over there.

@@ -103,7 +103,7 @@ def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     assert "It says:" in (grown / "evaluate.py").read_text()
 
 
-def test_status_tells_where_the_walk_stands(grown):
+def test_status_tells_how_far_the_walk_is(grown):
     """`handrail status` shows what is done, and what a changed file has put in doubt."""
     assert handrail("status", grown).stdout.count("done") == len(WALK)
     change(grown, "evaluate.py", "It writes:", "It says:")
@@ -253,7 +253,7 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
     )
 
 
-def test_go_on_from_a_pretrained_model(walked, tmp_path):
+def test_continue_from_a_pretrained_model(walked, tmp_path):
     """Story 2: an existing model continues learning from other texts, and ends better on
     them than it began.
     """
@@ -343,7 +343,7 @@ def test_each_step_catches_what_it_guards_against(grown, fault):
     assert done.returncode == 1 and "✗" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def test_the_doctor_stands_beside_the_walk_s_own_runs(grown):
+def test_the_doctor_watches_the_walk_s_own_runs(grown):
     """A mistake that no step asks for is named in the rehearsal, before the long run: what, how it
     is known, the likeliest cause, the lesson.
     """
