@@ -84,8 +84,8 @@ PAIRS = {
     },
 }
 BAD = {  # a row that cannot be used, and what is said of it
-    "no answer in it": [U("Hello")],
-    "no list of messages": "Hello",
+    "no answer (no assistant message)": [U("Hello")],
+    "not a list of messages": "Hello",
     "empty answer": [U("Hello"), A(" ")],
     "empty question": [U(""), A("Hi!")],
     "unknown role 'tool'": [U("Hello"), {"role": "tool", "content": "9"}, A("Hi!")],
@@ -94,8 +94,8 @@ BAD = {  # a row that cannot be used, and what is said of it
     "two questions in a row": [U("Hello"), U("Hello?"), A("Hi!")],
     "begins with an answer": [S("Be kind."), A("Hi!"), U("Hello"), A("Hi!")],
     "system message that is not the first": [U("Hello"), S("Be kind."), A("Hi!")],
-    "no text (bool)": [U("Hello"), A(True)],
-    "no text (list)": [U("Hello"), A([{"type": "image"}])],
+    "not text (bool)": [U("Hello"), A(True)],
+    "not text (list)": [U("Hello"), A([{"type": "image"}])],
 }
 
 
@@ -217,7 +217,10 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
     assert found.left_out == {"empty answer": ["sums.csv, row 3"]}
     (tmp_path / "bare.csv").write_text("Who are you?,A parrot.\nHello,Hi!\n")
     found = read_chats(tmp_path / "bare.csv", "bare")
-    assert found.rows == [{"messages": TALK}] and "'Who are you?' asks" in found.notes[0]
+    assert (
+        found.rows == [{"messages": TALK}]
+        and "'Who are you?' is taken as the question" in found.notes[0]
+    )
     assert "first line was taken as column names" in found.notes[1]
 
 
@@ -237,18 +240,23 @@ STOPS = {
     ),
     "plain.jsonl": (
         '{"id": "n1", "body": "Once"}',
-        ["plain.jsonl: no form", "id and body", '"from"', '"chosen"', '"instruction"'],
+        [
+            "plain.jsonl: its columns (id and body) match no form",
+            '"from"',
+            '"chosen"',
+            '"instruction"',
+        ],
     ),
-    "three.csv": ("a,b,c\nx,y,z", ["no form", "a, b and c"]),
+    "three.csv": ("a,b,c\nx,y,z", ["its columns (a, b and c) match no form"]),
     "lines.jsonl": (
         '{"messages": "user: Hello"}',
-        ["none of the 1 rows", "no list of messages: lines.jsonl, line 1"],
+        ["none of the 1 rows", "not a list of messages: lines.jsonl, line 1"],
     ),
     "none.jsonl": (
         '{"q": "Hello", "a": ""}\n' * 9,
         ["none of the 9 rows", "empty answer: none.jsonl, line 1;", "and 4 more"],
     ),
-    "zero.json": ("[]", ["not one row"]),
+    "zero.json": ("[]", ["it has no rows"]),
     "broken.jsonl": (
         '{"q": "a", "a": "b"}\n{"q": \n',
         ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"],
