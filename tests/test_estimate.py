@@ -377,7 +377,7 @@ def test_what_is_typed_wrong(tmp_path):
             [],
             "no causal language model",
         ),
-        ({"model_type": "gpt2"}, ["--context", "4096"], "places for 1,024 tokens"),
+        ({"model_type": "gpt2"}, ["--context", "4096"], "can read 1,024 tokens"),
         (None, ["--batch", "3", "--gpus", "8"], "cannot be divided"),
         (None, ["--batch", str(10**12)], "two billion"),
     ],
