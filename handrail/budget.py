@@ -1,4 +1,4 @@
-"""What an update needs, which GPU it fits, how long it takes and what it costs, before a coin is spent.
+"""What an update needs, which GPU it fits, how long it takes and what it costs, before any money is spent.
 
 Memory is counted, operation by operation (estimate.py). Time is calculated: an operation takes as long as its arithmetic or
 its reading and writing, whichever is longer, at a part of what the data sheet promises. So memory is near, and time a range.
@@ -45,7 +45,7 @@ def seconds(operations, gpu, way, precision="bf16"):
 
 
 def fits(peak, memory):
-    """Return "yes", "perhaps" or "no": whether `peak` bytes of tensors fit beside the driver and the allocator's gaps."""
+    """Return "yes", "perhaps" or "no": whether `peak` bytes of tensors fit next to the driver and the gaps that the allocator leaves."""
     least, most = peak / GB + DRIVER, peak / GB * (1 + GAPS) + DRIVER
     return "yes" if most <= memory * 0.98 else "perhaps" if least <= memory else "no"
 
@@ -106,7 +106,7 @@ def no_weights(kind):
         )
         if config.is_encoder_decoder:
             raise Stop(
-                f"{name} is a {config.model_type}: an encoder reads, a decoder beside it writes. Handrail trains models of one part, that go on with a text (causal language models)."
+                f"{name} is a {config.model_type}: it has an encoder that reads and a decoder that writes. handrail trains models of one part, which continue a text (causal language models)."
             )
         if any(
             made.endswith(("ForMaskedLM", "ForPreTraining")) for made in config.architectures or []
@@ -121,7 +121,7 @@ def no_weights(kind):
 
 
 def a_tokenizer():
-    """Return a small tokenizer that can chat, for a model that lies there without one: only its vocabulary's size would matter."""
+    """Return a small tokenizer that can chat, for a model folder without one: only the size of its vocabulary matters."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -206,7 +206,7 @@ def pretraining(project, values, processes, precision):
 
 
 def finetuning(project, values, processes, precision):
-    """Return the same of a training from questions and answers; where the model has no tokenizer, a small one stands in."""
+    """Return the same of a training from questions and answers; where the model has no tokenizer, a small one is used."""
     from transformers import AutoTokenizer
 
     program, name = (
@@ -242,7 +242,7 @@ def finetuning(project, values, processes, precision):
 
 @contextmanager
 def telling(project):
-    """Say as a Stop which line of the learner's files cannot run on tensors without numbers."""
+    """Say as a Stop which line of the learner's files cannot run on fake tensors."""
     try:
         yield
     except Stop:
@@ -257,8 +257,8 @@ def telling(project):
             ) from error
         where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
         raise Stop(
-            f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape and no "
-            "numbers. If this line reads a number back (which makes a GPU wait, too), take it out of `update`, into `train`."
+            f"The rehearsal stopped at {where}\n{type(error).__name__}: {str(error).splitlines()[0][:200]}\nIt runs on tensors that have a shape but no "
+            "numbers. If this line reads a number back (which also makes a GPU wait), move it out of `update`, to `fit`."
         ) from error
 
 
@@ -405,7 +405,7 @@ def operations(flops):
 
 
 def past(project):
-    """Return [(what, estimated, measured)] of this project: each estimate beside what was measured later."""
+    """Return [(what, estimated, measured)] of this project: each estimate next to what was measured later."""
     file = project.out / "estimates.jsonl"
     text = file.read_text() if file.exists() else ""
     notes = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
@@ -413,7 +413,7 @@ def past(project):
 
 
 def remember(project, what, estimated, measured):
-    """Keep an estimate beside what was measured."""
+    """Keep an estimate next to what was measured."""
     if estimated and measured and estimated == estimated and measured == measured:
         with open(project.out / "estimates.jsonl", "a") as file:
             print(

@@ -1,6 +1,6 @@
 """Chats in the forms that people have them, made into one: a list of messages, each with a role and a content.
 
-A form is recognised by the names of the columns, for each file by itself. Nothing is decided in silence: `form` and `notes` say
+A form is recognised by the names of the columns, for each file by itself. Nothing is decided silently: `form` and `notes` say
 what was taken for what, and every row that cannot be used is named in `left_out`. Everything is held in memory.
 """
 
@@ -55,12 +55,12 @@ class Unusable(Exception):
 
 @dataclass
 class Chats:
-    """What was read; `copies` says how many of `rows` stand there already, letter for letter (they are kept)."""
+    """What was read; `copies` says how many of `rows` are exact copies of an earlier one (they are kept)."""
 
     rows: list = field(
         default_factory=list
     )  # {"messages": [...]}; of pairs also "chosen" and "rejected", two texts
-    places: list = field(default_factory=list)  # where each of `rows` stood, as "qa.jsonl, line 12"
+    places: list = field(default_factory=list)  # where each of `rows` was, as "qa.jsonl, line 12"
     form: str = ""
     pairs: bool = False
     total: int = 0
@@ -73,7 +73,7 @@ class Chats:
 
 
 def unpacked(value):
-    """Return the list of messages that stands in a cell as text, or the cell as it is."""
+    """Return the list of messages that is in a cell as text, or the cell as it is."""
     for read in (json.loads, ast.literal_eval):
         try:
             return (
@@ -172,7 +172,7 @@ def is_text(value):
 
 
 def worded(value):
-    """Return a number as text, for 42 may well be an answer; anything else as it is."""
+    """Return a number as text, because 42 may be an answer; anything else as it is."""
     return (
         str(value) if type(value) is int or type(value) is float and math.isfinite(value) else value
     )
@@ -217,16 +217,16 @@ def find_parts(name, rows, notes):
     if not parts and (parts := two_columns(columns, rows)):
         asks, answers = parts.values()
         notes.append(
-            f"{name}: no name says what is what, so {asks!r} asks and {answers!r} answers."
+            f"{name}: the column names do not say which is which, so {asks!r} is taken as the question and {answers!r} as the answer."
         )
         if name.endswith(".csv"):
             notes.append(
-                f"{name}: the first line was taken as column names. If it is data, put a line above it: question,answer"
+                f"{name}: the first line was taken as column names. If it is data, add a line above it: question,answer"
             )
     if not parts:
         examples = "\n".join(f"  {form}:\n    {line}" for form, line in EXAMPLES.items())
         raise Stop(
-            f"{name}: no form of chat data fits. The columns: {listed(columns)}. Make it one of these forms:\n{examples}"
+            f"{name}: its columns ({listed(columns)}) match no form of questions and answers. Change it to one of these:\n{examples}"
         )
     if unused := [column for column in columns if column not in parts.values()]:
         notes.append(f"{name}: not used, the column{'s' * (len(unused) > 1)} {listed(unused)}.")
@@ -235,7 +235,7 @@ def find_parts(name, rows, notes):
 
 def plain_text(path):
     return Stop(
-        f"{path}: this is plain text. To learn to answer, a model needs questions with answers, in a .jsonl file, one a line:\n"
+        f"{path}: this is plain text. To learn to answer, a model needs questions with answers, in a .jsonl file, one per line:\n"
         f"  {EXAMPLES[QUESTIONS]}\n"
         f"If there are no questions, let a model learn the text itself: handrail new my-model --data {shlex.quote(str(path))}"
     )
@@ -278,7 +278,7 @@ def content(message):
         said = "".join(part["text"] for part in said)
     said = worded(said)
     if not isinstance(said, str | None):
-        raise Unusable(f"content that is no text ({type(said).__name__})")
+        raise Unusable(f"content that is not text ({type(said).__name__})")
     if re.search("[\ud800-\udfff]", said or ""):
         raise Unusable("half a character (a lone surrogate such as \\ud800)")
     return said or ""
@@ -287,7 +287,7 @@ def content(message):
 def clean(said, system=None):
     """Return messages with nothing but role and content, the system's first; raise Unusable."""
     if not isinstance(said, list) or not all(isinstance(message, dict) for message in said):
-        raise Unusable("no list of messages")
+        raise Unusable("not a list of messages")
     messages = [{"role": role(message), "content": content(message)} for message in said]
     if not messages or messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": content({"content": system})})
@@ -302,7 +302,7 @@ def check_order(messages):
     roles = [message["role"] for message in talk]
     blank = {message["role"] for message in talk if not message["content"].strip()}
     faults = {
-        "no answer in it (no assistant message)": "assistant" not in roles,
+        "no answer (no assistant message)": "assistant" not in roles,
         "begins with an answer (an assistant message)": roles[:1] == ["assistant"],
         "a system message that is not the first": "system" in roles,
         "two questions in a row (user messages)": ("user", "user") in pairwise(roles),
@@ -328,7 +328,7 @@ def asked(cell):
 
 
 def conversation(cell):
-    """Return {"messages": ...} that ends with an answer, and what is to be remarked about it."""
+    """Return {"messages": ...} that ends with an answer, and remarks about it."""
     said = (
         cell["messages"]
         if "messages" in cell
@@ -417,7 +417,7 @@ def read_chats(source, name):
     tables = {file: table for file, table in tables.items() if table}
     chats.total = sum(map(len, tables.values()))
     if not tables:
-        raise Stop(f"{name}: there is not one row in it. Is it the right file?")
+        raise Stop(f"{name}: it has no rows. Is it the right file?")
     rows = {file: [row for _, row in table] for file, table in tables.items()}
     parts = {file: find_parts(file, rows[file], chats.notes) for file in tables}
     chats.pairs = any("chosen" in found for found in parts.values())
@@ -444,7 +444,7 @@ def read_chats(source, name):
 
 
 def write_chats(rows, file):
-    """Write rows as JSON lines: beside the place first, so that no half file is ever there."""
+    """Write rows as JSON lines: under another name first, so that there is never half a file."""
     part = file.with_name(file.name + ".part")
     with open(part, "w", encoding="utf-8") as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -131,19 +131,19 @@ def status(folder):
 
 
 @cli.command()
-@click.argument("word", nargs=-1)
-def explain(word):
-    """Explain a word of the field, such as perplexity."""
+@click.argument("words", metavar="[WORD]...", nargs=-1)
+def explain(words):
+    """Explain words of the field, such as perplexity."""
     from handrail.glossary import explain
 
-    print(explain(" ".join(word)))
+    print(explain(" ".join(words), cli.commands))
 
 
 @cli.command("break")
 @click.argument("fault", required=False)
 @click.argument("folder", metavar="[DIR]", default=usual)
 def break_(fault, folder):
-    """Show a silent mistake of training happening; without FAULT, list all of them."""
+    """Show a silent training mistake happening; without FAULT, list them all."""
     from handrail.doctor.lesson import main
 
     return main(fault, folder)
@@ -152,7 +152,7 @@ def break_(fault, folder):
 @cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def rent(words):
-    """Make the long run on a bigger machine: four ways, each shown before it costs anything."""
+    """Do the long run on a bigger machine: four ways, each shown before it costs anything."""
     from handrail.rent.ways import main
 
     return main(list(words))
@@ -161,7 +161,7 @@ def rent(words):
 @cli.command(context_settings=OWN_OPTIONS)
 @click.argument("command", metavar="COMMAND...", nargs=-1, type=click.UNPROCESSED)
 def watch(command):
-    """Run any training program, unchanged, and let the doctor watch it."""
+    """Run any training program, unchanged, while the doctor watches it."""
     from handrail.doctor.watch import main
 
     return main(list(command))
@@ -170,7 +170,7 @@ def watch(command):
 @cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def doctor(words):
-    """Look at files: data, a saved model, or what a run has left."""
+    """Check files: data, a saved model, or what a run left behind."""
     from handrail.doctor.shelf import main
 
     return main(list(words))
@@ -196,7 +196,7 @@ for name in STEPS:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def rehearse(context, words):
-    """Say what a run needs: memory, which GPU, how long, how much. With --cpu: try it here."""
+    """Say what a run needs: memory, which GPU, how long, what it costs. With --cpu: try it here."""
     from handrail.rehearsal import an_idea, main
 
     if "--cpu" not in words and (an_idea(words) or not launch.gpu()):

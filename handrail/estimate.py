@@ -1,7 +1,7 @@
 """The rehearsal without a GPU: the real update, the learner's own train.py, on tensors that have a shape and no numbers.
 
 PyTorch's FakeTensorMode lets every operation work out the shape of its result and nothing else. So an update of a
-billion parameters runs in seconds on a laptop. `Ledger` stands between the program and PyTorch: it writes down what each
+billion parameters runs in seconds on a laptop. `Ledger` sits between the program and PyTorch: it writes down what each
 operation allocates, when that is freed, and how many operations of arithmetic it costs. On real tensors it keeps the same
 books, which is how it is checked.
 """
@@ -22,13 +22,13 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 KINDS = {  # what a tensor is there for
     "weights": "the model",
-    "copies": "the weights once more, in 16 bits, for the products",
-    "gradients": "one number for each weight that is trained",
-    "optimizer": "its averages, kept from update to update",
-    "update": "what the optimizer works with while it moves the weights",
-    "activations": "what the way back will need of the way there",
-    "logits": "one number for each token of the vocabulary, at every place",
-    "other": "batches and passing results",
+    "copies": "a second copy of the weights in 16 bits, to calculate with",
+    "gradients": "one number per weight that is trained",
+    "optimizer": "its averages, kept from one update to the next",
+    "update": "what the optimizer needs while it moves the weights",
+    "activations": "what the backward pass will need from the forward pass",
+    "logits": "one score per token of the vocabulary, at every position",
+    "other": "batches and intermediate results",
 }
 SHARED = ("weights", "copies", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
 aten = torch.ops.aten
@@ -247,7 +247,7 @@ class Update:
 
 
 def once_each(batches):
-    """Return (batches, how many each stands for): between the first and the last, one of each shape. The others cost the same."""
+    """Return (batches, how many each represents): of those between the first and the last, one of each shape. The others cost the same."""
     kept, times = {}, Counter()
     for i, batch in enumerate(batches):
         shape = (
@@ -261,7 +261,7 @@ def once_each(batches):
 def keep_books(accelerator, train, make, batches, loss, ledger):
     """Return the Update that the learner's train.py makes with a (model, optimizer) of make().
 
-    The first update makes the optimizer's averages, the second has them beside everything else.
+    The first update makes the optimizer's averages, the second has them in memory with everything else.
     """
     began, starts = time.perf_counter(), []
     few, times = once_each(batches)

@@ -1,4 +1,4 @@
-"""The field's words in plain ones, for `handrail explain WORD`, from glossary.md."""
+"""The words of the field in plain English, from glossary.md, for `handrail explain WORD`."""
 
 import re
 import shutil
@@ -11,39 +11,74 @@ from handrail.project import Stop
 ENTRY = re.compile(r"^\*\*(.+?)\*\*: (.+)$", re.MULTILINE)  # **word, another name**: what it means
 
 
-def plain(word):
-    """Return a word as it is looked up: small letters, no hyphens."""
-    return " ".join(word.lower().replace("-", " ").split())
+def key(word):
+    """Return a word as it is looked up: "Fine-Tuning" is "finetuning", "optimiser" "optimizer"."""
+    letters = re.sub(r"\W", "", word.lower())
+    return re.sub("is(?=e|ing|ation)", "iz", letters)
 
 
-def lessons():
-    """Return the faults that the doctor names, by name."""
+def words():
+    """Return {names: what they mean}, names as "parameter, weight"."""
+    return dict(ENTRY.findall(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")))
+
+
+def faults():
+    """Return {name: what it is} of the silent mistakes that the doctor names."""
     from handrail.doctor.lesson import faults
 
-    return faults()
+    return {
+        name: f"{fault.parts['What it is']}\n\nIn real life: {fault.parts['In real life']}\n\n"
+        f"See it happen: handrail break {name}"
+        for name, fault in faults().items()
+    }
 
 
-def explain(word=""):
-    """Return what a word means, or all words when none is given; raise Stop if it is not known."""
+def matching(asked, known):
+    """Return the key of `known` that is meant, in the singular or the plural, or None."""
+    asked = key(asked)
+    forms = (asked, asked + "s", asked.removesuffix("s"), asked.removesuffix("es"))
+    return next((form for form in forms if form in known), None)
+
+
+def phrases(asked, known):
+    """Return the asked words, neighbours joined where they are one entry ("learning", "rate")."""
+    found = []
+    while asked:
+        ends = range(len(asked), 0, -1)
+        end = next((end for end in ends if matching(" ".join(asked[:end]), known)), 1)
+        found.append(" ".join(asked[:end]))
+        asked = asked[end:]
+    return found
+
+
+def unknown(word, known, commands):
+    """Return what to say about a word that is not in the list."""
+    if word in commands:
+        return f"{word!r} is a command: handrail {word} --help."
+    near = dict.fromkeys(known[near][0] for near in get_close_matches(key(word), known, 3, 0.8))
+    similar = f" Did you mean: {'; '.join(near)}?" if near else ""
+    return f"{word!r} is not in the list.{similar}"
+
+
+def explain(asked="", commands=()):
+    """Return what the asked words mean, or the list of all words; raise Stop if one is unknown."""
     wide = min(96, shutil.get_terminal_size().columns)
-    entries = dict(ENTRY.findall(Path(__file__).with_suffix(".md").read_text()))
-    words = {plain(name): names for names in entries for name in names.split(", ")}
-    asked = plain(word)
-    if not asked:
+    entries = words()
+    if not asked.strip():
         return textwrap.fill("The words: " + "; ".join(entries), wide)
-    for form in (asked, asked + "s", asked.removesuffix("s"), asked.removesuffix("es")):
-        if form in words:
-            names = words[form]
-            return textwrap.fill(f"{names}: {entries[names]}", wide)
-    if asked.replace(" ", "-") in (faults := lessons()):
-        fault = faults[asked.replace(" ", "-")]
-        parts = [
-            f"{fault.name}: {fault.parts['What it is']}",
-            f"In real life: {fault.parts['In real life']}",
-            f"See it happen: handrail break {fault.name}",
-        ]
-        return "\n\n".join(textwrap.fill(part, wide, break_on_hyphens=False) for part in parts)
-    near = [known for known in words if asked in known] + get_close_matches(asked, words, 4, 0.7)
-    near = "; ".join(dict.fromkeys(words[known] for known in near))
-    said = f"Similar words: {near}. " if near else ""
-    raise Stop(f"{word!r} is not in the list. {said}All words: handrail explain")
+    known = {}
+    for names, meaning in (entries | faults()).items():
+        known |= {key(name): (names, meaning) for name in names.split(", ")}
+    texts, problems = [], ""
+    for phrase in phrases(asked.replace(",", " ").split(), known):
+        if match := matching(phrase, known):
+            texts.append(": ".join(known[match]))
+        else:
+            problems += unknown(phrase, known, commands) + " "
+    if problems:
+        texts.append(problems + "All words: handrail explain")
+    lines = "\n\n".join(texts).split("\n\n")
+    shown = "\n\n".join(textwrap.fill(line, wide, break_on_hyphens=False) for line in lines)
+    if problems:
+        raise Stop(shown)
+    return shown

@@ -1,6 +1,6 @@
 """The notebook: out/notebook.html, one page that shows what was expected, what was measured and what it told.
 
-It is drawn anew after every step from what lies in out/, needs no network and no script, and shows what is there: a
+It is redrawn after every step from what is in out/, needs no network and no script, and shows what is there: a
 field that is missing, or a record that cannot be read, never stops the walk.
 """
 
@@ -67,7 +67,7 @@ def figure(caption, spec, metrics):
 
 
 def prose(text):
-    """Return paragraphs: blank lines part them, *word* and `code` are set off, and the trap stands out."""
+    """Return paragraphs: separated by blank lines; *word*, `code` and the trap are highlighted."""
     page = ""
     for part in text if isinstance(text, list) else str(text or "").split("\n\n"):
         part = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(str(part).split())))
@@ -96,7 +96,7 @@ def sign(verdict):
 
 
 def measured(checks):
-    """Return each number beside what was expected, then what those that did not pass mean."""
+    """Return each number next to what was expected, then what those that did not pass mean."""
     if not checks:
         return ""
     fields = ("name", "expected", "measured")
@@ -157,7 +157,7 @@ def section(name, record, metrics):
 
 
 def summary(project, records, metrics, settings):
-    """Return what one wants to know first: data, model, loss, and where the walk stands."""
+    """Return what a reader wants to know first: data, model, loss, and how far the walk is."""
     value = {name: text.strip('"') for name, text, _ in settings}
     verdicts = [
         check.get("verdict") for record in records.values() for check in record.get("checks", [])

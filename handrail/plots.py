@@ -106,7 +106,7 @@ def scale(values, start, end, log=False):
 
 
 def words(text, x, y, side="end", kind="", shift="0"):
-    """Return a text whose `side` (start, middle or end) stands at (x, y)."""
+    """Return a text whose `side` (start, middle or end) is at (x, y)."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" dy="{shift}" text-anchor="{side}">{escape(text)}</text>'
 
 
@@ -145,12 +145,12 @@ def line(name, places):
 
 
 def horizontals(levels, y, last):
-    """Return a dotted line for every level; its name stands above it, or below where the curve ends above it."""
+    """Return a dotted line for every level; its name is above it, or below it if the curve ends above it."""
     parts, before, right = [], 0, RIGHT
     for name, level in sorted(levels.items(), key=lambda pair: -pair[1]):
         right = (
             RIGHT - 150 if y(level) - before < 22 and right == RIGHT else RIGHT
-        )  # beside the name before, not over it
+        )  # next to the name before, not over it
         before = y(level)
         parts.append(f'<path class="level" d="M{LEFT} {before:.1f}H{RIGHT}"/>')
         parts.append(

@@ -1,4 +1,4 @@
-"""The learner's project: grow it file by file, commit what was added, never overwrite what its owner changed."""
+"""The learner's project: add file after file, commit each step, never overwrite what its owner changed."""
 
 import errno
 import importlib
@@ -12,29 +12,30 @@ import subprocess
 import sys
 import tomllib
 from functools import wraps
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 from handrail import __version__
 
 PROGRAM = Path(__file__).parent / "program"
-TEMPLATE = Path(__file__).parent / "around"
-GUIDES = ("README.md", "AGENTS.md")  # of a project: they list the files that it has
+TEMPLATE = Path(__file__).parent / "project_template"
+GUIDES = ("README.md", "AGENTS.md")  # of a project: they name only files that are there
 ASKED = "asked for on the command line"
 
 
 class Stop(Exception):
-    """Input or usage is at fault: one clear message (what, where, how to mend), exit code 2, no traceback."""
+    """Input or usage is wrong: one clear message (what, where, how to fix it), exit code 2, no traceback."""
 
 
-MEND = {
-    errno.ENOSPC: "`df -h` shows how much room there is. Make some, and the same command goes on.",
-    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself leave, or name a folder of your own: handrail new ~/my-model",
+FIX = {
+    errno.ENOSPC: "`df -h` shows how much room there is. Make some, then run the same command again.",
+    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself permission, or name a folder of your own: handrail new ~/my-model",
 }
-MEND |= {
-    errno.EDQUOT: MEND[errno.ENOSPC],
-    errno.EPERM: MEND[errno.EACCES],
-    errno.EROFS: MEND[errno.EACCES],
+FIX |= {
+    errno.EDQUOT: FIX[errno.ENOSPC],
+    errno.EPERM: FIX[errno.EACCES],
+    errno.EROFS: FIX[errno.EACCES],
 }
 
 
@@ -48,7 +49,7 @@ def refused(error):
     number = int(number[1]) if number else error.errno
     where = f"{error.filename}: " if getattr(error, "filename", None) else ""
     reason = os.strerror(number) if number else str(error)
-    return Stop(f"{where}{reason}. {MEND.get(number, 'Mend that, and the same command goes on.')}")
+    return Stop(f"{where}{reason}. {FIX.get(number, 'Fix that, then run the same command again.')}")
 
 
 PROMISED = {  # functions of the learner's files that the steps call, and what their results can do
@@ -151,16 +152,16 @@ class Project:
             return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError as error:  # no TOML, or no UTF-8
             said = str(error).replace(
-                "Cannot overwrite a value", "the name of that line stands there twice"
+                "Cannot overwrite a value", "the name of that line is there twice"
             )
             raise Stop(
-                f"{file} cannot be read: {said}. Mend that line, or take it out to have it chosen again."
+                f"{file} cannot be read: {said}. Fix that line, or delete it to have the value chosen again."
             )
 
     def decide(self, name, value, why=""):
-        """Write `name = value  # why` into settings.toml, in place of an older line of that name, and where TOML wants it; None takes it out.
+        """Write `name = value  # why` into settings.toml, replacing an older line of that name; None removes it.
 
-        Lines stand before the first [table]; those of a table that its owner wrote stand in it.
+        A line is written before the first [table], or into the [table] that its owner wrote for it.
         """
         file = self.folder / "settings.toml"
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -226,14 +227,14 @@ class Project:
         )
 
     def create(self):
-        """Make the folder a project: settings.toml, the files around the program, its own git repository."""
+        """Make the folder a project: settings.toml, the files of the template, its own git repository."""
         self.check_free()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for file in TEMPLATE.iterdir():
-                shutil.copyfile(file, self.folder / file.name.replace("gitignore", ".gitignore"))
+                shutil.copyfile(file, self.folder / file.name)
             for name in GUIDES:
-                (self.folder / name).write_text(self.about_files(name), encoding="utf-8")
+                (self.folder / name).write_text(self.guide(name, self.cpu), encoding="utf-8")
         except PermissionError as error:
             raise Stop(
                 f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail new ~/my-model"
@@ -250,42 +251,39 @@ class Project:
             )
 
     def inside(self):
-        """Return the git repository of somebody else in which this folder lies, or None."""
+        """Return somebody else's git repository that contains this folder, or None."""
         return next((parent for parent in self.folder.parents if (parent / ".git").exists()), None)
 
     def missing(self, files):
         """Return those of `files` that are not in the project yet."""
         return [file for file in files if not (self.folder / file).exists()]
 
-    def about_files(self, name):
-        """Return README.md or AGENTS.md of the template, without the lines about files that are not here."""
-        lines = (TEMPLATE / name).read_text(encoding="utf-8").splitlines(keepends=True)
-        known = {file.name for file in PROGRAM.glob("*.py")}
-        kept = []
-        for line in lines:
-            files = known.intersection(re.findall(r"\w+\.py", line))
-            if not self.missing(files):
-                kept.append(line)
-        return "".join(kept)
+    def guide(self, name, cpu):
+        """Return README.md or AGENTS.md of the template, without lines that name a missing file."""
+        text = (TEMPLATE / name).read_text(encoding="utf-8")
+        lines = text.replace("{cpu}", " --cpu" if cpu else "").splitlines(keepends=True)
+        missing = set(self.missing(file.name for file in PROGRAM.glob("*.py")))
+        return "".join(line for line in lines if missing.isdisjoint(re.findall(r"\w+\.py", line)))
 
     def guides(self):
-        """Return those of README.md and AGENTS.md that begin as the guide wrote them: it keeps them up to date."""
-        texts = {name: self.folder / name for name in GUIDES if (self.folder / name).exists()}
-        return [
-            name
-            for name, file in texts.items()
-            if file.read_text(encoding="utf-8").startswith(self.about_files(name))
-        ]
+        """Return {name: text} of README.md and AGENTS.md, if they still begin as handrail wrote them."""
+        found = {}
+        for name, cpu in product(GUIDES, (False, True)):
+            file, text = self.folder / name, self.guide(name, cpu)
+            if file.exists() and file.read_text(encoding="utf-8").startswith(text):
+                found[name] = text
+        return found
 
     def add(self, files):
-        """Copy program files into the project, only where there is none, and list them in its README."""
-        before = {name: len(self.about_files(name)) for name in self.guides()}
+        """Copy program files into the project where there is none, and name them in its README.md."""
+        guides = self.guides()
         for file in self.missing(files):
             shutil.copy(PROGRAM / file, self.folder / file)
-        for name, size in before.items():
+        for name, text in guides.items():
             file = self.folder / name
-            rest = file.read_text(encoding="utf-8")[size:]  # what a step or the owner wrote below
-            file.write_text(self.about_files(name) + rest, encoding="utf-8")
+            rest = file.read_text(encoding="utf-8")[len(text) :]  # what a step or the owner added
+            cpu = self.cpu or " --cpu " in text  # the commands stay those of the first machine
+            file.write_text(self.guide(name, cpu) + rest, encoding="utf-8")
 
     def edited(self, files):
         """Return those of `files` that are no longer as handed over."""

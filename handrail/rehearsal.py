@@ -52,7 +52,7 @@ def show_memory(screen, update, processes):
     from handrail.estimate import KINDS
 
     copies = (
-        f" With {processes} GPUs each keeps a second copy of the gradients too, {gb(4 * update.trained)}."
+        f" With {processes} GPUs, each also keeps a second copy of the gradients, {gb(4 * update.trained)}."
         if processes > 1
         else ""
     )
@@ -60,16 +60,16 @@ def show_memory(screen, update, processes):
     for head, side in (("", "left"), ("", "right"), ("", "left")):
         table.add_column(head, justify=side)
     for kind, meaning in KINDS.items():
-        table.add_row(kind, gb(update.kinds[kind]) if update.kinds[kind] else "none then", meaning)
+        table.add_row(kind, gb(update.kinds[kind]) if update.kinds[kind] else "none yet", meaning)
     table.add_row(
         "at the peak",
         gb(update.peak),
-        "all of these together; they are not all at their highest at once",
+        "all of these together; they do not all peak at the same time",
         style="bold",
     )
     screen.console.print(table)
     screen.print(
-        f"  On a card the driver takes about {DRIVER} GB more, and the allocator's gaps up to {GAPS:.0%} of the peak.{copies}\n"
+        f"  On a GPU the driver takes about {DRIVER} GB more, and gaps in memory up to {GAPS:.0%} of the peak.{copies}\n"
     )
 
 
@@ -117,7 +117,7 @@ def show_offers(screen, found, processes):
 
 
 def shared(update):
-    """Return how many GPUs that share the weights hold an update, in words; "" where no number known does."""
+    """Return how many GPUs that share the weights hold an update, in words; "" if none of these numbers is enough."""
     number = next(
         (
             n
@@ -134,9 +134,9 @@ def shared(update):
 
 
 def say_less(screen, project, script, values, how, update, sure):
-    """Say what to change, where an update fits no GPU for sure."""
+    """Say what to change if an update is not sure to fit any GPU."""
     screen.print(
-        "  rehearsing it with less, one change after another; each takes about as long ...\n"
+        "  trying smaller versions, one change after another; each takes about as long ...\n"
     )
     ways = [
         (what, budget.rehearse(project, script, new, **other))
@@ -162,14 +162,14 @@ def say_less(screen, project, script, values, how, update, sure):
         + [f"with all of that, on {at_least}" if at_least else "a smaller model"] * (not enough)
     )
     screen.say(
-        f"It fits none of them{sure}. What to change, by what it costs, each with those above it",
+        f"It fits none of them{sure}. What you can change, cheapest first; each line includes those above it",
         lines,
     )
 
 
 def show(screen, project, script, values, how, price, live):
     """Rehearse, and print memory, GPUs, time and cost; return whether it fits a GPU that is known."""
-    screen.print("  running the update, on tensors that have a shape and no numbers ...\n")
+    screen.print("  running the update on tensors that have a shape but no numbers ...\n")
     update, processes = budget.rehearse(project, script, values, **how), how["processes"]
     each = f"{update.tokens:,} tokens" + f" on each of {processes} GPUs" * (processes > 1)
     trained = "" if update.trained == update.parameters else f", {update.trained:,} of them trained"
@@ -177,7 +177,7 @@ def show(screen, project, script, values, how, price, live):
         "Rehearsed without a GPU",
         [
             f"{update.parameters:,} weights{trained}; an update of {each} costs {budget.operations(update.flops)}.",
-            f"The real update, of {'your ' * project.out.exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape and no numbers.",
+            f"The real update, of {'your ' * project.out.exists()}train.py, ran in {update.seconds:.1f} s on tensors that have a shape but no numbers.",
         ],
     )
     show_memory(screen, update, processes)
@@ -212,8 +212,8 @@ def show(screen, project, script, values, how, price, live):
             + ", for examples of half a row each, half of it answer: your own file will differ"
             * guessed
             + f". Time: {slow.arithmetic:.0%} to {fast.arithmetic:.0%} of the data sheet's arithmetic, {slow.bandwidth:.0%} to {fast.bandwidth:.0%} of its bandwidth; "
-            f"the low end needs torch.compile. {values.updates:,} updates, without evaluations.",
-            "Prices move: look at where they are from. The bill runs from start to stop, the minutes of setting up and of forgetting included.",
+            f"the short end needs torch.compile. {values.updates:,} updates, without evaluations.",
+            "Prices change: check them where they come from. You pay from start to stop, including the minutes of setting up and any time you forget to switch it off.",
             *(
                 f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured ({measured / estimated - 1:+.0%})."
                 for what, estimated, measured in budget.past(project)[-3:]
@@ -258,17 +258,17 @@ def parser():
     p.add_argument(
         "--checkpointing",
         action="store_true",
-        help="make activations again on the way back: less memory, a third more time",
+        help="compute activations again in the backward pass: less memory, a third more time",
     )
     p.add_argument(
         "--precision",
         choices=["bf16", "fp16", "fp32"],
         default="bf16",
-        help="number format of the products",
+        help="number format of the multiplications",
     )
     p.add_argument("--gpus", type=int, default=1, help="how many share an update")
     p.add_argument(
-        "--price", type=float, help="dollars an hour for one GPU, in place of the list's"
+        "--price", type=float, help="dollars per hour for one GPU, instead of the list's"
     )
     p.add_argument(
         "--hf", action="store_true", help="ask Hugging Face for today's prices of its jobs"
@@ -277,15 +277,17 @@ def parser():
 
 
 def idea(words, folder):
-    """Return (project, script, values) of what was typed: a project of one's own, or one made up for the purpose in `folder`."""
-    anew = words.base or words.size  # a model that the project here has nothing to do with
-    place = Path(words.folder or ("." if anew else usual()))
+    """Return (project, script, values) of what was typed: an existing project, or one made up for this purpose in `folder`."""
+    new = words.base or words.size  # a model that the project here has nothing to do with
+    place = Path(words.folder or ("." if new else usual()))
     real = (place / "settings.toml").exists()
     if real:
-        Project(place).check_version()  # a slip in it is said of the file that its owner knows
+        Project(
+            place
+        ).check_version()  # so that a mistake in it is named in the file that its owner knows
     if words.folder and not real:
         raise Stop(
-            f"{place} is no project. Without one, say what is meant: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora"
+            f"{place} is not a project. Without one, say what you mean: handrail rehearse --size 85m, or: handrail rehearse --from {OPEN} --method lora"
         )
     for file in PROGRAM.glob("*.py"):  # what the walk has not handed over yet
         shutil.copy(file, folder)
@@ -293,7 +295,9 @@ def idea(words, folder):
     if real:
         for file in [*place.glob("*.py"), place / "settings.toml"]:
             shutil.copy(file, folder)
-        (Path(folder) / "out").symlink_to(place.resolve() / "out")
+        (Path(folder) / "out").mkdir()  # a link to all of it would count as another project's
+        for made in place.resolve().glob("out/*"):
+            (Path(folder) / "out" / made.name).symlink_to(made)
     project = Project(folder, cpu=True)
     began = project.settings.get("data") if real else not words.method
     script = "finetune" if words.method or not began else "pretrain"
@@ -320,7 +324,7 @@ def idea(words, folder):
     }
     for name, value in typed.items():
         if isinstance(value, int) and value < 1:
-            raise Stop(f"--{name} {value}: it has to be a number above 0")
+            raise Stop(f"--{name} {value}: it must be a number above 0")
     if words.base and Path(words.base).exists():
         typed["base"] = str(Path(words.base).resolve())
     defaults = {"size": "85m", "vocabulary": 32768, "method": "lora", "lr": 1e-4}
@@ -338,14 +342,14 @@ def idea(words, folder):
 
 
 def check_numbers(values, script, gpus):
-    """Raise Stop for what no run could be."""
+    """Raise Stop for settings that no run could have."""
     if script == "pretrain" and values.batch % gpus:
         raise Stop(
-            f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. Take a multiple of {gpus}."
+            f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. Choose a multiple of {gpus}."
         )
     if values.batch * values.context > 2**31:
         raise Stop(
-            f"--batch {values.batch:,} with --context {values.context:,}: an update of more than two billion tokens is more than anybody has made."
+            f"--batch {values.batch:,} with --context {values.context:,}: that is more than two billion tokens in one update, more than anybody has ever done."
         )
     if base := values.model if script == "finetune" else values.base:
         from transformers import AutoConfig
@@ -355,22 +359,20 @@ def check_numbers(values, script, gpus):
         if (
             most and values.context > most and not getattr(config, "rope_parameters", None)
         ):  # a table of places; others can be read on
-            raise Stop(
-                f"--context {values.context:,}: {base} has places for {most:,} tokens at once."
-            )
+            raise Stop(f"--context {values.context:,}: {base} can read {most:,} tokens at once.")
 
 
 def main(arguments):
-    """Run `handrail rehearse`; return the exit code: 0, or 1 where no GPU that is known is large enough."""
+    """Run `handrail rehearse`; return the exit code: 0, or 1 if no known GPU is large enough."""
     words = parser().parse_args(arguments)
     if words.gpus < 1 or (words.price is not None and not 0 < words.price < math.inf):
-        raise Stop("--gpus and --price have to be numbers above 0")
+        raise Stop("--gpus and --price must be numbers above 0")
     if words.base is not None and not words.base.strip():
         raise Stop(
-            f"--from is empty. It names a model of the hub, as {OPEN}, or a folder with config.json."
+            f"--from is empty. It names a model of the hub, such as {OPEN}, or a folder with config.json."
         )
     if words.size and words.base:
-        raise Stop("--size is of a new model, --from names one that is there: one of the two")
+        raise Stop("--size is for a new model, --from names an existing one: choose one of the two")
     with tempfile.TemporaryDirectory() as folder:
         project, script, values = idea(words, folder)
         if not values.base and script == "pretrain" and values.size not in sizes(project):
@@ -387,7 +389,7 @@ def main(arguments):
 
             if not (live := live_prices()):
                 raise Stop(
-                    "Hugging Face did not give its prices. Is there a network, is HF_HUB_OFFLINE set? Without --hf the list in gpus.toml is used, with its dates."
+                    "Hugging Face did not give its prices. Is there a network? Is HF_HUB_OFFLINE set? Without --hf, the dated prices of gpus.toml are used."
                 )
         screen = Screen(yes=True)
         name = (

@@ -1,4 +1,4 @@
-"""The raw files, looked at before the learner's data.py reads them: what cannot be read is named, with how to mend it.
+"""The raw files, checked before the learner's data.py reads them: what cannot be read is named, and how to fix it.
 
 Everything is streamed. Of a huge source only the first LOOK bytes are read.
 """
@@ -22,7 +22,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 
 
 class Unreadable(Exception):
-    """The rest of a file cannot be read; the text says why and how to mend it."""
+    """The rest of a file cannot be read; the text says why and how to fix it."""
 
 
 class NoRows(Unreadable):
@@ -69,8 +69,8 @@ def first_fault(file):
         code = "UTF-16LE" if start[1:2] == b"\0" else "UTF-16BE"
         return f"this is UTF-16, not UTF-8. Make a copy that is: {recode(file, code)}"
     if b"\0" in start:
-        return "there are null bytes in it, so it is no plain text (a picture, a program, a zip?). Take it out of the data"
-    return None if start else "the file is empty. Take it out, or fill it"
+        return "there are null bytes in it, so it is not plain text (a picture, a program, a zip?). Remove it from the data"
+    return None if start else "the file is empty. Remove it, or fill it"
 
 
 def recode(file, code):
@@ -94,7 +94,7 @@ def lines(file):
                 )
             if b"\0" in line:
                 raise Unreadable(
-                    f"{where}: null bytes, so this is no plain text. Take the file out of the data."
+                    f"{where}: null bytes, so this is not plain text. Remove the file from the data."
                 )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -116,7 +116,7 @@ def text_rows(file, problems):
 
 
 def jsonl_rows(file, problems):
-    """Broken lines are all collected, so that they can be mended in one go."""
+    """All broken lines are collected, so that they can be fixed in one go."""
     broken = []
     for number, text, size in lines(file):
         if not text.strip():
@@ -153,7 +153,7 @@ def jsonl_rows(file, problems):
 
 
 def json_rows(file, problems):
-    """A list of objects, or one object a line."""
+    """A list of objects, or one object per line."""
     first, more = "", False
     for _, text, _ in lines(file):  # all of them, so that each is known to be plain text
         first, more = first or text.strip(), more or bool(first and text.strip())
@@ -164,11 +164,11 @@ def json_rows(file, problems):
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise Unreadable(
-            f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Mend that place."
+            f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). Fix that place."
         )
     if not isinstance(found, list):
         raise NoRows(
-            f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} a line."
+            f"{file}: no list of objects. Expected is [{{...}}, {{...}}], or one object {{...}} per line."
         )
     for number, row in enumerate(found, start=1):
         if isinstance(row, dict):
@@ -207,7 +207,7 @@ def csv_rows(file, problems):
         if max(map(len, head), default=0) > 80:
             columns = ",".join(f"column{n}" for n in range(1, len(head) + 1))
             raise Unreadable(
-                f"{file}, line 1: a row stands where the names of the columns should. Put them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}"
+                f"{file}, line 1: there is a row of data where the names of the columns should be. Add them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}"
             )
         if len(head) == 1 and (other := [sign for sign in ";\t|" if sign in head[0]]):
             raise Unreadable(
@@ -224,7 +224,7 @@ def csv_rows(file, problems):
             sizes.clear()
     except csv.Error as error:
         raise Unreadable(
-            f'{file}, line {reader.line_num}: {error}. A text with quotes or line breaks stands inside "...", its own quotes doubled.'
+            f'{file}, line {reader.line_num}: {error}. A text with quotes or line breaks must be inside "...", with its own quotes doubled.'
         )
 
 
@@ -244,7 +244,7 @@ def parquet_rows(file, problems):
                 yield row, size
     except (pyarrow.ArrowException, OSError) as error:
         raise Unreadable(
-            f"{file}: no whole parquet file ({str(error).strip()[:200]}). Download or write it again."
+            f"{file}: not a complete parquet file ({str(error).strip()[:200]}). Download or write it again."
         )
 
 
@@ -311,17 +311,17 @@ def hub_fault(source, error):
     if "OfflineMode" in text:
         return (
             head
-            + "HF_HUB_OFFLINE is set, so nothing is fetched. Allow it, then type the same command: unset HF_HUB_OFFLINE"
+            + "HF_HUB_OFFLINE is set, so nothing is downloaded. Allow it, then run the same command again: unset HF_HUB_OFFLINE"
         )
     if re.search("gated|401|403|private|authenticated", text):
         return (
             head
-            + f"It asks who you are. Accept its conditions at {page} and log in: hf auth login\nThen the same command goes on."
+            + f"You need to be logged in for it. Accept its conditions at {page} and log in: hf auth login\nThen run the same command again."
         )
     if "Couldn't reach" in text or isinstance(error, ConnectionError):
         return (
             head
-            + "The hub cannot be reached. Check the network: curl -I https://huggingface.co   Then the same command goes on."
+            + "The hub cannot be reached. Check the network: curl -I https://huggingface.co   Then run the same command again."
         )
     if re.search("config|split", text, re.I) and "DatasetNotFound" not in text:
         return head + f"{str(error)[:600]}\nName one of them: --data {name}:CONFIG:SPLIT"
@@ -339,14 +339,14 @@ def no_files(source):
     there = f"{source}: no file in this folder can be read. {kinds} There is: {endings(source, []) or 'nothing'}."
     known = [ending for ending, _ in count_endings(source, []).most_common(5)]
     found = [ending for ending in known if not not_text(source, ending)]
-    mend = (
+    fix = (
         as_text(found)
         if found
-        else "Make text of it first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt"
+        else "Convert it to text first: pdftotext FILE.pdf, or pandoc FILE.docx -t plain -o FILE.txt"
         if known
         else ""
     )
-    return Stop(f"{there} {mend}".rstrip())
+    return Stop(f"{there} {fix}".rstrip())
 
 
 def not_text(folder, ending):
@@ -360,7 +360,7 @@ def as_text(endings):
 
 
 def local_files(source):
-    """Return the files of a folder, or the one file; what is hidden or belongs to a project of handrail's is passed over, as in data.py."""
+    """Return the files of a folder, or the one file; hidden files and those of handrail projects are skipped, as in data.py."""
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
     seen = [
         file
@@ -397,8 +397,8 @@ def locate(project, source, flag=None):
     if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in KINDS:
         flag = flag or ("answers" if source == project.settings.get("answers") else "data")
         raise Stop(
-            f"There is no file or folder {source!r} (looked in {Path.cwd()} and {project.folder}), and it is no hub data set's name "
-            f"(owner/name). Check it with `ls`, then the same command with --{flag} THE/RIGHT/PATH"
+            f"There is no file or folder {source!r} (looked in {Path.cwd()} and {project.folder}), and it is not the name of a hub data set "
+            f"(owner/name). Check it with `ls`, then run the same command with --{flag} THE/RIGHT/PATH"
         )
     return None
 

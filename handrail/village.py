@@ -311,7 +311,7 @@ def parse(text: str) -> Verdict:
     try:
         tell(pen)
         if pen.position < len(text):
-            raise Wrong(pen.position, "ungrammatical: the story is over, but the text goes on")
+            raise Wrong(pen.position, "ungrammatical: the story is over, but the text continues")
     except Wrong as wrong:
         return Verdict(False, None, *wrong.args)
     return Verdict(True, math.log(pen.ways), len(text), "a story from this village")

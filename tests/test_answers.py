@@ -23,7 +23,7 @@ MARKS = (
     "<|user|> <|assistant|> <|system|>"
 ).split()
 
-# Templates in the forms of well-known models, written here anew.
+# Templates in the forms of well-known models, rewritten here.
 TEMPLATES = {
     "llama-3": (
         "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + "
@@ -225,7 +225,7 @@ def test_packed_rows_do_not_see_each_other():
 
 def test_packed_or_not_the_same_rows_are_learned():
     """A model that cannot keep packed rows apart gets each row as a part of its own: the same
-    targets, in the same order, nothing beside them.
+    targets, in the same order, and nothing else.
     """
     import messages
     import packing
@@ -543,9 +543,9 @@ def answering(walked, tmp_path_factory):
     return once(tmp_path_factory, "answers", make)
 
 
-def test_finetune_goes_on_from_the_first_walk(answering):
+def test_finetune_continues_from_the_first_walk(answering):
     """One command after the walk: rows are shown as they are trained, the loss on new questions
-    falls, before and after stand side by side.
+    falls, before and after are side by side.
     """
     project, screen = answering
     assert (
@@ -749,7 +749,7 @@ def test_a_real_small_model_learns_real_answers(tmp_path):
     assert vals[-1] < 0.95 * vals[0], vals
 
 
-def test_what_stands_in_the_way_of_fine_tuning_is_said(walked, tmp_path):
+def test_what_prevents_fine_tuning_is_named(walked, tmp_path):
     """Pairs where answers are wanted, plain text, too few rows, no model: a sentence, exit 2, no
     traceback.
     """

@@ -84,8 +84,8 @@ PAIRS = {
     },
 }
 BAD = {  # a row that cannot be used, and what is said of it
-    "no answer in it": [U("Hello")],
-    "no list of messages": "Hello",
+    "no answer (no assistant message)": [U("Hello")],
+    "not a list of messages": "Hello",
     "empty answer": [U("Hello"), A(" ")],
     "empty question": [U(""), A("Hi!")],
     "unknown role 'tool'": [U("Hello"), {"role": "tool", "content": "9"}, A("Hi!")],
@@ -94,8 +94,8 @@ BAD = {  # a row that cannot be used, and what is said of it
     "two questions in a row": [U("Hello"), U("Hello?"), A("Hi!")],
     "begins with an answer": [S("Be kind."), A("Hi!"), U("Hello"), A("Hi!")],
     "system message that is not the first": [U("Hello"), S("Be kind."), A("Hi!")],
-    "no text (bool)": [U("Hello"), A(True)],
-    "no text (list)": [U("Hello"), A([{"type": "image"}])],
+    "not text (bool)": [U("Hello"), A(True)],
+    "not text (list)": [U("Hello"), A([{"type": "image"}])],
 }
 
 
@@ -217,12 +217,15 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
     assert found.left_out == {"empty answer": ["sums.csv, row 3"]}
     (tmp_path / "bare.csv").write_text("Who are you?,A parrot.\nHello,Hi!\n")
     found = read_chats(tmp_path / "bare.csv", "bare")
-    assert found.rows == [{"messages": TALK}] and "'Who are you?' asks" in found.notes[0]
+    assert (
+        found.rows == [{"messages": TALK}]
+        and "'Who are you?' is taken as the question" in found.notes[0]
+    )
     assert "first line was taken as column names" in found.notes[1]
 
 
 def test_the_forms_that_a_refusal_shows_are_accepted():
-    """Every example that a newcomer is told to copy works as it stands."""
+    """Every example that a newcomer is told to copy works as it is."""
     for form, line in chats.EXAMPLES.items():
         found = read_chats([json.loads(line)], form)
         assert len(found.rows) == 1 and found.form
@@ -237,32 +240,37 @@ STOPS = {
     ),
     "plain.jsonl": (
         '{"id": "n1", "body": "Once"}',
-        ["plain.jsonl: no form", "id and body", '"from"', '"chosen"', '"instruction"'],
+        [
+            "plain.jsonl: its columns (id and body) match no form",
+            '"from"',
+            '"chosen"',
+            '"instruction"',
+        ],
     ),
-    "three.csv": ("a,b,c\nx,y,z", ["no form", "a, b and c"]),
+    "three.csv": ("a,b,c\nx,y,z", ["its columns (a, b and c) match no form"]),
     "lines.jsonl": (
         '{"messages": "user: Hello"}',
-        ["none of the 1 rows", "no list of messages: lines.jsonl, line 1"],
+        ["none of the 1 rows", "not a list of messages: lines.jsonl, line 1"],
     ),
     "none.jsonl": (
         '{"q": "Hello", "a": ""}\n' * 9,
         ["none of the 9 rows", "empty answer: none.jsonl, line 1;", "and 4 more"],
     ),
-    "zero.json": ("[]", ["not one row"]),
+    "zero.json": ("[]", ["it has no rows"]),
     "broken.jsonl": (
         '{"q": "a", "a": "b"}\n{"q": \n',
         ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"],
     ),
     "uneven.csv": ("q,a\nb,2,3\n", ["uneven.csv, line 2", "3 columns"]),
     "semicolon.csv": ("q;a\nb;2\n", ["separated by ';'", "pandas"]),
-    "cut.parquet": ("PAR1", ["cut.parquet", "no whole parquet file"]),
+    "cut.parquet": ("PAR1", ["cut.parquet", "not a complete parquet file"]),
     "a.pdf": ("x", ["not read"]),
 }
 
 
 @pytest.mark.parametrize("name", STOPS)
 def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
-    """Whatever a newcomer hands over: what, where and how to mend, never a traceback."""
+    """Whatever a newcomer hands over: what, where and how to fix it, never a traceback."""
     content, said = STOPS[name]
     (tmp_path / name).write_text(content)
     with pytest.raises(Stop) as stop:
@@ -271,7 +279,7 @@ def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):
-    """Files of different forms may lie in one folder; what is passed over is said; pairs and
+    """Files of different forms may be in one folder; what is skipped is named; pairs and
     conversations are not mixed.
     """
     write(tmp_path / "a.jsonl", [{"q": "Hello", "a": "Hi!"}])
@@ -291,7 +299,7 @@ def test_a_folder_is_read_file_by_file(tmp_path):
         read_chats(tmp_path, "folder")
 
 
-def test_no_question_stands_on_both_sides(tmp_path):
+def test_no_question_is_on_both_sides(tmp_path):
     """The split is the same every time, about one in ten, never empty on a side, and copies of a
     question stay together.
     """

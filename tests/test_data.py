@@ -1,4 +1,4 @@
-"""The data step and the plan: bad input is named with a way to mend it, good input is counted
+"""The data step and the plan: bad input is named with a way to fix it, good input is counted
 rightly.
 """
 
@@ -92,8 +92,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_named_with_a_way_to_mend_them(project, tmp_path, name):
-    """Whatever a newcomer's file holds: what, where and how to mend, and never a traceback."""
+def test_bad_files_are_named_with_a_way_to_fix_them(project, tmp_path, name):
+    """Whatever a newcomer's file holds: what, where and how to fix it, and never a traceback."""
     content, said = BAD[name]
     with pytest.raises(Stop) as stop:
         look(project, write(tmp_path / name, content))
@@ -208,7 +208,7 @@ def test_one_text_that_is_most_of_the_data_fails(project, tmp_path):
     assert checks["most repeated document"].verdict == "fail"
 
 
-def test_any_letter_may_stand_in_the_settings(project, tmp_path):
+def test_any_letter_may_be_in_the_settings(project, tmp_path):
     """A val document that begins with emoji or foreign letters becomes a prompt that settings.toml
     can hold.
     """
@@ -224,7 +224,7 @@ def test_any_letter_may_stand_in_the_settings(project, tmp_path):
     ],
 )
 def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
-    """A learner's is_val that goes by chance or by position fails the overlap check."""
+    """A learner's is_val that chooses at random or by position fails the overlap check."""
     file = project.folder / "data.py"
     file.write_text(
         file.read_text().replace("return zlib.crc32(text.strip().encode()) % 20 == 0", body)
@@ -233,8 +233,8 @@ def test_an_edited_split_that_leaks_is_caught(project, tmp_path, body):
     assert checks["train/val overlap"].verdict == "fail"
 
 
-def test_too_little_text_is_said_with_the_command_that_helps(project, tmp_path):
-    """300 KB of notes: gibberish is foretold, and going on from a small open model is named as a
+def test_too_little_text_is_named_with_the_command_that_helps(project, tmp_path):
+    """300 KB of notes: gibberish is predicted, and continuing a small open model is named as a
     command.
     """
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
@@ -285,7 +285,7 @@ def test_the_plan_keeps_what_a_person_set_and_follows_the_data(project):
     assert seen >= 20 * count and 6 * count * seen / (400e12 * plan.USED) <= 3700
 
 
-def test_going_on_from_a_model_has_its_own_plan(project, tmp_path):
+def test_continuing_a_model_has_its_own_plan(project, tmp_path):
     """With --from, size and vocabulary are the model's own; a model that is not there is said with
     what to do.
     """
@@ -333,7 +333,7 @@ def test_the_command_counts_and_writes_down_its_choices(tmp_path):
 
 
 def test_the_command_ends_with_2_and_loses_nothing(tmp_path):
-    """Broken data: exit code 2, the line named, no traceback; the same command goes on once it is
+    """Broken data: exit code 2, the line named, no traceback; the same command continues once it is
     mended.
     """
     file = write(tmp_path / "notes.jsonl", rows(texts(400)) + '{"text": \n')
@@ -451,7 +451,7 @@ def test_rows_that_data_py_leaves_out_are_counted(project, tmp_path):
 
 
 def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_path, capsys):
-    """Documentation often lies beside the settings of the program that made it: passed over, named,
+    """Documentation is often next to the settings of the program that made it: skipped, named,
     and data.py agrees.
     """
     folder = tmp_path / "docs"
@@ -489,7 +489,7 @@ def test_a_project_does_not_read_itself(project, tmp_path):
     assert {file.parent.name for file in sources.local_files(tmp_path)} == {"notes"}
 
 
-def test_decisions_stand_where_toml_wants_them(project):
+def test_decisions_are_where_toml_wants_them(project):
     """A [table] that its owner appended keeps its lines: general decisions go before it, its own
     into it, and both are read.
     """

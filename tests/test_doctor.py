@@ -127,7 +127,7 @@ print("BITS", [p.double().sum().item().hex() for p in model.parameters()], torch
 
 
 def test_watching_changes_no_bit(tmp_path):
-    """With dropout and random batches: the same weights and the same random numbers with the doctor beside it and without.
+    """With dropout and random batches: the same weights and the same random numbers with the doctor and without.
 
     Most scripts begin with transformers or datasets, which only ask whether torch is there: the doctor must not take that for its coming (it did, and saw nothing).
     """
@@ -251,7 +251,7 @@ def twice(name, cwd):
     ],
 )
 def test_models_with_a_life_of_their_own_are_left_alone(tmp_path, name):
-    """A layer that merges its matrices in train(False), a state kept on the model between batches, a loss compiled by TorchScript: the same bits with the doctor beside them, and no alarm."""
+    """A layer that merges its matrices in train(False), a state kept on the model between batches, a loss compiled by TorchScript: the same bits with the doctor, and no alarm."""
     alone, beside, found = twice(name, tmp_path)
     assert alone == beside and not found
 
@@ -383,8 +383,8 @@ def test_a_callback_for_trainers(tmp_path, listening):
     assert [finding.name for finding in callback.doctor.findings] == ["labels-shifted-twice"]
 
 
-def test_a_probe_that_fails_is_switched_off_and_the_training_goes_on(listening):
-    """Never crash a user's training because of the doctor: reported once, the other probes go on."""
+def test_a_probe_that_fails_is_switched_off_and_the_training_continues(listening):
+    """Never crash a user's training because of the doctor: reported once, the other probes continue."""
     made = []
 
     def with_a_bad_probe(*args, **kwargs):
@@ -666,7 +666,7 @@ MODES = {  # how a run is made -> what should be said of it
     "eval mode from the first evaluation on": {"trained-in-eval-mode"},
     "loss on val in training mode": {"evaluated-in-train-mode"},
     "answers on val in training mode": {"evaluated-in-train-mode"},
-    "(B, 1) beside (B,)": {"loss-broadcast"},
+    "(B, 1) against (B,)": {"loss-broadcast"},
     "four batches, added up": {"accumulation-not-divided"},
     "four batches, averaged": set(),
     "old gradients kept as momentum": set(),
@@ -681,7 +681,7 @@ MODES = {  # how a run is made -> what should be said of it
 
 @pytest.mark.parametrize("how", MODES)
 def test_modes_masks_and_shapes(listening, how):
-    """Five readers found these unnamed, or the right way beside them taken for a mistake: nothing crashes and the loss falls."""
+    """Five readers found these unnamed, or the right way next to them taken for a mistake: nothing crashes and the loss falls."""
     torch.manual_seed(0)
     nn, F, mask, ways = (
         torch.nn,
@@ -959,8 +959,8 @@ def test_an_evaluation_that_keeps_gradients_is_named(listening, graph, named):
     assert ("out-of-memory-late" in {finding.name for finding in doctor.findings}) == named
 
 
-def test_weights_without_the_optimizer_beside_them_are_named(listening, tmp_path):
-    """A checkpoint of which only half was read makes the loss jump: the other half lies beside it, unread. Weights that stand alone are no alarm."""
+def test_weights_saved_without_the_optimizer_are_named(listening, tmp_path):
+    """A checkpoint of which only half was read makes the loss jump: the other half is next to it, unread. Weights that are alone are no alarm."""
     for folder, alarm in ((tmp_path / "alone", False), (tmp_path / "both", True)):
         folder.mkdir()
         model = torch.nn.Linear(4, 3)

@@ -143,7 +143,7 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
             NEW | {"rows_at_once": 1},
             False,
             "fp32",
-        ),  # eight batches of one shape: three are run, and stand for all
+        ),  # eight batches of one shape: three are run, and represent all
         (NEW, True, "bf16"),
         pytest.param(
             NEW | {"size": "5m", "context": 256, "batch": 2}, False, "bf16", marks=pytest.mark.long
@@ -190,7 +190,7 @@ def test_memory_and_arithmetic_of_fine_tuning(project, little, method, checkpoin
     )
 
 
-def test_memory_of_corrections_beside_weights_in_16_bits(project, little):
+def test_memory_of_corrections_with_weights_in_16_bits(project, little):
     """LoRA's frozen weights take half the memory on a card: the count knows it, to the byte."""
     file = project.folder / "finetune.py"
     text = file.read_text()
@@ -288,7 +288,7 @@ def config_only(folder, **sizes):
 
 def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
     """On a laptop: 1.2 billion weights that are not there, in less than 2 GB of real memory, with
-    time and cost beside.
+    time and cost next to it.
     """
     sizes = {
         "hidden_size": 2048,
@@ -377,7 +377,7 @@ def test_what_is_typed_wrong(tmp_path):
             [],
             "no causal language model",
         ),
-        ({"model_type": "gpt2"}, ["--context", "4096"], "places for 1,024 tokens"),
+        ({"model_type": "gpt2"}, ["--context", "4096"], "can read 1,024 tokens"),
         (None, ["--batch", "3", "--gpus", "8"], "cannot be divided"),
         (None, ["--batch", str(10**12)], "two billion"),
     ],

@@ -154,7 +154,7 @@ def test_an_out_that_is_something_else_is_refused(ran, tmp_path):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_fine_tuning_of_another_base_is_another_run(ran, method):
-    """What was learned beside one model's weights is noise beside another's: after out/model was
+    """What was learned for one model's weights is noise for another's: after out/model was
     trained again, or with other examples or another method, a fine-tuning does not resume.
     """
     for file in PROGRAM.glob("*.py"):
@@ -215,7 +215,7 @@ def test_a_finished_run_says_so_and_does_not_become_the_newest(ran):
 
 
 def test_tokens_are_in_one_place(ran):
-    """`--out` is for runs: the tokens that other runs rest on are not written anew by a trial."""
+    """`--out` is for runs: the tokens that other runs depend on are not rewritten by a trial."""
     before = (ran / "out" / "tokens" / "train.bin").read_bytes()
     done = script(ran, "tokenizer.py", "--out", "out/trial")
     assert done.returncode == 2 and "out/tokens" in done.stderr, done.stdout + done.stderr

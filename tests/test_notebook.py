@@ -5,7 +5,7 @@ from html import unescape
 import pytest
 
 from handrail import notebook
-from handrail.glossary import explain
+from handrail.glossary import explain, words
 from handrail.project import Project, Stop
 
 CHECKS = [
@@ -120,16 +120,43 @@ def test_a_missing_field_never_stops_the_walk(tmp_path):
 
 
 def test_explain_finds_a_word_however_it_is_written():
-    """A newcomer who meets a word can look it up as they saw it, and a misspelt one leads to the
-    right one.
+    """A newcomer who meets a word can look it up as they saw it, several at once too; a misspelt
+    one leads to the right one, and to nothing that only looks similar.
     """
     for written, names in {
         "learning-rates": "learning rate",
         "LOSSES": "loss",
         "BPE": "byte-pair encoding",
         "warm up": "warm-up",
+        "optimiser": "optimizer",
+        "Tokenisation": "tokenizer",
+        "finetuning": "fine-tuning",
+        "gradients-not-zeroed": "gradients-not-zeroed",
     }.items():
         assert explain(written).startswith(names)
-    with pytest.raises(Stop, match="optimizer"):
-        explain("optimiser")
+    both = explain("learning rate, nat")
+    assert both.startswith("learning rate") and "\n\nnat: " in both
+    with pytest.raises(Stop, match="Did you mean: optimizer"):
+        explain("optimzer")
+    with pytest.raises(Stop, match="loss: How(.|\n)*'zzz' is not in the list. All words"):
+        explain("loss zzz")
+    with pytest.raises(Stop, match="'rent' is a command: handrail rent --help"):
+        explain("rent", {"rent"})
     assert "tokenizer" in explain("") and "bigram" in explain("")
+
+
+def test_every_word_of_the_walk_is_explained():
+    """The words that a first reader did not know have an entry of one to three short sentences."""
+    met = """GPU, CPU, TFLOP/s, matrix product, parameter, memory bandwidth, number format, fp32,
+        nvidia-smi, token, document, train, split, near duplicate, built-in world, size, context,
+        batch, update, vocabulary, prompt, row, byte-pair encoding, byte, uint16, position, layer,
+        attention, Qwen3, architecture, Transformers, ln, V, loss, weight, width, nat, tensor,
+        gradient, vector, overfit, optimizer, loop, learning rate, AdamW, Muon, matrix,
+        random state, fake tensor, exit code, doctor, floor, epoch, bigram, scientific notation,
+        MFU, logit, temperature, end of text, uniform, unigram, model card, rank, FSDP, accelerator,
+        val, baseline, learning-rate schedule, precision, bits per byte, checkpoint, RLHF,
+        hallucination, quantization, top-p, mixture of experts, tokenisation, KV cache"""
+    for word in met.split(","):
+        assert explain(word)
+    for names, meaning in words().items():
+        assert len(meaning) < 350 and not re.search(r"\b(anew|beside|by chance)\b", meaning), names

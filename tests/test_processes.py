@@ -1,6 +1,6 @@
 """The learner's run on several processes and several machines.
 
-torchrun, gloo and the loopback stand for GPUs and a network. Run as a script, this is the launcher
+torchrun, gloo and the loopback replace GPUs and a network. Run as a script, this is the launcher
 that cuts a model into pieces over gloo: torchrun --nproc_per_node 2 tests/test_processes.py --cpu
 """
 
@@ -147,9 +147,9 @@ def refused(nodes):
 
 
 def test_two_machines_without_a_shared_disk_are_refused(alone, fresh, tmp_path):
-    """A machine that finds no checkpoint must not begin at 0 beside one that resumes, and one that
-    cannot read what the other saves could never resume: both stop and say so, when resuming and
-    when saving, before the run has cost more than one interval.
+    """A machine that finds no checkpoint must not begin at 0 while another one resumes, and one
+    that cannot read what the other saves could never resume: both stop and say so, when resuming
+    and when saving, before the run has cost more than one interval.
     """
     pair = [shutil.copytree(alone, tmp_path / "first"), fresh("second")]
     before = made(pair[0] / "out" / "checkpoints"), metrics(pair[0])

@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(ran, whole):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(ran):
-    """A run that has blown up must not go on for hours, nor save its ruined weights over good
+    """A run that has blown up must not continue for hours, nor save its ruined weights over good
     ones.
     """
     forget_the_end(ran)
@@ -315,7 +315,7 @@ def test_a_copy_from_a_file_is_found(longest_copy, walked):
 # --- what is handed over ---
 
 
-def test_the_program_stands_alone_and_is_small():
+def test_the_program_is_independent_and_small():
     """What is handed over is what we promise: no import of handrail, a lesson at the top, no file
     above 85 code lines, no function above 40 lines.
     """

@@ -65,7 +65,7 @@ cd "$HOME" && exec sh -c "$SSH_ORIGINAL_COMMAND"
 def prepare(folder):
     """Make `folder` a village project as the walk leaves it before the run."""
     shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HOUSE / "handrail" / "around" / "requirements.txt", folder)
+    shutil.copy(HOUSE / "handrail" / "project_template" / "requirements.txt", folder)
     (folder / "village.jsonl").write_text(
         "".join(json.dumps(story) + "\n" for story in islice(stories(0), 200))
     )
@@ -189,7 +189,7 @@ def rent(far, *words):
 
 
 def begin(far, project, *words):
-    """Start `handrail rent ssh` beside the test, what it says going to a file; return (process, how
+    """Start `handrail rent ssh` in the background, its output going to a file; return (process, how
     to read the file).
     """
     said = far.folder / f"said-{len(list(far.folder.glob('said-*')))}"
@@ -304,9 +304,9 @@ def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
         )
 
 
-def test_a_job_goes_on_without_us(far, machines, whole):
+def test_a_job_continues_without_us(far, machines, whole):
     """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The
-    same command goes on, survives a dropped line, brings the same weights, and writes over nothing
+    same command continues, survives a dropped line, brings the same weights, and overwrites nothing
     that was edited over there.
     """
     home = machines[0] / "out"
@@ -371,7 +371,7 @@ def test_a_job_goes_on_without_us(far, machines, whole):
     ), other.stderr
     far.there.rename(
         far.there.with_name("moved")
-    )  # as it was told; what lies here is of the old run too
+    )  # as it was told; what is here is of the old run too
     other = again()
     assert (
         other.returncode == 2
@@ -572,7 +572,7 @@ def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
 
 def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):
     """Where memory is short the kernel may kill sync.py and leave its script: two at once in one
-    folder would spoil each other's checkpoints. Ended, the run goes on.
+    folder would spoil each other's checkpoints. Ended, the run continues.
     """
     target = tmp_path / "target"
     target.mkdir()

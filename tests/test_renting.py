@@ -40,7 +40,7 @@ def test_a_job_is_shown_and_not_started(project):
 
 
 def test_a_secret_goes_by_its_name(project):
-    """A token in a command line ends up in histories and logs: only the name of the variable stands
+    """A token in a command line ends up in histories and logs: only the name of the variable is
     there.
     """
     words = jobs.command(
@@ -54,7 +54,7 @@ def test_a_secret_goes_by_its_name(project):
 
 def test_what_a_job_runs_trains(project, tmp_path):
     """The folder that travels is all that the run needs: in it, alone, the command of the job
-    trains and leaves the model in the mounted bucket; brought home, the walk judges it and goes on.
+    trains and leaves the model in the mounted bucket; at home, the walk judges it and continues.
     """
     jobs.pack(jobs.opened(project), "pretrain", tmp_path / "travels")
     kept = tmp_path / "kept"
@@ -87,7 +87,7 @@ def test_what_a_job_runs_trains(project, tmp_path):
 
 @pytest.fixture(scope="session")
 def skypilot():
-    """The python of an environment with SkyPilot, which is a tool beside the house and never
+    """The python of an environment with SkyPilot, which is a separate tool and never
     imported by it.
     """
     home = HOUSE / ".venv" / "sky"

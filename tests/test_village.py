@@ -294,7 +294,7 @@ def test_questions_cannot_be_guessed():
 
 def test_the_floor_of_a_run_is_that_of_the_stories_it_is_measured_on(walked):
     """The loss that no honest model can go below, as evaluate.py prints it: read back from the
-    tokens of val, each story parsed anew, it is the sum in out/floor.json and the number in the
+    tokens of val, each story parsed again, it is the sum in out/floor.json and the number in the
     exam; the model is above it.
     """
     out = walked[0] / "out"

@@ -18,6 +18,7 @@ import torch
 from conftest import BIN, HOUSE, decide, handrail, made, metrics, script
 
 from handrail import __version__
+from handrail.cli import STEPS, cli
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import WALK, step
@@ -36,7 +37,7 @@ def git(project, *arguments):
 def change(project, file, before, after):
     """Edit a file of the project as its owner would."""
     text = (project / file).read_text()
-    assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {file}"
+    assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in {file}"
     (project / file).write_text(text.replace(before, after))
 
 
@@ -107,7 +108,7 @@ def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     assert "It says:" in (grown / "evaluate.py").read_text()
 
 
-def test_status_tells_where_the_walk_stands(grown):
+def test_status_tells_how_far_the_walk_is(grown):
     """`handrail status` shows what is done, and what a changed file has put in doubt."""
     assert handrail("status", grown).stdout.count("done") == len(WALK)
     change(grown, "evaluate.py", "It writes:", "It says:")
@@ -184,7 +185,7 @@ def test_a_run_begun_by_hand_is_resumed_only_if_it_is_the_same(project):
 
 def test_at_a_terminal_it_checks_in(tmp_path):
     """A person is asked which story, sees the file before it is added, can look, undo, stop, and
-    goes on later where it stopped.
+    resumes later where it stopped.
     """
     child = pexpect.spawn(
         str(BIN / "handrail"),
@@ -258,8 +259,8 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
     )
 
 
-def test_go_on_from_a_pretrained_model(walked, tmp_path):
-    """Story 2: a model that is there already goes on learning from other texts, and ends better on
+def test_continue_from_a_pretrained_model(walked, tmp_path):
+    """Story 2: an existing model continues learning from other texts, and ends better on
     them than it began.
     """
     texts = tmp_path / "notes"
@@ -348,7 +349,7 @@ def test_each_step_catches_what_it_guards_against(grown, fault):
     assert done.returncode == 1 and "✗" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def test_the_doctor_stands_beside_the_walk_s_own_runs(grown):
+def test_the_doctor_watches_the_walk_s_own_runs(grown):
     """A mistake that no step asks for is named in the rehearsal, before the long run: what, how it
     is known, the likeliest cause, the lesson.
     """
@@ -505,7 +506,7 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     (tmp_path / "torn").mkdir(), (tmp_path / "torn" / "settings.toml").write_text("data = \n")
     wrong("new", "torn", "--cpu", cwd=tmp_path, says="settings.toml")
     (tmp_path / "torn" / "settings.toml").write_text("batch = 8\nbatch = 9\n")
-    wrong("status", "torn", cwd=tmp_path, says="stands there twice (at line 2")
+    wrong("status", "torn", cwd=tmp_path, says="is there twice (at line 2")
     (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
     wrong("status", "torn", cwd=tmp_path, says="settings.toml")
 
@@ -669,7 +670,7 @@ def test_an_unknown_word_is_an_error_and_makes_no_folder(tmp_path):
     wrong("tokeniser", cwd=tmp_path, says="Did you mean: handrail tokenizer")
     wrong("My Model", "--size", "1m", cwd=tmp_path, says="handrail new 'My Model' --size 1m")
     wrong("--cpu", "model", cwd=tmp_path, says="Options go after the command")
-    wrong("explain", "optimiser", cwd=tmp_path, says="optimizer")
+    wrong("explain", "optimzer", cwd=tmp_path, says="Did you mean: optimizer")
     wrong("explain", "qwxyz", cwd=tmp_path, says="not in the list")
     (tmp_path / "notes.txt").write_text("Some notes.")
     wrong("notes.txt", cwd=tmp_path, says="handrail new my-model --data notes.txt")
@@ -709,6 +710,20 @@ def test_the_command_that_is_shown_says_the_same(tmp_path):
     assert child.exitstatus == 130
 
 
+def test_a_project_is_rehearsed_without_a_gpu(project):
+    """The question before every rented run: what does *my* project need? Its own files, data and
+    earlier measurements are used, and nothing in it changes.
+    """
+    before = made(project)
+    done = handrail("rehearse", "--gpus", "1", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of your train.py" in done.stdout and "cheapest" in done.stdout
+    assert (
+        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
+    )
+    assert made(project) == before
+
+
 # --- taken home ---
 
 
@@ -723,22 +738,59 @@ def test_the_project_runs_without_handrail(grown):
     assert script(grown, "evaluate.py").returncode == 0
 
 
-def test_papers_and_files_agree():
-    """What the project's README and AGENTS.md name exists, and its requirements are the versions
-    that were tested.
+def test_papers_and_files_agree(tmp_path):
+    """What the project's README and AGENTS.md name exists, also while the project grows, commands
+    are those that work here, the owner's lines stay, and requirements are the tested versions.
     """
-    around, program = (
-        HOUSE / "handrail" / "around",
+    template, program = (
+        HOUSE / "handrail" / "project_template",
         {file.name for file in (HOUSE / "handrail" / "program").glob("*.py")},
     )
-    for paper in ("README.md", "AGENTS.md"):
-        named = set(re.findall(r"`(\w+\.py)`", (around / paper).read_text()))
+    project = Project(tmp_path / "new", cpu=True)
+    project.create()
+    assert {file.name for file in template.iterdir()} < set(os.listdir(project.folder))
+    readme, agents = project.folder / "README.md", project.folder / "AGENTS.md"
+    assert not re.findall(r"\w+\.py", readme.read_text() + agents.read_text())
+    readme.write_text(readme.read_text() + "My own line.\n")
+    project.add(["settings.py", "train.py", "pretrain.py"])
+    trial = "`python pretrain.py --cpu --updates 50 --out out/trial`"
+    for paper in (readme, agents):
+        named = set(re.findall(r"\w+\.py", paper.read_text()))
+        assert named == {"settings.py", "train.py", "pretrain.py"}, (paper, named)
+    assert trial in agents.read_text() and readme.read_text().endswith("My own line.\n")
+    Project(project.folder).add(program)  # by a command that does not say --cpu, such as rent
+    assert trial in agents.read_text()
+    assert readme.read_text().endswith("My own line.\n")
+    agents.write_text("Mine.\n")
+    assert list(project.guides()) == ["README.md"]
+    for paper in (readme, template / "AGENTS.md"):
+        named = set(re.findall(r"`(\w+\.py)`", paper.read_text()))
         assert named == program, (paper, named ^ program)
     pins = set((HOUSE / "constraints.txt").read_text().split())
     wanted = {
         line
-        for line in (around / "requirements.txt").read_text().splitlines()
+        for line in (template / "requirements.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
     assert wanted <= pins, wanted - pins
     assert Path(HOUSE / "constraints.txt").read_text().count("torch==2.13.0") == 1
+
+
+def test_the_docs_name_commands_and_files_that_exist():
+    """A command or a link in README.md, docs/ and the project's papers that leads nowhere stops a
+    newcomer at once.
+    """
+    template = HOUSE / "handrail" / "project_template"
+    pages = [*HOUSE.glob("*.md"), *HOUSE.glob("docs/*.md"), *template.glob("*.md")]
+    pages.remove(HOUSE / "LOG.md")  # a diary: what was true that day
+    for page in pages:
+        text = page.read_text()
+        for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+            assert (page.parent / link).exists(), (page, link)
+        code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
+        for words in re.findall(r"^(?:`|\$ )?handrail +([^`#\n]+)", code, re.M):
+            word, *others = words.split()
+            assert word in {*cli.commands, "STEP"}, (page, words)
+            if word in {"new", *STEPS} - {"rehearse"}:
+                known = {name for option in cli.commands[word].params for name in option.opts}
+                assert {name for name in others if name.startswith("--")} <= known, (page, words)

@@ -5,10 +5,9 @@ handrail rent sky my-model          writes my-model/sky.yaml and .skyignore, and
 
 import argparse
 import re
-import shutil
 from pathlib import Path
 
-from handrail.project import PROGRAM, Stop
+from handrail.project import Stop
 from handrail.rent.jobs import choose
 from handrail.rent.luggage import MADE, chosen, opened, put, slug, travels
 
@@ -64,8 +63,7 @@ def main(words):
         )
     why = f"One run of {name}.py on one {gpu}. sky launch -c {slug(project)} sky.yaml"
     put(project.folder / "sky.yaml", TASK.format(why=why, name=slug(project), gpu=gpu, script=name))
-    if not (project.folder / "sync.py").exists():
-        shutil.copy(PROGRAM / "sync.py", project.folder)
+    project.add(["sync.py"])
     keep = {*MADE[name], "checkpoints" if name == "pretrain" else name}
     data = project.settings.get("data") or ""
     here = (
