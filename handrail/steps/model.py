@@ -40,7 +40,7 @@ def initial_loss(V, width):
 def expect(project):
     program = project.load("model")
     base, V = program.values.base, len(load_tokenizer(project))
-    found = {"V": V, "uniform": math.log(V), "base": base or None}
+    found = {"V": V, "uniform": math.log(V), "base": base or None, "batch": program.values.batch}
     if base:
         return found | dict.fromkeys(("layers", "width", "millions", "initial"))
     layers, width = program.model.SIZES[program.values.size]

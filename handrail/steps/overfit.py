@@ -25,12 +25,11 @@ def lr_of(width):
 
 def expect(project):
     low, high = USUAL
-    batch = project.settings["batch"]
     initial = "the loss of the step before"
     note = project.out / "steps" / "model.json"
     if note.exists():
         initial = f"{json.loads(note.read_text())['values'].get('loss', 0):.2f}"
-    return {"low": low, "high": high, "batch": batch, "initial": initial}
+    return {"low": low, "high": high, "initial": initial}
 
 
 def run(project, screen):
