@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import re
 import shlex
 import sys
@@ -41,13 +42,16 @@ def opened(folder, typed, step=""):
     else:
         project.check_free()
     if not typed.cpu:
-        typed.cpu = launch.needs_cpu(shlex.join(["handrail", *sys.argv[1:], "--cpu"]))
+        typed.cpu = chose_cpu(project) or launch.needs_cpu(
+            shlex.join(["handrail", *sys.argv[1:], "--cpu"])
+        )
     project.cpu = typed.cpu
     if not begun and not typed.data and not typed.answers:
         choose_story(folder, typed)
     check_typed(project, typed)
     if begun:
         check_begun(project, typed, step)
+        project.hold()
         if not step:
             print(f"Continuing the project in {project.folder}.")
     else:
@@ -55,8 +59,24 @@ def opened(folder, typed, step=""):
             typed.base = typed.base or OPEN
         confirm_repository(project, typed)
         project.create()
+        project.hold()
+    if project.cpu and not chosen_on(project).exists():
+        chosen_on(project).write_text("--cpu was chosen for this project, on this machine.\n")
     write_down(project, typed, step)
     return project
+
+
+def chosen_on(project):
+    """Return the file that tells that a person chose the CPU for this project, on this machine."""
+    return project.out / "steps" / f"cpu-{platform.node()}"
+
+
+def chose_cpu(project):
+    """Return True, and say so, if a person chose the CPU here before and there is still no GPU."""
+    chose = chosen_on(project).exists() and not launch.gpu()
+    if chose:
+        print("On the CPU, as you chose for this project before: this machine has no GPU.")
+    return chose
 
 
 # --- a new project ---

@@ -131,6 +131,24 @@ def status(folder):
 
 
 @cli.command()
+@click.argument("name", metavar="[STEP]", required=False)
+@click.argument("folder", metavar="[DIR]", default=usual)
+def undo(name, folder):
+    """Take back the last step, or STEP: its files leave the project, as a new commit."""
+    from handrail import walk
+    from handrail.begin import chosen_on, found
+    from handrail.screen import Screen
+
+    if name and name not in STEPS and folder == usual():
+        name, folder = "", name
+    project = found(folder)
+    project.cpu = chosen_on(project).exists()
+    project.check_version()
+    project.hold()
+    walk.undo(project, Screen(), name or walk.last(project))
+
+
+@cli.command()
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 def explain(words):
     """Explain words of the field, such as perplexity."""

@@ -86,6 +86,12 @@ def opened(kind, base, **how):
             raise Stop(
                 f"There is no folder {base}. Look with `ls`, then name it again: --from THE/RIGHT/PATH"
             ) from error
+        if gguf := [file.name for file in sorted(Path(base).glob("*.gguf"))]:
+            raise Stop(
+                f"{base} holds a GGUF file ({gguf[0]}): made for running a model, not for training it. "
+                "handrail needs the same model as a Transformers folder: config.json, tokenizer.json "
+                "and .safetensors files. Its page on https://huggingface.co usually names it (--from)."
+            ) from error
         if Path(base).is_dir():
             raise Stop(
                 f"The model in {base} could not be opened: {' '.join(str(error).split())[:300]}\nIs its config.json whole, and its model_type one that this Transformers knows?"

@@ -1,6 +1,7 @@
 """The learner's project: add file after file, commit each step, never overwrite what its owner changed."""
 
 import errno
+import fcntl
 import importlib
 import inspect
 import json
@@ -25,7 +26,14 @@ ASKED = "asked for on the command line"
 
 
 class Stop(Exception):
-    """Input or usage is wrong: one clear message (what, where, how to fix it), exit code 2, no traceback."""
+    """Input or usage is at fault: one clear message (what, where, how to fix it), exit code 2.
+
+    `wants` names the setting that is missing, where the answer can be typed right there.
+    """
+
+    def __init__(self, text, wants=""):
+        super().__init__(text)
+        self.wants = wants
 
 
 FIX = {
@@ -101,6 +109,26 @@ def guarded(file, function, wanted):
         return rows(found) if function.__name__ == "documents" else found
 
     return asked
+
+
+def holder(file, keep=False):
+    """Return the process that has locked a file, or None. `keep`: lock it until this one ends."""
+    if not keep and not file.exists():
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(file, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(lock, 20).decode() or "unknown"
+    except OSError:  # a disk that knows no locks
+        return None
+    if keep:
+        os.truncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+    else:
+        os.close(lock)
+    return None
 
 
 def usual():
@@ -225,6 +253,25 @@ class Project:
             f"  keep working with its scripts, which need no handrail: cd {self.typed} && {python}\n"
             f"  start a new project on the same data: {shlex.join(words + self.flags)}"
         )
+
+    def hold(self):
+        """Keep others out of this project until this process ends; raise Stop if one is at work.
+
+        Two at once would overwrite each other's checkpoints, tokens and settings.
+        """
+        for step in ("", "finetune", "dpo", "grpo"):
+            folder = self.out / step
+            if process := holder(folder / "run.lock"):
+                raise Stop(
+                    f"A run is under way in {folder} (process {process}). Nothing was changed.\n"
+                    f"Let it finish, or stop it: kill {process} (it saves first). Then the same "
+                    "command again."
+                )
+        if process := holder(self.out / "steps" / "walk.lock", keep=True):
+            raise Stop(
+                f"handrail is open on {self.folder} in another terminal (process {process}). "
+                "Nothing was changed.\nContinue there, or end it there with q or Ctrl-C."
+            )
 
     def create(self):
         """Make the folder a project: settings.toml, the files of the template, its own git repository."""

@@ -75,7 +75,8 @@ def first_fault(file):
 
 def recode(file, code):
     new = file.with_name(f"{file.stem}.utf8{file.suffix}")
-    return f"iconv -f {code} -t UTF-8 {shlex.quote(str(file))} > {shlex.quote(str(new))}   (then use the copy in its place)"
+    command = f"iconv -f {code} -t UTF-8 {shlex.quote(str(file))} > {shlex.quote(str(new))}"
+    return f"\n  {command}\n(then use the copy in its place)"
 
 
 def lines(file):
@@ -90,7 +91,7 @@ def lines(file):
             if len(line) > LINE:
                 raise Unreadable(
                     f"{where}: longer than {LINE // 1_000_000} MB. Put a line break after each paragraph or row; for plain text: "
-                    f"fold -s -w 1000 {shlex.quote(str(file))} > {shlex.quote(str(file.with_name(file.stem + '.folded' + file.suffix)))}"
+                    f"\n  fold -s -w 1000 {shlex.quote(str(file))} > {shlex.quote(str(file.with_name(file.stem + '.folded' + file.suffix)))}"
                 )
             if b"\0" in line:
                 raise Unreadable(
@@ -149,7 +150,9 @@ def jsonl_rows(file, problems):
             return
     if 0 < len(broken) <= 20:
         command = f"sed -i.bak '{';'.join(f'{n}d' for n in broken)}' {shlex.quote(str(file))}"
-        problems.append(f"To leave those lines out (the file as it was is kept as .bak): {command}")
+        problems.append(
+            f"To leave those lines out (the file as it was is kept as .bak):\n  {command}"
+        )
 
 
 def json_rows(file, problems):
@@ -207,7 +210,7 @@ def csv_rows(file, problems):
         if max(map(len, head), default=0) > 80:
             columns = ",".join(f"column{n}" for n in range(1, len(head) + 1))
             raise Unreadable(
-                f"{file}, line 1: there is a row of data where the names of the columns should be. Add them above it: sed -i.bak '1i {columns}' {shlex.quote(str(file))}"
+                f"{file}, line 1: there is a row of data where the names of the columns should be. Add them above it:\n  sed -i.bak '1i {columns}' {shlex.quote(str(file))}"
             )
         if len(head) == 1 and (other := [sign for sign in ";\t|" if sign in head[0]]):
             raise Unreadable(
@@ -381,6 +384,19 @@ def endings(source, without):
         f"{number:,} {ending or '(no ending)'}"
         for ending, number in count_endings(source, without).most_common(5)
     )
+
+
+def passed_over(source, files):
+    """Say which files of a folder are not read: empty ones by name, the others by kind."""
+    left = set(local_files(source)) - set(files)
+    empty = [file for file in sorted(left) if not file.stat().st_size]
+    others = endings(source, [*files, *empty])
+    said = f" Passed over, not read: {others}." if others else ""
+    if empty:
+        names = ", ".join(str(file.relative_to(source)) for file in empty[:NAMED])
+        more = ", ..." if len(empty) > NAMED else ""
+        said += f" Empty, so skipped: {len(empty)} ({names}{more})."
+    return said
 
 
 def count_endings(source, without):

@@ -5,21 +5,23 @@ import hashlib
 import json
 import shlex
 import sys
+import textwrap
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from handrail import notebook, sources
+from handrail import begin, notebook, sources
 from handrail.doctor.lesson import offer
 from handrail.project import PROGRAM, PROMISED, Broken, Stop, refused
-from handrail.steps import ANSWERS, LATER, files, path, step
+from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics
 from handrail.steps.words import Words
 
-SOURCES = ("data", "answers", "pairs")  # settings that name files which others write
-LARGE = 50_000_000  # bytes: a larger file is not read each time
+SOURCES = ("data", "answers", "pairs", "base")  # settings that name files which others write
+LARGE, SAMPLE = 50_000_000, 2**20  # bytes: of a larger file, about so many samples are read
 KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop"
 
 
@@ -38,23 +40,53 @@ def before(project, name):
 
 @cache
 def content(file, size, changed):
-    """Return a hash of a file as it was at that size and time; of a large one only these."""
-    return f"{size} {changed}" if size > LARGE else hashlib.sha256(file.read_bytes()).hexdigest()
+    """Return a hash of a file, as it was at that size and time; of a large one, of samples."""
+    digest = hashlib.sha256(str(size).encode())
+    with open(file, "rb") as data:
+        for start in range(0, size, max(SAMPLE, size * SAMPLE // LARGE)):
+            data.seek(start)
+            digest.update(data.read(SAMPLE))
+        data.seek(max(0, size - SAMPLE))
+        digest.update(data.read())
+    return digest.hexdigest()
 
 
 def contents(place, kinds=None):
-    """Return the names and contents of all files (of these kinds) in a folder, or of one file, as bytes."""
-    found = [
-        (file, file.stat())
-        for file in sources.local_files(place)
-        if not kinds or file.suffix in kinds
+    """Return the names and contents of all files (of these kinds) in a folder, or of one file."""
+    found = [file for file in sources.local_files(place) if not kinds or file.suffix in kinds]
+    seen = [(file, file.stat()) for file in found]
+    return [
+        [str(file.relative_to(place)), content(file, about.st_size, about.st_mtime_ns)]
+        for file, about in seen
     ]
-    return str(
-        [
-            (str(file.relative_to(place)), content(file, seen.st_size, seen.st_mtime_ns))
-            for file, seen in found
-        ]
-    ).encode()
+
+
+def source_of(project, key):
+    """Return what a setting names: a hash of local files, wherever they are, or a name.
+
+    Files that are gone changed nothing that was made of them: they count as when they were last
+    read, so that a project can be moved without its data.
+    """
+    named = project.settings.get(key)
+    place = project.folder / Path(named).expanduser() if named else None
+    if not (place and place.exists()):
+        known = project.out / "steps" / f"{key}.source"
+        if named and known.exists():
+            value, found = json.loads(known.read_text())
+            return found if value == named else named
+        return named
+    kinds = [".json", ".safetensors"]
+    if key != "base":
+        kinds = project.settings.get("kinds", sources.KINDS)
+    return hashlib.sha256(json.dumps(contents(place, kinds)).encode()).hexdigest()
+
+
+def remember_sources(project, name):
+    """Keep what the sources of a step were when they were last seen, for `source_of`."""
+    for key in set(SOURCES).intersection(getattr(step(name), "USES", [])):
+        if named := project.settings.get(key):
+            seen = json.dumps([named, source_of(project, key)])
+            (project.out / "steps" / f"{key}.source").write_text(seen)
 
 
 def fingerprint(project, name):
@@ -70,23 +102,14 @@ def fingerprint(project, name):
                 if (project.folder / file).exists()
                 else b"missing"
             )
-        digest.update(
-            json.dumps(
-                [project.settings.get(key) for key in getattr(step(part), "USES", [])]
-            ).encode()
-        )
-    used = {key for part in parts for key in getattr(step(part), "USES", [])}
-    for source in [
-        project.settings[key] for key in SOURCES if key in used and project.settings.get(key)
-    ]:
-        digest.update(
-            contents(
-                project.folder / Path(source).expanduser(),
-                project.settings.get("kinds", sources.KINDS),
-            )
-        )
+    used = sorted({key for part in parts for key in getattr(step(part), "USES", [])})
+    chosen = {
+        key: source_of(project, key) if key in SOURCES else project.settings.get(key)
+        for key in used
+    }
+    digest.update(json.dumps(chosen).encode())
     for path in getattr(step(name), "LEAVES", []):
-        digest.update(contents(project.out / path))
+        digest.update(json.dumps(contents(project.out / path)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -120,6 +143,7 @@ def write_down(project, name, outcome, said, seconds, commit):
     written = asdict(outcome) | said | {"commit": commit, "seconds": round(seconds, 1)}
     written["fingerprint"] = fingerprint(project, name)
     (folder / f"{name}.json").write_text(json.dumps(written, indent=1, default=str))
+    remember_sources(project, name)
     with open(project.out / "checks.jsonl", "a") as file:
         for check in outcome.checks:
             line = {"step_name": name} | asdict(check)
@@ -201,6 +225,17 @@ def hand_over(project, screen, words, wanted):
         project.add([file])
 
 
+def readable(stop, width):
+    """Return a message wrapped to a width, and commands (lines that are indented) as they are."""
+    lines = str(stop).splitlines()
+    return "\n".join(
+        line
+        if line.startswith("  ")
+        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in lines
+    )
+
+
 def patiently(project, screen, name, work):
     """Return work(). What is in the way (a login, a driver, the disk, a broken row) is waited for on a terminal, else raised."""
     while True:
@@ -212,9 +247,32 @@ def patiently(project, screen, name, work):
             )
             if not (stop and screen.talks):
                 raise stop or error
-            screen.print(f"\n{stop}\n")
-            if screen.ask("Fix that, then Enter to try again, q to stop here:").lower() == "q":
+            screen.console.print(
+                f"\n{readable(stop, screen.width)}\n", markup=False, soft_wrap=True
+            )
+            typed = screen.ask(
+                "The path of the file, or q to stop here:"
+                if stop.wants
+                else "Fix that, then Enter to try again, q to stop here:"
+            )
+            if typed.lower() == "q":
                 raise KeyboardInterrupt
+            if stop.wants and typed:
+                accept(project, screen, stop.wants, typed)
+
+
+def accept(project, screen, name, typed):
+    """Write a source that was typed at a question into the settings, if there is such a one."""
+    source = typed
+    with suppress(ValueError):  # quotes that do not close
+        words = shlex.split(typed)  # a path may be typed in quotes, as for a shell
+        source = words[0] if len(words) == 1 else typed
+    try:
+        sources.locate(project, begin.absolute(source), "answers")
+    except Stop as stop:
+        screen.print(f"\n{stop}\n")
+    else:
+        project.decide(name, begin.seen_from(project, source), "examples to learn from")
 
 
 def take(project, screen, name, place):
@@ -277,9 +335,19 @@ def again(project, name):
     return project.command("" if name in path(project) else "finetune")
 
 
+def last(project):
+    """Return the step that was taken last."""
+    notes = [note for note in (project.out / "steps").glob("*.json") if note.stem in WALK + LATER]
+    if not notes:
+        raise Stop(f"There is nothing to undo: no step is taken in {project.folder}.")
+    return max(notes, key=lambda note: note.stat().st_mtime).stem
+
+
 def undo(project, screen, name):
     """Take a step back: its commit is reverted, its note removed; what it made in out/ is made again next time."""
     written = record(project, name)
+    if written is None:
+        raise Stop(f"There is nothing to undo: the step {name} is not taken.")
     if changed := [file for file in files(project, name) if project.dirty(file)]:
         raise Stop(
             f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout ."
@@ -335,6 +403,7 @@ def walk(project, screen, until=None, steps=None):
     for number, name in enumerate(steps, start=1):
         now = state(project, name)
         if now == "done":
+            remember_sources(project, name)
             screen.print(f"  {screen.sign('pass')}  {name}: done, verified")
         while now != "done":
             if now == "changed":

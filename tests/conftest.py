@@ -173,11 +173,15 @@ def ran(whole, tmp_path):
 
 
 def made(folder):
-    """Return what can change in a folder: every path, its bytes, and when it was changed."""
+    """Return what can change in a folder: every path, its bytes, and when it was changed.
+
+    Not the locks: they say which process came last.
+    """
     return {
         str(path.relative_to(folder)): (
             path.stat().st_mtime_ns,
             path.read_bytes() if path.is_file() else None,
         )
         for path in sorted(folder.rglob("*"))
+        if path.suffix != ".lock"
     }

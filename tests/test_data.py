@@ -101,6 +101,17 @@ def test_bad_files_are_named_with_a_way_to_fix_them(project, tmp_path, name):
         assert part.lower() in str(stop.value).lower()
 
 
+def test_an_empty_note_is_skipped(project, tmp_path, capsys):
+    """Folders of notes have empty notes: they are named, and stop nothing."""
+    for number, text in enumerate(texts(300)):
+        write(tmp_path / "notes" / f"{number}.md", text)
+    write(tmp_path / "notes" / "leer.md", b"")
+    write(tmp_path / "notes" / "table.csv", b"")
+    look(project, tmp_path / "notes")
+    said = capsys.readouterr().out
+    assert "300 files" in said and "Empty, so skipped: 2 (leer.md, table.csv)" in said, said
+
+
 def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     """A wrong path, a folder without texts and a hub data set out of reach each say what to do."""
     write(tmp_path / "scans" / "a.pdf", b"%PDF\0\1")
@@ -430,7 +441,7 @@ def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
     )
     with pytest.raises(Stop, match="PIECE = 1000") as stop:
         look(project, write(tmp_path / "short.txt", "\n\n".join(texts(90, seed=4))))
-    subprocess.run(str(stop.value).rpartition("documents: ")[2], shell=True, check=True)
+    subprocess.run(str(stop.value).rpartition("documents:")[2], shell=True, check=True)
     assert look(project, tmp_path / "short.txt")["documents"].verdict == "pass"
 
 

@@ -366,6 +366,10 @@ def test_what_is_typed_wrong(tmp_path):
         done = handrail("rehearse", *words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr and done.stderr.strip()
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "model-q8.gguf").write_bytes(b"GGUF")
+    done = handrail("rehearse", "--from", "small", "--method", "lora", cwd=tmp_path)
+    assert done.returncode == 2 and "GGUF file (model-q8.gguf)" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

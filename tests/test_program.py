@@ -13,10 +13,11 @@ import tokenize
 
 import numpy as np
 import pexpect
+import psutil
 import pytest
 import torch
 import warm
-from conftest import BIN, HOUSE, decide, interrupted, made, metrics, script
+from conftest import BIN, HOUSE, decide, handrail, interrupted, made, metrics, script
 
 PROGRAM = HOUSE / "handrail" / "program"
 
@@ -74,15 +75,16 @@ def test_a_request_to_stop_saves_first(project, whole, kind):
     """
     code, said = interrupted(project, lambda: updates_made(project) >= 2, kind)
     assert code == 130 and "The same command resumes" in said, said
+    assert "Stopping after this update" in said
     stopped_at = updates_made(project)
     done = script(project, "pretrain.py")
     assert f"Resuming after update {stopped_at}." in done.stdout and len(metrics(project)) == 12
     assert weights(project) == weights(whole)
 
 
-def test_a_notice_to_the_guide_reaches_the_run(project):
-    """SIGTERM to `handrail` alone, as a container sends it: the run under it saves and ends too,
-    and none is left to spoil the next one's checkpoints.
+def test_nothing_comes_between_a_run_and_its_notice(project):
+    """While a run is under way no second one may touch its folder, by hand or with the guide.
+    SIGTERM to `handrail` alone, as a container sends it: the run under it saves and ends too.
     """
     with open(project / "log.txt", "w") as log:
         guide = subprocess.Popen(
@@ -92,11 +94,37 @@ def test_a_notice_to_the_guide_reaches_the_run(project):
         )
         while guide.poll() is None and updates_made(project) < 3:
             time.sleep(0.01)
+        run = psutil.Process(guide.pid).children()[0]
+        run.suspend()
+        before = made(project)
+        hand = script(project, "pretrain.py")
+        second = handrail("new", project, "--cpu", "--yes", "--updates", "99")
+        for refused in (hand, second):
+            assert refused.returncode == 2, refused.stdout + refused.stderr
+            assert f"under way in {project / 'out'} (process {run.pid})" in refused.stderr
+        assert made(project) == before
+        run.resume()
         guide.terminate()
         assert guide.wait(timeout=60) == 130, (project / "log.txt").read_text()[-2000:]
     there = updates_made(project)
     assert 3 <= there < 12
     assert sorted((project / "out" / "checkpoints").iterdir())[-1].name == f"{there:08}"
+
+
+def test_ctrl_c_before_the_first_update_is_a_sentence(project):
+    """Compiling takes a minute in which nothing moves, so people press Ctrl-C: it ends at once. It
+    also ends the compiler, whose error is then no news; without Ctrl-C an error is shown.
+    """
+    said = project / "log.txt"
+    code, _ = interrupted(project, lambda: "each read" in said.read_text(), signal.SIGINT)
+    assert code == 130 and "Stopped." in said.read_text(), said.read_text()
+    assert "Traceback" not in said.read_text()
+    for asked, code in (("[2]", 130), ("[]", 1)):
+        text = f"import checkpoint\ncheckpoint.REQUESTS += {asked}\ncheckpoint.run(lambda: 1 / 0)\n"
+        (project / "broken.py").write_text(text)
+        done = script(project, "broken.py")
+        assert done.returncode == code, done.stdout + done.stderr
+        assert ("Traceback" in done.stderr) == (code == 1)
 
 
 def test_a_damaged_checkpoint_is_passed_over(ran, whole):

@@ -122,9 +122,9 @@ def test_a_change_puts_all_that_rests_on_it_in_doubt(grown):
     assert states == [(name, "done" if name == "machine" else "changed") for name in WALK]
 
 
-def test_changed_data_and_destroyed_results_are_not_done(grown):
+def test_changed_data_and_destroyed_results_are_not_done(grown, tmp_path):
     """Data that grew, or a result that was overwritten, must not be called "done, verified"; the
-    same bytes with another date are.
+    same bytes are, with another date or in another place, and so is a project that was moved.
     """
     project, data = Project(grown, cpu=True), grown / "village.jsonl"
 
@@ -133,11 +133,25 @@ def test_changed_data_and_destroyed_results_are_not_done(grown):
 
     os.utime(data)
     assert states() == []
-    (grown / "out" / "evaluation.json").write_text("garbage")
+    result = grown / "out" / "evaluation.json"
+    whole = result.read_text()
+    result.write_text("garbage")
     assert states() == ["evaluate"]
-    (grown / "out" / "evaluation.json").unlink()
+    result.unlink()
     assert states() == ["evaluate"]
-    data.write_text(data.read_text() + data.read_text()[:200])
+    result.write_text(whole)
+
+    elsewhere = data.rename(tmp_path / "my stories.jsonl")
+    decide(grown, data="../my stories.jsonl")
+    assert states() == []
+    decide(grown, data="village.jsonl")
+    assert states() == []  # it is gone, and was not changed
+    decide(grown, data="of-another-story.jsonl")
+    assert states() == WALK[1:]
+    project = Project(grown.rename(tmp_path / "moved"), cpu=True)
+    decide(project.folder, data=str(elsewhere))
+    assert states() == []
+    elsewhere.write_text(elsewhere.read_text() + elsewhere.read_text()[:200])
     assert states() == WALK[1:]
 
 
@@ -181,6 +195,21 @@ def test_a_run_begun_by_hand_is_resumed_only_if_it_is_the_same(project):
     done = handrail("pretrain", project, "--cpu")
     assert "This run is finished" in done.stdout, done.stdout + done.stderr
     assert (project / "out" / "metrics.jsonl").read_bytes() == lines
+
+    # a log that was damaged costs the log, not the run
+    (project / "out" / "metrics.jsonl").write_bytes(lines[:300] + b"\n{'half\n")
+    before = made(project / "out" / "checkpoints"), (project / "out" / "model").stat().st_ino
+    done = handrail("pretrain", project, "--cpu", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "This run is finished" in done.stdout and "model is not affected" in done.stdout
+    assert made(project / "out" / "checkpoints") == before[0]
+    assert not list((project / "out").glob("run-*"))
+
+    # nor is a model thrown away whose checkpoints were deleted
+    shutil.rmtree(project / "out" / "checkpoints")
+    model = made(project / "out" / "model")
+    wrong("pretrain", project, "--cpu", cwd=project, says="its checkpoints are gone")
+    assert made(project / "out" / "model") == model
 
 
 def test_at_a_terminal_it_checks_in(tmp_path):
@@ -226,9 +255,14 @@ def test_at_a_terminal_it_checks_in(tmp_path):
     )
     child.expect("machine: done, verified"), child.expect("Your guess"), child.sendline("")
     child.expect("Enter to add"), child.sendline("")
-    child.expect("Enter next"), child.sendline("q"), child.expect(pexpect.EOF)
+    child.expect("Enter next")
+    wrong("--cpu", cwd=tmp_path, says="in another terminal")
+    child.sendline("q"), child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0 and (project / "data.py").exists()
+    done = handrail("undo", cwd=tmp_path)
+    assert done.returncode == 0 and "taken back" in done.stdout, done.stdout + done.stderr
+    assert not (project / "data.py").exists()
 
 
 def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):

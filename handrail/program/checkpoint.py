@@ -13,7 +13,9 @@ ones under another name, and gets its own name only when it is whole.
 import json
 import os
 import shutil
+import signal
 import sys
+from contextlib import suppress
 
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
@@ -34,7 +36,9 @@ def save(accelerator, folder, step, run, keep=2):
         accelerator.save_state(part, safe_serialization=False)
     except (OSError, RuntimeError) as error:  # PyTorch's word for a full disk is RuntimeError
         shutil.rmtree(part, ignore_errors=True)
-        raise OSError(f"the checkpoint of update {step} could not be written: {error}") from error
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there"
+        what = f"the checkpoint of update {step} could not be written ({free})"
+        raise OSError(f"{what}: {error}") from error
     accelerator.wait_for_everyone()  # every process has written its part
     if accelerator.is_main_process:
         (part / "run.json").write_text(json.dumps(run, indent=1))
@@ -73,13 +77,38 @@ def resume(accelerator, folder, run):
     return 0
 
 
+# --- Stopping
+
+REQUESTS = []  # the signals that asked this program to stop
+STOPPING = "\nStopping after this update. Ctrl-C again stops at once, without saving.\n"
+
+
+def requests_to_stop():
+    """Return a list that is empty until Ctrl-C, SIGTERM or a closed terminal asks to stop."""
+
+    def note(number, _):
+        REQUESTS.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C
+        with suppress(OSError):  # the terminal is closed
+            os.write(2, STOPPING.encode())
+
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(kind) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
+            signal.signal(kind, note)
+    return REQUESTS
+
+
 def run(main, kept="The same command resumes from the newest checkpoint, if there is one."):
     """Run main(); turn what can stop it into one line and an exit code."""
     try:
         main()
-    except KeyboardInterrupt:
-        print(f"\nStopped. {kept}")
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, (OSError, SafetensorError)):
+            print(f"\nStopped: {error}\nFix that first. {kept}", file=sys.stderr)
+            sys.exit(2)
+        # Ctrl-C also ends the compiler that torch.compile has started: that error is no news
+        if not isinstance(error, KeyboardInterrupt) and not REQUESTS:
+            raise
+        with suppress(OSError):  # the terminal is closed
+            print(f"\nStopped. {kept}", flush=True)
         sys.exit(130)
-    except (OSError, SafetensorError) as error:
-        print(f"Stopped: {error}\nFix that first. {kept}", file=sys.stderr)
-        sys.exit(2)

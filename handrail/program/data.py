@@ -27,7 +27,7 @@ PIECE = 4000  # characters: long texts are cut into documents of about this size
 def files(source, kinds):
     """Return the files of these kinds in a folder (or the one file), always in the same order.
 
-    Hidden files are skipped, and so are the folders of projects like this one.
+    Hidden and empty files are skipped, and so are the folders of projects like this one.
     """
     if source.is_file():
         return [source] if source.suffix in kinds else []
@@ -37,7 +37,7 @@ def files(source, kinds):
         project = any((source / up / "settings.toml").exists() for up in inside.parents[:-1])
         hidden = any(part.startswith(".") for part in inside.parts)
         if file.suffix in kinds and file.is_file() and not hidden and not project:
-            found.append(file)
+            found += [file] if file.stat().st_size else []
     return found
 
 

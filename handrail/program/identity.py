@@ -3,19 +3,22 @@
 Each checkpoint says whose it is: the settings and the data of its run. Another
 run must not continue from it. A run of 2,000 updates that starts from a finished
 one of 1,000, for example, would train at a learning rate that was planned for
-something else, and nothing would look wrong.
+something else, and nothing would look wrong. And only one program at a time may
+train in a folder: two would overwrite each other's checkpoints.
 
 The trap: counting too much. A run may move to another machine and be finished
 there, or after a mistake in log.py was fixed. So the device, the number format,
 the memory that it takes and the code are not part of it.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shlex
 
 import numpy as np
+from accelerate.utils import gather_object
 
 from settings import ROOT, refuse
 
@@ -34,6 +37,27 @@ def identity(settings, data):
     for name in ("method", "updates", "batch", "context", "lr", "seed"):
         run[name] = getattr(settings, name)
     return run | {"data": f"{data.name}, {data.stat().st_size:,} bytes, {checksum(data)}"}
+
+
+def claim(accelerator, folder):
+    """Keep others out of this folder from now on; end with exit code 2 if one trains in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = ""
+    if accelerator.is_main_process:
+        lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT)  # stays open, so locked
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(lock, 0)
+            os.write(lock, str(os.getpid()).encode())
+        except BlockingIOError:
+            holder = os.read(lock, 20).decode() or "unknown"
+        except OSError:
+            accelerator.print(f"{folder} cannot be locked: start no second run in it.")
+    if holder := max(gather_object([holder])):
+        refuse(
+            f"A run is under way in {folder} (process {holder}). Nothing was changed.\n"
+            "Let it finish, or stop it; or train somewhere else, such as --out out/trial."
+        )
 
 
 def check_run(path, run):

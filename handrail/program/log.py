@@ -13,19 +13,27 @@ import math
 import shutil
 import sys
 import time
+from contextlib import suppress
 
 import torch
 
 
+def made(line, first):
+    """Return True for a whole line about one of the first updates."""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= first
+    except (ValueError, TypeError, KeyError):  # half a line, of a run that was killed
+        return False
+
+
 def cut(path, first):
-    """Keep the lines up to update `first`, and not half a line of a run that was killed."""
+    """Keep the lines up to update `first`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not first:  # of a run whose checkpoints are gone: it is kept
         path.rename(path.with_name("metrics-before.jsonl"))
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
     part = path.with_suffix(".part")
-    part.write_text("".join(line for line in whole if json.loads(line)["step"] <= first))
+    part.write_text("".join(line for line in lines if made(line, first)))
     part.replace(path)  # a machine that dies here leaves the old file
 
 
@@ -77,4 +85,5 @@ class Log:
         text += f"  {line['tokens_per_second']:,} tokens/s  {left // 60}:{left % 60:02} left"
         width = shutil.get_terminal_size().columns - 1  # a longer line could not be replaced
         end = "\r" if terminal and not over else "\n"
-        print(text.ljust(width)[:width], end=end, flush=True)
+        with suppress(OSError):  # the terminal is closed
+            print(text.ljust(width)[:width], end=end, flush=True)

@@ -73,6 +73,8 @@ def main():
 
     batches = train_batches(tokens, settings, accelerator.process_index, processes)
     loss = torch.compile(next_token_loss) if settings.compile else next_token_loss
+    if settings.compile:
+        accelerator.print("The first update is compiled, which takes a minute or more.")
     data = OUT / "tokens" / "train.bin"
     fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate)
     save_model(accelerator, plain, tokenizer, settings.out / "model")

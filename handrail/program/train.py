@@ -16,7 +16,6 @@ loss, the program waits until that queue is empty, and then the GPU has nothing
 to do. So `update` never reads one; log.py reads ten of them together.
 """
 
-import signal
 import time
 from contextlib import nullcontext
 
@@ -59,15 +58,16 @@ def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
     batches(step) returns the batch of an update, evaluate(step) the loss on val; `data` is the
     training file. Raises KeyboardInterrupt, once everything is saved, if somebody asks to stop.
     """
-    from checkpoint import resume, save  # these files come later in the walk
-    from identity import identity
+    from checkpoint import requests_to_stop, resume, save  # these files come later in the walk
+    from identity import claim, identity
     from log import Log
     from optimizer import make_schedule
 
     folder, run = settings.out / settings.step, identity(settings, data)
+    claim(accelerator, folder)
     first = resume(accelerator, folder / "checkpoints", run)
     log = Log(accelerator, folder / "metrics.jsonl", first, settings.updates)
-    schedule, requests = make_schedule(settings.lr, settings.updates), requests_to_stop()
+    schedule = make_schedule(settings.lr, settings.updates)
     every = settings.every or max(1, settings.updates // 10)
     for step in range(first, settings.updates):
         began, lr, batch = time.perf_counter(), schedule(step), batches(step)
@@ -75,6 +75,8 @@ def fit(accelerator, model, optimizer, settings, data, batches, loss, evaluate):
         for group in optimizer.param_groups:
             group["lr"] = lr
         numbers = update(accelerator, model, batch, loss, optimizer)
+        if step == first:  # before, there was nothing to save: Ctrl-C ended everything at once
+            requests = requests_to_stop()
         time_to_write = log.add(step + 1, numbers, batch, lr, began)
 
         last = step + 1 == settings.updates
@@ -120,18 +122,6 @@ def share_gradients(accelerator, model, last):
 def full_norm(norm):
     """Return the gradient norm. With FSDP, each process holds a part of every weight: add them."""
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-
-
-# --- Stopping
-
-
-def requests_to_stop():
-    """Return a list that is empty until Ctrl-C, SIGTERM or a closed terminal asks to stop."""
-    requests = []
-    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(kind) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
-            signal.signal(kind, lambda number, _: requests.append(number))
-    return requests
 
 
 def must_stop(accelerator, requests, step):

@@ -18,7 +18,7 @@ TEXTS = [
     "**Unpack.** Upload `{name}-rent.zip` first, with the folder sign on the left; it lies beside this notebook at home.",
     "**Set up.** The same packages as at home; a minute or two.",
     "**Train.** The script you own. A free machine may be taken back: run this cell again and it goes on from its last checkpoint, as long as the machine is the same one.",
-    "**Bring it home.** Download `{name}-back.zip`, unpack it in your project (`unzip {back} -d {quoted}`; say no where it would write over a model that you made at home meanwhile), then: `handrail {quoted}`",
+    "**Bring it home.** Download `{name}-back.zip`, unpack it in your project (`unzip {back} -d {quoted}`; say no where it would write over a model that you made at home meanwhile), then: `handrail new {quoted}`",
 ]
 CELLS = [
     None,
@@ -81,6 +81,7 @@ def main(words):
     print(
         f"Written: {file} and {packed} ({packed.stat().st_size / 1e6:.1f} MB: the program, its settings, the tokens).\n"
         "Open the notebook at https://colab.research.google.com (File, Upload notebook) or https://www.kaggle.com/code, and follow it.\n"
-        "It costs nothing, and may be taken back after some hours; the model comes home by hand, in its last cell."
+        "It costs nothing, and may be taken back after some hours; the model comes home by hand, in its last cell.\n"
+        f"Once it is home, both files may be deleted: rm {shlex.quote(str(file))} {shlex.quote(str(packed))}"
     )
     return 0

@@ -79,7 +79,8 @@ def main(words):
         IGNORE + "".join(f"{line}\n" for line in [*here, *(f"out/{part}" for part in made)]),
     )
     print(
-        f"Written: {project.folder / 'sky.yaml'} and .skyignore."
+        f"Written: {project.folder / 'sky.yaml'}, .skyignore and sync.py. They are not in git, and "
+        f"may be deleted once the model is home: cd {project.typed} && rm sky.yaml .skyignore sync.py"
         + TYPE.format(folder=project.folder, name=slug(project))
     )
     return 0

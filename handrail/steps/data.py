@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from handrail import sources
-from handrail.plan import bytes_per_token, check_size, plan, tokens_needed
+from handrail.plan import bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome
 from handrail.steps.words import Words
@@ -96,7 +96,7 @@ def survey(project, screen, program):
         len(files),
         sources.count_endings(path, set(files)) if path.is_dir() else seen.passed,
     )
-    passed = f" Passed over, not read: {sources.endings(path, set(files))}." if seen.passed else ""
+    passed = sources.passed_over(path, files) if path.is_dir() else ""
     screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
     sources.raise_problems(seen)
     if (ending := meant_too(screen, path, seen)) is not None:
@@ -381,10 +381,24 @@ def offer_base(project, screen, enough):
         return False
     screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
     question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
-    if screen.ask(question).lower() != "y":
+    if screen.ask(question).lower() != "y" or not can_be_opened(screen, SMALL):
         return False
     project.decide("base", SMALL, "too little text to learn a language from nothing")
     return True
+
+
+def can_be_opened(screen, base):
+    """Return True if a model can be downloaded; else say why, and that nothing was decided."""
+    from transformers import AutoConfig
+
+    try:
+        opened(AutoConfig, base)
+        return True
+    except Stop as reason:
+        why = str(reason).split("\n")[0]
+        again = "To try again later: r, at the question below."
+        screen.say("So it starts from nothing", [why, again])
+        return False
 
 
 def refuse_too_little(project, found):
@@ -407,7 +421,7 @@ def refuse_too_little(project, found):
         )
         raise Stop(
             f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add "
-            f"texts. Or cut long ones, of .txt or .md, into smaller documents: sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
+            f"texts. Or cut long ones, of .txt or .md, into smaller documents:\n  sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
         )
 
 

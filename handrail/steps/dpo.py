@@ -55,7 +55,8 @@ def write_pairs(project):
     else:
         raise Stop(
             f"Which pairs? {project.command('dpo')} --answers pairs.jsonl\nOne a line: "
-            + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
+            + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}',
+            wants="pairs",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in zip(("train", "val"), sides):

@@ -96,7 +96,8 @@ def sides(project):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
             f"  {project.command('finetune')} --answers qa.jsonl\nThe simplest form, one a line: "
-            '{"question": "Hello", "answer": "Hi!"}'
+            '{"question": "Hello", "answer": "Hi!"}',
+            wants="answers",
         )
     return village_chats(STORIES, 5, questions=4), village_chats(400, 6, questions=1), None
 

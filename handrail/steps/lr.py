@@ -30,7 +30,7 @@ def expect(project):
     }
 
 
-def runs(project):
+def runs(project, screen):
     """Yield (rate, losses of a short run with it), all from the same weights, in the time that `fit` finds an update to take."""
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
@@ -55,6 +55,7 @@ def runs(project):
             for group in optimizer.param_groups:
                 group["lr"] = schedule(step)
             seen.append(program.train.update(accelerator, model, batches(step), loss, optimizer))
+            screen.progress(f"rate {lr:g}: {step + 1} of {updates} updates")
         losses = torch.stack(seen)[:, 0].tolist()
         yield lr, losses if math.isfinite(losses[-1]) else [*losses[:1], math.inf]
         accelerator.free_memory()  # it keeps every optimizer that it prepared, and unscales the gradients once for each
@@ -63,7 +64,7 @@ def runs(project):
 def run(project, screen):
     words = Words(project, "lr")
     values, losses, first = project.load().values, {}, math.inf
-    for lr, seen in runs(project):
+    for lr, seen in runs(project, screen):
         first = min(first, seen[0])  # all start from the same weights
         losses[lr] = sum(seen[-5:]) / len(seen[-5:])
         screen.print(f"  rate {lr:<7g} loss {losses[lr]:.3f} after {len(seen)} updates")

@@ -47,11 +47,12 @@ def run(project, screen):
     loss, doctor = program.train.next_token_loss, Doctor(model, optimizer)
     model.train()
     while len(losses) < UPDATES and min(losses, default=1) >= 0.1:
-        ten = [
-            program.train.update(accelerator, model, [batch], loss, optimizer) for _ in range(10)
-        ]
+        ten = []
+        for _ in range(10):
+            ten.append(program.train.update(accelerator, model, [batch], loss, optimizer))
+            now = f": loss {losses[-1]:.3f}" if losses else ""
+            screen.progress(f"update {len(losses) + len(ten)}, at most {UPDATES}{now}")
         losses += torch.stack(ten)[:, 0].tolist()  # here a GPU is waited for, once per ten updates
-        screen.progress(f"update {len(losses)}: loss {losses[-1]:.3f}")
     doctor.senses.detach()
     asked = program.train.mean_loss(accelerator, model, [batch], loss)
     best, when = min(losses), next((i + 1 for i, loss in enumerate(losses) if loss < 0.1), None)

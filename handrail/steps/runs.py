@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
@@ -24,10 +25,12 @@ def run_folder(project, name):
 
 
 def read_metrics(folder):
-    """Return the lines of folder/metrics.jsonl as dicts, whole lines only."""
-    file = folder / "metrics.jsonl"
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """Return the lines of folder/metrics.jsonl as dicts, without those that are cut off."""
+    file, lines = folder / "metrics.jsonl", []
+    for text in file.read_text().splitlines() if file.exists() else []:
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
 def differences(project, name):
@@ -68,6 +71,8 @@ def finished(screen, project, name, updates):
 def make_room(screen, project, name):
     """Move another run's checkpoints, metrics and model out of the way, if its owner agrees."""
     differs, folder = differences(project, name), run_folder(project, name)
+    if differs is None and (folder / "model").exists():
+        differs = [f"{folder / 'model'} is a trained model, and its checkpoints are gone"]
     if not differs:
         return
     number = 1
@@ -77,8 +82,8 @@ def make_room(screen, project, name):
     screen.say("Another run is here", [*differs, f"It can be kept in {archive}."])
     if not screen.talks and not screen.yes:
         raise Stop(
-            f"{folder / 'checkpoints'} belongs to another run: {'; '.join(differs)}.\nTo keep it "
-            f"in {archive} and start again: add --yes. Or restore those settings, and it resumes."
+            f"{folder} holds another run: {'; '.join(differs)}.\nTo keep it in {archive} and "
+            "start again: add --yes. Or restore what differs, and it resumes."
         )
     if screen.ask("Enter to move it there and start again, q to stop here:").lower() == "q":
         raise KeyboardInterrupt
@@ -96,7 +101,7 @@ def run_script(project, name):
     """
     script = f"{name}.py"
     code, findings, *_ = watch([sys.executable, script, *project.flags], cwd=project.folder)
-    if code == 130:
+    if code in (129, 130, 143):  # a closed terminal, Ctrl-C, SIGTERM
         raise KeyboardInterrupt
     if code:
         found = f"\n\n{report(findings)}" if findings else ""
