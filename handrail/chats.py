@@ -12,7 +12,7 @@ import shlex
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 
 from handrail import sources
@@ -55,7 +55,7 @@ class Unusable(Exception):
 
 @dataclass
 class Chats:
-    """What was read; `copies` says how many of `rows` are exact copies of an earlier one (they are kept)."""
+    """What was read; `copies` says which of `rows` are exact copies of an earlier one (they are kept)."""
 
     rows: list = field(
         default_factory=list
@@ -66,7 +66,7 @@ class Chats:
     total: int = 0
     left_out: dict = field(default_factory=dict)  # reason: where
     notes: list = field(default_factory=list)
-    copies: int = 0
+    copies: list = field(default_factory=list)
 
 
 # --- the files ---
@@ -103,6 +103,11 @@ def numbered(file, name, problems):
             (f"{name}, line {n}", row)
             for n, row in zip((n for n, text, _ in sources.lines(file) if text.strip()), rows)
         ]
+    if file.suffix == ".csv":  # after the names; a line break in a cell counts
+        rows = list(rows)
+        heights = [1 + sum(str(cell).count("\n") for cell in row.values()) for row in rows]
+        starts = accumulate(heights, initial=2)
+        return [(f"{name}, line {n}", row) for n, row in zip(starts, rows)]
     return [(f"{name}, row {n}", row) for n, row in enumerate(rows, start=1)]
 
 
@@ -439,8 +444,18 @@ def read_chats(source, name):
         raise Stop(
             f"{name}: none of the {chats.total:,} rows can be used ({chats.form}). Why:\n{reasons}"
         )
-    chats.copies = len(chats.rows) - len({json.dumps(row) for row in chats.rows})
+    chats.copies = copies(chats)
     return chats
+
+
+def copies(chats):
+    """Return where rows are that occur before, and where: ["qa.csv, line 9 (as qa.csv, line 3)"]."""
+    first, found = {}, []
+    for row, where in zip(chats.rows, chats.places):
+        before = first.setdefault(json.dumps(row), where)
+        if before != where:
+            found.append(f"{where} (as {before})")
+    return found
 
 
 def write_chats(rows, file):

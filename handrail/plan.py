@@ -206,16 +206,45 @@ def choose(project, fixed, bytes_, documents):
     return chosen
 
 
-def plan(project, bytes_, documents, prompt):
-    """Write the plan into settings.toml; what a person has set there stays. Return what was chosen: {name: (value, why)}."""
-    note = project.out / "plan.json"  # the last plan: a setting that differs from it is a person's
-    last = json.loads(note.read_text()) if note.exists() else {}
-    settings = {name: value for name, value in project.settings.items() if value != "auto"}
-    fixed = {
+def persons(project, part=""):
+    """Return {name: value} of the settings (or of a part of them) that a person has set: all that differ from the last plan."""
+    last = last_plan(project, part)
+    settings = project.settings.get(part, {}) if part else project.settings
+    return {
         name: value
         for name, value in settings.items()
-        if last.get(name) != value or project.asked(name)
+        if value != "auto"
+        and (last.get(name) != value or project.asked(f"{part}.{name}" if part else name))
     }
+
+
+def last_plan(project, part=""):
+    note = plan_note(project, part)
+    return json.loads(note.read_text()) if note.exists() else {}
+
+
+def plan_note(project, part):
+    return project.out / (f"plan-{part}.json" if part else "plan.json")
+
+
+def settle(project, chosen, part=""):
+    """Write a plan {name: (value, why)} into settings.toml; what a person has set there stays. Return what was written."""
+    fixed, last = persons(project, part), last_plan(project, part)
+    dot = f"{part}." if part else ""
+    for name in last.keys() - chosen.keys() - fixed.keys():
+        project.decide(dot + name, None)  # of an earlier plan
+    chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}
+    for name, (value, why) in chosen.items():
+        project.decide(dot + name, value, why)
+    note = plan_note(project, part)
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(json.dumps({name: value for name, (value, _) in chosen.items()}))
+    return chosen
+
+
+def plan(project, bytes_, documents, prompt):
+    """Write the plan into settings.toml; what a person has set there stays. Return what was chosen: {name: (value, why)}."""
+    fixed = persons(project)
     if fixed.get("world"):
         chosen = {
             name: (value, "tested with the built-in stories") for name, value in VILLAGE.items()
@@ -226,14 +255,7 @@ def plan(project, bytes_, documents, prompt):
         prompt,
         "the first words of a val document",
     )
-    for name in last.keys() - chosen.keys() - fixed.keys():
-        project.decide(name, None)  # a pretrained model has a size and a vocabulary of its own
-    chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}
-    for name, (value, why) in chosen.items():
-        project.decide(name, value, why)
-    note.parent.mkdir(exist_ok=True)
-    note.write_text(json.dumps({name: value for name, (value, _) in chosen.items()}))
-    return chosen
+    return settle(project, chosen)
 
 
 def tokens_needed(project):
@@ -243,3 +265,160 @@ def tokens_needed(project):
         return VILLAGE["updates"] * VILLAGE["batch"] * VILLAGE["context"] // EPOCHS
     shape = shapes.get(settings.get("size")) or next(iter(shapes.values()))
     return PER_PARAMETER * parameters(shape, 2048) // EPOCHS
+
+
+# --- questions and answers ---
+
+OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
+WAIT = {True: 30 * 60, False: 60 * 60}  # seconds of fine-tuning at most: on the CPU, on a GPU
+SHOWN = 60_000, 12  # rows that are shown once; how often the fewest are shown
+OWN_LR = {"dpo": 3e-4, "grpo": 1e-3}  # tried out, for a small model of one's own
+PAIRS_SHOWN = 1_200, 6  # the same of pairs
+
+
+def passes(rows, once, most):
+    """Return how often rows are shown: `once` rows or more once, fewer the more often, as 1/sqrt."""
+    return max(1.0, min(most, math.sqrt(once / rows)))
+
+
+def lr_of(method, width):
+    """Return the learning rate for a model of this width that others trained.
+
+    "LoRA Without Regret" (Schulman et al. 2025): wide models want smaller steps, LoRA ten times
+    those of full fine-tuning. Rounded to two digits.
+    """
+    lr = (5e-4 if method == "lora" else 5e-5) * (2000 / width) ** 0.78
+    return float(f"{lr:.1e}")
+
+
+def speed_of(project, method, model):
+    """Return how many tokens a second are trained: LoRA needs no gradients of the frozen weights."""
+    # looking up a token's embedding takes no time
+    parameters = model.num_parameters() - model.get_input_embeddings().weight.numel()
+    operations = machine(project)["tflops"] * 1e12 * USED
+    return operations / ((4 if method == "lora" else 6) * parameters)
+
+
+def minutes(seconds):
+    return "under a minute" if seconds < 50 else f"about {math.ceil(seconds / 60)} min"
+
+
+def times(number):
+    return f"{number:.0f} passes" if number >= 1.5 else f"{number:.1f} passes"
+
+
+def repeated(project, part, rows, tokens, shown, speed, batch=0):
+    """Return (batch, updates, why) for so many passes through `rows`, as far as time allows.
+
+    `tokens` are those of a pass, `speed` tokens a second.
+    """
+    most = WAIT[project.cpu] * speed / tokens
+    cut = most < shown and shown > 1 or most < 1
+    shown = min(shown, most)
+    fixed = persons(project, part)
+    batch = fixed.get("batch") or batch or power_of_two(shown * rows / 400, 8, 64)
+    updates = fixed.get("updates") or max(1, math.ceil(shown * rows / batch))
+    shown = updates * batch / rows
+    why = f"{times(shown)} through your {rows:,} rows, {minutes(shown * tokens / speed)} here"
+    if cut and "updates" not in fixed:
+        why += "; more would be better, but take longer"
+    return batch, updates, why
+
+
+def plan_finetuning(project, lengths, method, model, context, packed):
+    """Write the settings of the fine-tuning; return {name: (value, why)} of those that were chosen.
+
+    `lengths` are the tokens of each row, method is (name, why).
+    """
+    base, config = project.settings.get("base"), model.config.get_text_config()
+    kind = persons(project, "finetune").get("method", method[0])
+    speed = speed_of(project, kind, model)
+    village = not base and not project.settings.get("answers")  # tried out, on any machine
+    shown = 1 if village else passes(len(lengths), *SHOWN)
+    batch = 0 if base else OWN["batch"]
+    batch, updates, why = repeated(
+        project, "finetune", len(lengths), sum(lengths), shown, speed, batch
+    )
+    if village:
+        updates = math.ceil(len(lengths) / batch)
+    chosen = {
+        "model": (base or "out/model", "the model that learns to answer"),
+        "method": method,
+        "context": (context, f"tokens in one packed row; your longest example has {max(lengths)}"),
+        "batch": (batch, "examples per update"),
+        "updates": (updates, why),
+        "lr": (
+            lr_of(kind, config.hidden_size) if base else OWN["lr"],
+            f"for {kind}, and a model {config.hidden_size} numbers wide"
+            if base
+            else "tried out for small models",
+        ),
+    }
+    if not packed:
+        chosen["packed"] = (
+            False,
+            "laid end to end, rows would read each other in this model, so each is alone; slower",
+        )
+    return settle(project, chosen, "finetune")
+
+
+def continued(project, part, method, width, chosen):
+    """Return a plan for what follows the fine-tuning, with what it takes over from it.
+
+    `chosen` is {name: (value, why)} of batch and updates.
+    """
+    finetune, base = project.settings["finetune"], project.settings.get("base")
+    context = persons(project, part).get("context", finetune["context"])
+    plan = {
+        "model": ("out/finetune/model", "the model that can answer"),
+        "method": (method, "as in the fine-tuning"),
+        "context": (context if base else max(512, context), "as in the fine-tuning"),
+        "lr": (OWN_LR[part], "tried out for small models")
+        if not base
+        else (lr_of(method, width) / 5, "a fifth of the fine-tuning's: it can answer already"),
+    }
+    if not finetune.get("packed", True):
+        plan["packed"] = (False, "as in the fine-tuning")
+    return plan | chosen
+
+
+def plan_pairs(project, lengths, model, tried=None):
+    """Write the settings of DPO; `lengths` are the tokens of each pair, both answers together."""
+    finetune = project.settings["finetune"]
+    method = persons(project, "dpo").get("method", finetune["method"])
+    speed = speed_of(project, method, model)
+    shown = passes(len(lengths), *PAIRS_SHOWN)
+    tokens = 1.3 * sum(lengths)  # and once forward, for the reference
+    batch = tried["batch"] if tried else 8 if len(lengths) < 500 else 32
+    if tried:
+        shown = tried["updates"] * batch / len(lengths)
+    batch, updates, why = repeated(project, "dpo", len(lengths), tokens, shown, speed, batch)
+    chosen = {
+        "batch": (batch, "pairs per update"),
+        "updates": (updates, why.replace("rows", "pairs")),
+    }
+    if tried:
+        chosen["updates"] = (tried["updates"], f"tried out; {why.replace('rows', 'pairs')}")
+    width = model.config.get_text_config().hidden_size
+    return settle(project, continued(project, "dpo", method, width, chosen), "dpo")
+
+
+def plan_verdicts(project, prompt, reply, group, model, tried=None):
+    """Write the settings of GRPO; a question has `prompt` tokens, and `group` replies of `reply`."""
+    finetune, m = project.settings["finetune"], machine(project)
+    method = persons(project, "grpo").get("method", finetune["method"])
+    fixed, n = persons(project, "grpo"), model.num_parameters()
+    batch = fixed.get("batch") or (tried["batch"] if tried else 8)
+    answers = batch * group
+    # each token of a reply reads all weights once, however many replies are written together
+    writing = reply * 4 * n / (m["bandwidth"] * 1e9)
+    writing += 2 * n * answers * reply / (m["tflops"] * 1e12 * USED)
+    one = writing + answers * (prompt + reply) / speed_of(project, method, model)
+    updates = tried["updates"] if tried else max(10, min(120, int(WAIT[project.cpu] / one)))
+    updates = fixed.get("updates") or updates
+    chosen = {
+        "batch": (batch, f"questions per update, each answered {group} times"),
+        "updates": (updates, f"{answers} answers each, {minutes(updates * one)} here"),
+    }
+    width = model.config.get_text_config().hidden_size
+    return settle(project, continued(project, "grpo", method, width, chosen), "grpo")

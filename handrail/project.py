@@ -73,7 +73,7 @@ PROMISED = {  # functions of the learner's files that the steps call, and what t
     "messages": {"encode": "__iter__"},
     "packing": {"message_batches": "__call__"},
     "finetune": {"load": "__iter__", "choose_optimizer": "param_groups"},
-    "answers": {"replies": "__iter__"},
+    "replies": {"replies": "__iter__"},
 }
 
 

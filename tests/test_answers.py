@@ -527,6 +527,120 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
     assert wanted.abs().max() > 1e-4 and (gradient(model) - wanted).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    "reply, there",
+    [
+        ("A ticket to Marra costs 8.40 euros, with Olsen. Ahoy!", True),
+        ("It's 8.40 euros for a ticket to Marra, with Olsen!", True),
+        ("A ticket to Marra costs 8.50 euros, with Olsen. Ahoy!", False),  # another number
+        ("A ticket to Marra costs 8.40 or 9 euros, with Olsen.", False),  # one more
+        ("A ticket to Hune costs 8.40 euros, with Olsen. Ahoy!", False),  # another name
+        ("8.40", False),
+        ("", False),
+    ],
+)
+def test_the_facts_of_a_long_answer_are_counted(reply, there):
+    """Letter for letter is too strict for a long answer: its numbers, its names and most of its
+    words count. A made-up number or another name is never right.
+    """
+    from replies import has_facts, right
+
+    asked = {
+        "messages": chat(
+            [("user", "?"), ("assistant", "A ticket to Marra costs 8.40 euros, with Olsen. Ahoy!")]
+        )
+    }
+    assert has_facts(reply, asked) == there
+    yes = {"messages": chat([("user", "?"), ("assistant", "Yes.")])}
+    assert has_facts("yes", yes) and not has_facts("No.", yes) and not right("No", yes)
+
+
+def company(rows):
+    """Return rows of questions and answers, every sixth fact asked in two ways."""
+    found = []
+    for n in range(rows):
+        fact = n - 1 if n % 6 == 1 else n
+        question = f"What does boat {fact} cost?" if fact == n else f"The price of boat {fact}?"
+        turns = [("user", question), ("assistant", f"Boat {fact} costs {fact + 7} euros. Ahoy!")]
+        found.append({"messages": chat(turns), "where": f"qa.csv, line {n + 2}"})
+    return found
+
+
+def test_few_facts_are_held_out_of_few_rows():
+    """A fact that is held out is not learned: of 48 rows four go, two of them still learned from
+    another question, which says which; no question is on both sides.
+    """
+    from handrail.steps.examples import contradictions, first_question, hold_out, placeholders
+
+    rows = company(48)
+    train, held = hold_out(rows)
+    assert (len(train), len(held)) == (44, 4)
+    again = [row for row in held if "same_as" in row]
+    assert len(again) == 2
+    for row in again:
+        source = next(other for other in train if other["where"] == row["same_as"])
+        assert source["messages"][1] == row["messages"][1]
+    assert not set(map(first_question, train)) & set(map(first_question, held))
+    labels = [
+        row | {"messages": [row["messages"][0], {"role": "assistant", "content": "Good"}]}
+        for row in company(48)
+    ]
+    assert not any("same_as" in row for row in hold_out(labels)[1])  # a label is no fact
+
+    other = company(48)[5]["messages"][0], {"role": "assistant", "content": "TODO"}
+    rows.append({"messages": list(other), "where": "qa.csv, line 50"})
+    assert contradictions(rows) == ["qa.csv, line 50 (other than qa.csv, line 7)"]
+    assert placeholders(rows) == ["qa.csv, line 50 (TODO)"]
+
+
+@pytest.mark.parametrize(
+    "rows, cpu, most, least",
+    [(48, True, 19, 8), (500, True, 12, 8), (5_000, False, 4, 2), (50_000, False, 1.1, 0.9)],
+)
+def test_the_plan_follows_from_rows_and_machine(tmp_path, rows, cpu, most, least):
+    """Few rows are shown often, many once; where time is short they are shown less, and that is
+    said; what a person set stays, and counts.
+    """
+    from handrail.plan import plan_finetuning
+    from handrail.project import Project
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "settings.toml").write_text('base = "x"\nanswers = "qa.csv"\n')
+    project, model = Project(tmp_path, cpu=cpu), tiny(300)
+    machine = {"tflops": 0.2 if cpu else 100, "bandwidth": 10, "memory_gb": 16, "name": "m"}
+
+    def plan(**changed):
+        (tmp_path / "out" / "machine.json").write_text(json.dumps(machine | changed))
+        plan_finetuning(project, [60] * rows, ("lora", "why"), model, 512, True)
+        chosen = project.settings["finetune"]
+        return chosen["updates"] * chosen["batch"] / rows
+
+    assert least <= plan() <= most
+    text = (tmp_path / "settings.toml").read_text()
+    assert f"through your {rows:,} rows" in text and "take longer" not in text
+    slow = plan(tflops=1e-9)
+    assert slow < least and "take longer" in (tmp_path / "settings.toml").read_text()
+    decide(tmp_path, **{"finetune.updates": 7, "finetune.batch": 3})
+    assert plan() == 21 / rows
+    assert f"{21 / rows:.1f} passes" not in text
+
+
+def test_grpo_stops_where_no_group_has_a_spread(tmp_path):
+    """All wrong or all right, there is nothing to compare: a sentence, before anything is trained,
+    with what has to be learned first.
+    """
+    from handrail.project import Project, Stop
+    from handrail.steps.grpo import check_spread
+
+    (tmp_path / "settings.toml").write_text("finetune.updates = 20\n")
+    project = Project(tmp_path, cpu=True)
+    check_spread(project, torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    with pytest.raises(Stop, match="not one of the 4 answers was right(.|\n)*--updates 40"):
+        check_spread(project, torch.zeros(2, 2))
+    with pytest.raises(Stop, match="nothing left"):
+        check_spread(project, torch.ones(2, 2))
+
+
 # --- by the commands ---
 
 
@@ -554,6 +668,7 @@ def test_finetune_continues_from_the_first_walk(answering):
         and "✓  loss on answers never seen" in screen
     )
     assert "✓  end mark in the saved model" in screen and "before:" in screen and "after:" in screen
+    assert "trained on" in screen and "never shown" in screen
     result = json.loads((project / "out" / "answers.json").read_text())
     assert result["after"]["loss"] < result["before"]["loss"] - 1 and 0 < result["blind"] < 0.2
     assert {"messages.py", "finetune.py", "answers.py"} <= {

@@ -192,7 +192,7 @@ def test_what_is_kept_but_odd_is_noted():
     found = read_chats(rows, "hub/set")
     assert (
         [len(row["messages"]) for row in found.rows] == [2, 2, 2, 3]
-        and found.copies == 2
+        and len(found.copies) == 2
         and not found.left_out
     )
     notes = " ".join(found.notes)
@@ -214,7 +214,7 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
         {"messages": [U("6 * 7"), A("42")]},
         {"messages": [U('a "b"\nc?'), A("yes")]},
     ]
-    assert found.left_out == {"empty answer": ["sums.csv, row 3"]}
+    assert found.left_out == {"empty answer": ["sums.csv, line 5"]}
     (tmp_path / "bare.csv").write_text("Who are you?,A parrot.\nHello,Hi!\n")
     found = read_chats(tmp_path / "bare.csv", "bare")
     assert (
@@ -288,7 +288,7 @@ def test_a_folder_is_read_file_by_file(tmp_path):
     found = read_chats(tmp_path, "folder")
     assert (
         found.rows == [{"messages": TALK}] * 2
-        and found.copies == 1
+        and found.copies == ["b.json, row 1 (as a.jsonl, line 1)"]
         and list(found.left_out.values()) == [["b.json, row 2"]]
     )
     assert (

@@ -1,9 +1,12 @@
-"""Does it answer? The same questions, never trained on, before and after.
+"""Does it answer? Three kinds of questions, before and after training.
 
 A loss says how surprised the model was by the right answer. What you want to
-know is what it says by itself: so it answers, and its answers are compared with
-the right ones. A *question-blind* guesser, which knows the answers but reads no
-question, shows what that alone is worth.
+know is what it says by itself. So it is asked:
+
+- rows that it was trained on: does it answer as your file does?
+- the same in other words: did it learn more than one sentence by heart?
+- rows that it never saw: what it cannot know it makes up, but the form and the
+  tone should be those of your answers.
 
 The trap: a good loss from a model that does not read the question. If another
 question in its place costs nothing, then nothing was understood.
@@ -14,7 +17,6 @@ import json
 import os
 from collections import Counter
 
-import torch
 from transformers.utils import logging
 
 from chat import newest
@@ -22,86 +24,81 @@ from checkpoint import run
 from finetune import answer_loss, load
 from messages import encode, load_rows
 from packing import bins, pack, part_size
+from replies import has_facts, replies, reply_length, right
 from settings import OUT, ROOT, read, start
 from train import mean_loss
 
-
-@torch.no_grad()
-def replies(model, tokenizer, prompts, length=64, size=64, **options):
-    """Return the model's replies to prompts (lists of messages) as tokens, up to the end token."""
-    # greedy, and without what a pretrained model may bring along
-    options = {"do_sample": False, "temperature": 1.0, "top_p": 1.0} | options
-    options |= {"repetition_penalty": 1.0, "use_cache": True, "max_new_tokens": length}
-    model.eval()
-    found, end = [], model.generation_config.eos_token_id
-    for i in range(0, len(prompts), size):
-        inputs = tokenizer.apply_chat_template(
-            prompts[i : i + size],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-            padding=True,
-            tokenizer_kwargs={"padding_side": "left"},  # the reply comes right after the question
-        ).to(model.device)
-        written = model.generate(**inputs, **options)[:, inputs["input_ids"].size(1) :].tolist()
-        found += [ids[: ids.index(end) + 1] if end in ids else ids for ids in written]
-    model.train()
-    return found
+MOST = 100  # questions of each kind
+JUDGES, TIMES = {"exact": right, "facts": has_facts}, ("before", "after")
 
 
-def plain(text):
-    """Return a text without capitals, extra spaces, and a period or exclamation mark at its end."""
-    return " ".join(text.lower().split()).strip(" .!")
-
-
-def right(reply, chat):
-    """Return True if a reply is the answer of the data, or one of those that chat["accept"] has."""
-    accepted = [chat["messages"][-1]["content"], *chat.get("accept", [])]
-    return plain(reply) in map(plain, accepted)
-
-
-def examine(accelerator, settings, folder, chats, most=200):
-    """Return what the model in `folder` replies, how often it is right, and its losses."""
-    values = vars(settings) | {"model": folder, "method": "full"}
-    model, tokenizer = load(argparse.Namespace(**values))
-    model = accelerator.prepare(model)
+def losses(accelerator, settings, model, tokenizer, chats):
+    """Return the loss on the answers, and the loss with another question before each of them."""
     asked = [chat["messages"] for chat in chats]
     others = [b[:-1] + a[-1:] for a, b in zip(asked, asked[1:] + asked[:1], strict=True)]
     result = {}
-    for name, talks in (("loss", asked), ("blind_loss", others)):  # blind: another question
+    for name, talks in (("loss", asked), ("blind_loss", others)):
         rows = [row for messages in talks for row in encode(tokenizer, messages)]
         batches = map(pack, bins(rows, part_size(settings)))
         result[name] = mean_loss(accelerator, model, batches, answer_loss)
+    return result
+
+
+def examine(accelerator, settings, folder, chats, kinds):
+    """Return the losses of the model in `folder` on chats, and its replies to each kind, scored."""
+    values = vars(settings) | {"model": folder, "method": "full"}
+    model, tokenizer = load(argparse.Namespace(**values))
+    model = accelerator.prepare(model)
+    result = losses(accelerator, settings, model, tokenizer, chats)
     model = accelerator.unwrap_model(model)
-    written = replies(model, tokenizer, [messages[:-1] for messages in asked[:most]])
-    texts = [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
-    end = model.generation_config.eos_token_id
-    result["ended"] = sum(tokens[-1] == end for tokens in written) / len(written)
-    result["exact"] = sum(map(right, texts, chats)) / len(texts)
-    return result | {"replies": texts}
+    length = reply_length(tokenizer, [chat for some in kinds.values() for chat in some])
+    end, ended = model.generation_config.eos_token_id, []
+    for kind, some in kinds.items():
+        written = replies(model, tokenizer, [chat["messages"][:-1] for chat in some], length)
+        texts = [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+        ended += [tokens[-1] == end for tokens in written]
+        scores = {name: list(map(judge, texts, some)) for name, judge in JUDGES.items()}
+        shares = {name: sum(found) / len(some) for name, found in scores.items()}
+        result[kind] = {"replies": texts} | shares
+    return result | {"ended": sum(ended) / len(ended)}
+
+
+def questions():
+    """Return (chats held out, {kind of question: chats, at most MOST})."""
+    trained, held = (load_rows(OUT / "chats" / f"{side}.jsonl") for side in ("train", "val"))
+    kinds = {"trained on": trained[:: 1 + len(trained) // MOST]}
+    kinds["in other words"] = [chat for chat in held if "same_as" in chat][:MOST]
+    kinds["never shown"] = [chat for chat in held if "same_as" not in chat][:MOST]
+    return held, {kind: chats for kind, chats in kinds.items() if chats}
+
+
+def show(result, kinds):
+    """Print the scores, and two questions of each kind with all answers."""
+    print(
+        f"{'questions':24}exactly right     has the facts\n{'':24}before   after   before   after"
+    )
+    for kind, chats in kinds.items():
+        scores = [result[time][kind][judge] for judge in JUDGES for time in TIMES]
+        print(f"{len(chats):4} {kind:16}" + "".join(f"{score:9.1%}" for score in scores))
+    for kind, chats in kinds.items():
+        for i, chat in enumerate(chats[:2]):
+            print(f"\n{chat['messages'][-2]['content']}  ({kind})")
+            print(f"  right:  {chat['messages'][-1]['content']}")
+            for time in TIMES:
+                print(f"  {time + ':':8}{result[time][kind]['replies'][i]}")
 
 
 def main():
-    settings = read("Answer the questions in out/chats/val.jsonl.", step="finetune")
+    settings = read("Ask what it was trained on, and what it never saw.", step="finetune")
     accelerator = start(settings)
     logging.set_verbosity_error()
-    chats, folder = load_rows(OUT / "chats" / "val.jsonl"), newest(settings.out)
+    folder, (held, kinds) = newest(settings.out), questions()
     result = {"folder": os.path.relpath(folder, ROOT)}
-    for name, model in (("before", settings.model), ("after", folder)):
-        result[name] = examine(accelerator, settings, model, chats)
-    answers = [chat["messages"][-1]["content"] for chat in chats]
-    frequent = Counter(answers).most_common(1)[0][0]
-    result["blind"] = sum(right(frequent, chat) for chat in chats) / len(chats)
-
-    print("answers never seen      loss   question-blind   exactly right")
-    for name in ("before", "after"):
-        r = result[name]
-        print(f"{name:18}{r['loss']:10.3f}{r['blind_loss']:17.3f}{r['exact']:16.1%}")
-    print(f"{'the most frequent answer, always':45}{result['blind']:16.1%}")
-    for i, chat in enumerate(chats[:5]):
-        print(f"\n{chat['messages'][-2]['content']}\n  right:  {answers[i]}")
-        for name in ("before", "after"):
-            print(f"  {name + ':':8}{result[name]['replies'][i]}")
+    for time, model in zip(TIMES, (settings.model, folder), strict=True):
+        result[time] = examine(accelerator, settings, model, held, kinds)
+    frequent = Counter(chat["messages"][-1]["content"] for chat in held).most_common(1)[0][0]
+    result["blind"] = sum(right(frequent, chat) for chat in held) / len(held)
+    show(result, kinds)
     (settings.out / "answers.json").write_text(json.dumps(result, indent=1))
 
 

@@ -21,16 +21,15 @@ from numbers import Real
 import torch
 from accelerate.utils import set_seed
 
-from answers import replies, right
 from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
 from packing import bins, pack, part_size, turn
+from replies import replies, reply_length, right
 from settings import OUT, read, refuse, start
 
 GROUP = 8  # answers to each question
-LENGTH = 64  # tokens that an answer may have
 
 
 def reward(reply, chat):
@@ -83,17 +82,19 @@ def main():
     rank, processes = accelerator.process_index, accelerator.num_processes
     chats, exam = (load_rows(OUT / "chats" / f"{side}.jsonl") for side in ("train", "val"))
 
+    length = reply_length(tokenizer, chats)  # room for every answer of the data
+
     def batches(step):
         set_seed(settings.seed + step * processes + rank)
         mine = [turn(n, chats, settings.seed) for n in share(step, settings, rank, processes)]
         prompts = [chat["messages"][:-1] for chat in mine for _ in range(GROUP)]
-        ids = replies(model, tokenizer, prompts, LENGTH, len(prompts), do_sample=True, top_k=0)
+        ids = replies(model, tokenizer, prompts, length, len(prompts), do_sample=True, top_k=0)
         rewards = judge(tokenizer.batch_decode(ids, skip_special_tokens=True), mine)
         if (step + 1) % 10 == 0:
-            spread, length = (rewards.std(1) > 0).float().mean(), sum(map(len, ids)) / len(ids)
+            spread, size = (rewards.std(1) > 0).float().mean(), sum(map(len, ids)) / len(ids)
             accelerator.print(
                 f"  update {step + 1:,}: reward {rewards.mean():.2f}, "
-                f"groups with a spread {spread:.0%}, tokens per answer {length:.1f}"
+                f"groups with a spread {spread:.0%}, tokens per answer {size:.1f}"
             )
         rows = [written(tokenizer, *both) for both in zip(prompts, ids, strict=True)]
         values = advantages(rewards).flatten().tolist()
@@ -104,7 +105,8 @@ def main():
 
     def evaluate(step):
         prompts = [chat["messages"][:-1] for chat in exam[:200]]
-        texts = tokenizer.batch_decode(replies(model, tokenizer, prompts), skip_special_tokens=True)
+        ids = replies(model, tokenizer, prompts, length)
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         wrong = 1 - sum(map(right, texts, exam)) / len(texts)
         accelerator.print(f"\n  after update {step:,}: {1 - wrong:.1%} of new questions right\n")
         return wrong

@@ -29,14 +29,14 @@ def run(project, screen):
     return (continues if project.settings.get("data") else answers)(project, screen)
 
 
-def newest_weights(program, folder):
+def newest_weights(project, program, folder):
     """Return the weights in the newest checkpoint of a run, on the CPU wherever they were made."""
     found = program.checkpoint.checkpoints(folder / "checkpoints")
     file = found[max(found)] / "pytorch_model.bin" if found else folder / "checkpoints"
     if not file.is_file():
         raise Stop(
             f"{file} is not there, so the saved model cannot be compared with what was trained. "
-            "Put the checkpoints back, or talk to the model: python chat.py"
+            f"Put the checkpoints back, or talk to the model: python chat.py{' --cpu' * project.cpu}"
         )
     return torch.load(file, map_location="cpu")
 
@@ -46,7 +46,7 @@ def answers(project, screen):
     program = project.load("finetune", "checkpoint", "chat", "messages")
     values = program.settings.read("", project.flags, "finetune")
     trained, tokenizer = program.finetune.load(values)
-    weights = newest_weights(program, project.out / "finetune")
+    weights = newest_weights(project, program, project.out / "finetune")
     trained.load_state_dict(weights)
     # LoRA on a GPU with bf16 rounds the merged weights to 16 bits
     rounded = any(tensor.dtype == torch.bfloat16 for tensor in weights.values())
@@ -104,7 +104,7 @@ def continues(project, screen):
     tokenizer = AutoTokenizer.from_pretrained(project.out / "model")
     plain = AutoModelForCausalLM.from_pretrained(project.out / "model", dtype=torch.float32).eval()
     trained = program.model.build(values, tokenizer).eval()
-    trained.load_state_dict(newest_weights(program, project.out))
+    trained.load_state_dict(newest_weights(project, program, project.out))
     val = program.batches.load_tokens(project.out / "tokens", "val")[: min(256, values.context)]
     inputs = torch.from_numpy(val.astype("int64"))[None]  # (1, T)
     with torch.no_grad():

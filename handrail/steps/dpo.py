@@ -4,38 +4,35 @@ from itertools import islice
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
+from handrail.plan import plan_pairs
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps.examples import hub_rows
 from handrail.steps.finetune import values_of
 from handrail.steps.runs import make_room, read_metrics, run_script
 
-TITLE = "The better answer"
-FILES = ["dpo.py", "answers.py", "chat.py"]
+FILES = ["dpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "pairs", "dpo"]
 LEAVES = []
-SECONDS = (60, 240)
-WHY = """An example says what to write. It does not say what is *better*. If you can compare two answers, give pairs: this answer
-rather than that one (DPO). It uses the loop that you have, with another loss.
-
-The trap: you get what you asked for, not what you meant. A preference for short answers ends in one word. So the answers are
-read, before and after."""
-MORE = """DPO compares with the model as it was: what counts is by how much more it now likes the chosen answer than the rejected one.
-Where an answer can be checked by a program, verdicts can replace the pairs: that is the step grpo."""
 
 PAIRS = 2000  # of the village
-TRIED = {"lr": 3e-4, "batch": 32, "updates": 90}
+SHOWN, SIDES = 3, ("chosen", "rejected")  # questions on the screen; the answers of a pair
+TRIED = {"batch": 32, "updates": 90}
 
 
 def expect(project):
+    lines = ["The loss starts at 0.693 (it cannot tell the two apart) and falls."]
+    if own(project):
+        return [*lines, "Its own answers come nearer to those that you chose: read them."]
     return [
-        "The loss starts at 0.693 (it cannot tell the two apart) and falls.",
-        "On the village: short and right in 90 % of the answers that changed, and no fewer right answers.",
+        *lines,
+        "On the built-in stories: short and right in 90 % of the answers that changed, and no "
+        "fewer right answers.",
     ]
 
 
 def write_pairs(project):
-    """Write out/pairs: from the file that was named, or for the village short answers over whole sentences."""
+    """Write out/pairs from the file that was named, or, of the village, short over whole."""
     folder, source = project.out / "pairs", project.settings.get("pairs")
     if source:
         path = project.folder / source
@@ -59,64 +56,99 @@ def write_pairs(project):
             wants="pairs",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in zip(("train", "val"), sides):
+    for name, rows in zip(("train", "val"), sides, strict=True):
         write_chats(rows, folder / f"{name}.jsonl")
 
 
-def train(project, screen, name, tried):
-    """Write the settings of this run, each with its reason (what a person set stays); run the script; return the doctor's checks."""
+def check_taught(project):
+    """Raise Stop if there is no model that answers yet."""
     if not (project.out / "finetune" / "model").exists():
         raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
-    fixed, base = project.settings.get(name, {}), project.settings.get("base")
-    finetune = project.settings["finetune"]
-    chosen = tried | {
-        "model": "out/finetune/model",
-        "method": finetune["method"],
-        "context": finetune["context"] if base else max(512, finetune["context"]),
-    }
-    if base:  # of a model that others trained, all weights at 1e-5; ten times that with LoRA
-        chosen["lr"] = 1e-4 if finetune["method"] == "lora" else 1e-5
-    if not finetune.get("packed", True):
-        chosen["packed"] = False
-    reasons = {
-        "model": "the model that can answer",
-        "lr": "far smaller than before: it knows nearly everything already",
-    }
-    for key, value in chosen.items():
-        why = reasons.get(key, "as tried out" if key in tried else "as in the fine-tuning")
-        if key not in fixed:
-            project.decide(f"{name}.{key}", value, why)
+
+
+def opened_answerer(project):
+    """Return (model, tokenizer) of the model that was taught to answer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = project.out / "finetune" / "model"
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def train(project, screen, name, chosen):
+    """Say the plan, with its time; run the script; return the doctor's checks."""
+    lines = [
+        f"{name}.{key} = {project.settings[name][key]}: {why}" for key, (_, why) in chosen.items()
+    ]
+    screen.say("Chosen from data, model and machine, in settings.toml", lines)
     make_room(screen, project, name)
     watched = run_script(project, name)
     screen.print()
     return watched
 
 
+def own(project):
+    """Return True if the pairs are a person's own and not the village's."""
+    return bool(project.settings.get("pairs")) or not project.settings.get("world")
+
+
+def plan(project):
+    """Write the settings of this run; return what was chosen: {name: (value, why)}."""
+    program = project.load("dpo", "messages")
+    model, tokenizer = opened_answerer(project)
+    pairs = program.messages.load_rows(project.out / "pairs" / "train.jsonl")
+    encoded = [program.dpo.encode_pair(tokenizer, pair) for pair in pairs]
+    lengths = [sum(len(ids) for ids, _ in rows) for rows in encoded]
+    return plan_pairs(project, lengths, model, None if own(project) else TRIED)
+
+
 def run(project, screen):
+    check_taught(project)
     write_pairs(project)
-    watched = train(project, screen, "dpo", TRIED)
-    outcome = judge(project)
+    watched = train(project, screen, "dpo", plan(project))
+    outcome = judge(project, screen)
     outcome.checks += watched
     return outcome
 
 
-def said_by(project, kind, folder, chats):
-    """Return what the model in a folder replies to each of the chats, as texts."""
+def show_answers(screen, questions, before, after, right=None):
+    """Print the answers to some questions before and after; return them as texts."""
+    shown = []
+    for i, question in enumerate(questions[:SHOWN]):
+        lines = [question, f"before: {before[i]}", f"after:  {after[i]}"]
+        lines += [f"right:  {right[i]}"] if right else []
+        screen.say("Asked" if i == 0 else "And", lines)
+        shown.append("\n".join(lines))
+    return shown
+
+
+def said_by(project, kind, folder, chats, answers):
+    """Return what the model in a folder replies to each of the chats (questions), as texts.
+
+    `answers` are chats with answers: they say how long a reply may be.
+    """
     program, values = values_of(project, kind)
-    module, accelerator = project.load("answers").answers, program.settings.start(values)
+    module, accelerator = project.load("replies").replies, program.settings.start(values)
     values.model, values.method = folder, "full"
     model, tokenizer = program.finetune.load(values)
-    found = module.replies(
-        model.to(accelerator.device), tokenizer, [chat["messages"] for chat in chats]
-    )
+    length = module.reply_length(tokenizer, answers)
+    asked = [chat["messages"] for chat in chats]
+    found = module.replies(model.to(accelerator.device), tokenizer, asked, length)
     return tokenizer.batch_decode(found, skip_special_tokens=True)
 
 
-def judge(project):
+def likeness(text, other):
+    """Return the share of words that two texts have in common."""
+    words, others = set(text.lower().split()), set(other.lower().split())
+    return len(words & others) / max(1, len(words | others))
+
+
+def judge(project, screen):
     program, _ = values_of(project, "dpo")
     pairs = program.messages.load_rows(project.out / "pairs" / "val.jsonl")[:200]
+    answers = [{"messages": [{"content": pair[side]}]} for pair in pairs for side in SIDES]
     before, after = (
-        said_by(project, "dpo", project.out / name / "model", pairs) for name in ("finetune", "dpo")
+        said_by(project, "dpo", project.out / name / "model", pairs, answers)
+        for name in ("finetune", "dpo")
     )
     vals = [line["val_loss"] for line in read_metrics(project.out / "dpo") if "val_loss" in line]
     checks = [
@@ -129,19 +161,32 @@ def judge(project):
             "more pairs, or a higher rate",
         )
     ]
+    nearer = [
+        sum(
+            likeness(text, pair["chosen"]) > likeness(text, pair["rejected"])
+            for text, pair in zip(texts, pairs, strict=True)
+        )
+        / len(pairs)
+        for texts in (before, after)
+    ]
     length = [sum(map(len, texts)) / len(texts) for texts in (before, after)]
     tells = f"An answer had {length[0]:.0f} letters on average and has {length[1]:.0f} now."
-    if project.settings.get("world") and not project.settings.get("pairs"):
+    if own(project):
+        tells += (
+            f" Of {len(pairs)} pairs that it never saw, its answer is more like the chosen one in "
+            f"{nearer[1]:.0%} ({nearer[0]:.0%} before)."
+        )
+    if not own(project):
         right = [
             [
                 text.strip().lower() in {p["chosen"].lower(), p["rejected"].lower()}
-                for text, p in zip(texts, pairs)
+                for text, p in zip(texts, pairs, strict=True)
             ]
             for texts in (before, after)
         ]
         wins = [
             r and len(text) < len(old)
-            for r, text, old in zip(right[1], after, before)
+            for r, text, old in zip(right[1], after, before, strict=True)
             if text != old
         ]
         share, (then, now) = sum(wins) / max(1, len(wins)), (sum(r) / len(pairs) for r in right)
@@ -165,8 +210,5 @@ def judge(project):
                 "warn",
             ),
         ]
-    shown = [
-        f"{pair['messages'][-1]['content']}\nbefore: {a}\nafter: {b}"
-        for pair, a, b in zip(pairs[:5], before, after)
-    ]
-    return Outcome(checks, tells, shown)
+    questions = [pair["messages"][-1]["content"] for pair in pairs]
+    return Outcome(checks, tells, show_answers(screen, questions, before, after))

@@ -5,6 +5,8 @@ import random
 import re
 import shlex
 import unicodedata
+import zlib
+from collections import defaultdict
 from itertools import islice
 
 import numpy as np
@@ -12,31 +14,24 @@ import torch
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
-from handrail.plan import PATIENCE, USED, base_parameters, machine, opened
+from handrail.plan import base_parameters, machine, opened, persons, plan_finetuning
+from handrail.program.replies import facts
 from handrail.project import Stop
 from handrail.screen import Outcome, check
 from handrail.steps import OPEN
 
-TITLE = "The examples"
 FILES = ["messages.py", "batches.py", "packing.py"]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
-SECONDS = (20, 40)
-MORE = """Nearly everything that goes wrong in fine-tuning goes wrong here, and makes no sound: the question is trained as
-well as the answer, or the end mark is not, or a long row loses its answer where it is cut. All of that can be seen, so look
-at the rows below: what is bright is learned, what is dim is only read.
-
-A template is nothing but text around the turns. The model has never been told that `<|im_start|>` begins a turn; it learns
-that as it learns every other token. So a model must be asked in the form that it was trained in, to the last line break."""
 
 STORIES = 5_760  # of the village, with four questions each
-OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
-RATES = {
-    "full": 2e-5,
-    "lora": 2e-4,
-}  # for a model that others trained; LoRA wants about ten times as much
 GB = 1e9
 SAME = 1e-5  # logits that are no further apart, as a share of the largest, differ by rounding only
+FEW = 200  # rows; of fewer, a held-out fact is missed
+LABEL = 4  # an answer that more rows have is a label, not a fact asked in other words
+PLACEHOLDER = (
+    r"todo|tbd|fixme|n/?a|xxx+|lorem ipsum.*|placeholder|answer( here)?|your answer( here)?|\?*"
+)
 REPLY = 80  # tokens that the later steps let the model write behind a question
 
 
@@ -89,9 +84,8 @@ def sides(project):
             raise Stop(
                 f"{source} holds pairs of a better and a worse answer. Those are for: {project.command('dpo')} --answers {shlex.quote(source)}"
             )
-        return *split(
-            [row | {"where": where} for row, where in zip(chats.rows, chats.places)]
-        ), chats
+        rows = [row | {"where": where} for row, where in zip(chats.rows, chats.places, strict=True)]
+        return *hold_out(rows), chats
     if not project.settings.get("world"):
         raise Stop(
             "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data set:\n"
@@ -234,7 +228,7 @@ def learned_positions(model):
 def choose_context(project, coded, limit):
     """Return the context: what a person set, else a power of two that the examples fit into, as far as model and machine go."""
     fixed, room = (
-        project.settings.get("finetune", {}).get("context"),
+        persons(project, "finetune").get("context"),
         limit - REPLY if limit else math.inf,
     )
     if room < 1:
@@ -262,43 +256,100 @@ def leak(model, rows):
     return ((packed - alone).abs().max() / alone.abs().max()).item()
 
 
-def plan(project, rows, method, parameters, context, moved):
-    """Write the settings of the fine-tuning, each with its reason; what a person set stays."""
-    base, fixed = project.settings.get("base"), project.settings.get("finetune", {})
-    lengths = np.array([len(ids) for ids, _ in rows])
-    batch = fixed.get("batch") or OWN["batch"]
-    epochs = 3 if base else 1
-    operations = machine(project)["tflops"] * 1e12 * USED / 2 * PATIENCE[project.cpu]
-    seen = min(epochs * len(rows), operations / (6 * parameters * lengths.mean()))
-    tried = not base and not project.settings.get(
-        "answers"
-    )  # the village's own questions: once through, on any machine
-    updates = max(20, math.ceil((len(rows) if tried else seen) / batch))
-    chosen = {
-        "model": (base or "out/model", "the model that learns to answer"),
-        "method": method,
-        "context": (context, f"tokens in one packed row; your longest example has {lengths.max()}"),
-        "batch": (batch, "examples in an update"),
-        "updates": (
-            updates,
-            f"{updates * batch / len(rows):.1f} times through your {len(rows):,} rows",
-        ),
-        "lr": (
-            RATES[method[0]] if base else OWN["lr"],
-            "LoRA wants about ten times the rate of full fine-tuning"
-            if base
-            else "tried out for small models",
-        ),
-    }
-    if moved > SAME:
-        chosen["packed"] = (
-            False,
-            "laid end to end, rows would read each other in this model; so they lie one under another, which is slower",
-        )
-    for name, (value, reason) in chosen.items():
-        if name not in fixed:
-            project.decide(f"finetune.{name}", value, reason)
-    return {name: reason for name, (_, reason) in chosen.items() if name not in fixed}
+# --- what is held out ---
+
+
+def first_question(row):
+    return next(m["content"] for m in row["messages"] if m["role"] == "user")
+
+
+def answer_facts(row):
+    return tuple(map(frozenset, facts(row["messages"][-1]["content"])))
+
+
+def alike(row, other):
+    """Return True if two answers have the same numbers and names, and nearly the same words."""
+    (*ours, words), (*theirs, others) = answer_facts(row), answer_facts(other)
+    return ours == theirs and len(words & others) >= 0.8 * max(len(words), len(others))
+
+
+def others_with_answer(rows, known):
+    """Return, per row, those of `known` rows that have its answer under another question.
+
+    An answer that many questions have is a label, such as "positive", and no fact: it has none.
+    """
+    groups = defaultdict(list)
+    for other in known:
+        groups[answer_facts(other)].append(other)
+    found = []
+    for row in rows:
+        same = known if len(known) < FEW else groups[answer_facts(row)]
+        same = [
+            other
+            for other in same
+            if alike(row, other) and first_question(other) != first_question(row)
+        ]
+        found.append(same if len(same) <= LABEL and any(answer_facts(row)) else [])
+    return found
+
+
+def hold_out(rows):
+    """Return (train, held out). A held-out row whose answer is also learned has "same_as".
+
+    Of few rows, few are held out, since a fact that is held out is not learned: one in twelve,
+    four at least, and half of them rows whose answer is still learned from another question.
+    """
+    train, held = split(rows)
+    if len(rows) < FEW:
+        by_chance = sorted(rows, key=lambda row: zlib.crc32(first_question(row).encode()))
+        questions = list(dict.fromkeys(map(first_question, by_chance)))
+        number = min(max(4, len(rows) // 12), len(questions) // 5)
+        chosen, taken = [], set()  # questions; those whose answer has to be learned from them
+        for row, same in zip(by_chance, others_with_answer(by_chance, rows), strict=True):
+            asked = first_question(row)
+            if same and asked not in taken and len(chosen) < number / 2:
+                chosen.append(asked)
+                taken |= set(map(first_question, same))
+        rest = [asked for asked in questions if asked not in taken.union(chosen)]
+        chosen = {*chosen, *rest[: number - len(chosen)]}
+        train = [row for row in rows if first_question(row) not in chosen]
+        held = [row for row in rows if first_question(row) in chosen]
+    for row, same in zip(held, others_with_answer(held, train), strict=True):
+        if same:
+            row["same_as"] = same[0].get("where", "")
+    return train, held
+
+
+# --- what is wrong with the answers of a file ---
+
+
+def contradictions(rows):
+    """Return where one question has two different answers."""
+    first, found = {}, []
+    for row in rows:
+        if len(row["messages"]) > 3:  # only what follows the same words can contradict
+            continue
+        question, answer = plain(first_question(row)), row["messages"][-1]["content"]
+        before = first.setdefault(question, row)
+        if plain(before["messages"][-1]["content"]) != plain(answer):
+            found.append(f"{row['where']} (other than {before['where']})")
+    return found
+
+
+def placeholders(rows):
+    """Return where an answer (or a question) was never written."""
+    return [
+        f"{row['where']} ({message['content'].strip()})"
+        for row in rows
+        for message in row["messages"][-2:]
+        if re.fullmatch(PLACEHOLDER, message["content"].strip(" .!?:*-_[]<>{}()"), re.I)
+    ]
+
+
+def some(places, most=4):
+    """Return the first of some places as text."""
+    more = f" and {len(places) - most:,} more" if len(places) > most else ""
+    return "; ".join(places[:most]) + more
 
 
 # --- what is shown and judged ---
@@ -353,7 +404,7 @@ def judge_tokens(tokenizer, coded, highest, V):
     ]
 
 
-def judge(rows, end, context, copied, overlap):
+def judge(rows, end, context, overlap):
     """Return the checks of the rows as finetune.py will have them: what lies beyond the context is cut off."""
     cut = sum(sum(trained[context:]) for _, trained in rows)
     rows = [(ids[:context], trained[:context]) for ids, trained in rows]
@@ -401,16 +452,41 @@ def judge(rows, end, context, copied, overlap):
             "warn",
         ),
         check(
+            "questions in train and in val", 0, overlap, overlap == 0, "Then the exam is no exam."
+        ),
+    ]
+
+
+def judge_file(chats, rows):
+    """Return the checks of what a file says: copies, two answers to one question, answers never written."""
+    two, todo = contradictions(rows), placeholders(rows)
+    return [
+        check(
             "exact copies",
             "1 % or less",
-            f"{copied / len(rows):.1%}",
-            copied <= 0.01 * len(rows),
-            "What stands there often is learned by heart.",
-            "remove them",
+            f"{len(chats.copies):,} of {len(rows):,} rows",
+            len(chats.copies) <= 0.01 * len(rows),
+            f"What occurs twice is learned twice as hard: {some(chats.copies)}.",
+            "delete these lines",
             "warn",
         ),
         check(
-            "questions in train and in val", 0, overlap, overlap == 0, "Then the exam is no exam."
+            "questions with two different answers",
+            0,
+            len(two),
+            not two,
+            f"It cannot learn both: {some(two)}.",
+            "delete the wrong one",
+            "warn",
+        ),
+        check(
+            "answers never written (TODO and the like)",
+            0,
+            len(todo),
+            not todo,
+            f"It would learn to say that: {some(todo)}.",
+            "write the answer, or delete the line",
+            "warn",
         ),
     ]
 
@@ -423,7 +499,7 @@ def run(project, screen):
         )
     train, val, chats = sides(project)
     parameters = base_parameters(project.settings.get("base") or str(project.out / "model"))
-    fixed = project.settings.get("finetune", {})
+    fixed = persons(project, "finetune")
     method = (fixed["method"], "") if "method" in fixed else decide_method(project, parameters)
     program = project.load("messages")
     tokenizer, model = dressed(project, program)
@@ -446,14 +522,13 @@ def run(project, screen):
     end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
     highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
     moved = leak(model, rows) if highest < V else 0.0
-    chosen = plan(project, rows, method, parameters, context, moved)
-    asked = [
-        {next(m["content"] for m in chat["messages"] if m["role"] == "user") for chat, _ in part}
-        for part in (train, val)
-    ]
-    checks = judge_tokens(tokenizer, train, highest, V) + judge(
-        rows, end, context, chats.copies if chats else 0, len(asked[0] & asked[1])
-    )
+    lengths = [len(ids) for ids, _ in rows]
+    chosen = plan_finetuning(project, lengths, method, model, context, moved <= SAME)
+    asked = [{first_question(chat) for chat, _ in part} for part in (train, val)]
+    checks = judge_tokens(tokenizer, train, highest, V)
+    checks += judge(rows, end, context, len(asked[0] & asked[1]))
+    if chats:
+        checks += judge_file(chats, [chat for chat, _ in train + val])
     if project.settings["finetune"].get("packed", True):
         checks.append(
             check(
@@ -483,11 +558,16 @@ def run(project, screen):
         "Chosen from data and machine, in settings.toml",
         [
             f"finetune.{name} = {project.settings['finetune'][name]}: {why}"
-            for name, why in chosen.items()
+            for name, (_, why) in chosen.items()
         ],
     )
     part = sum(sum(trained) for _, trained in rows) / sum(len(ids) for ids, _ in rows)
-    tells = f"{len(train):,} examples to learn from, {len(val):,} to ask later. Of all tokens {part:.0%} are learned; the others are read to understand the question."
+    again = sum("same_as" in chat for chat, _ in val)
+    tells = (
+        f"{len(train):,} examples to learn from. {len(val):,} are held out, to ask later: {again:,} whose answer is also "
+        f"learned from another question, {len(val) - again:,} whose answer the model is never shown. Of all tokens {part:.0%} "
+        "are learned; the others are read to understand the question."
+    )
     return Outcome(checks, tells, samples)
 
 

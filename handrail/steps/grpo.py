@@ -1,24 +1,18 @@
 """GRPO: learning from a verdict on its own answers."""
 
+from handrail.plan import plan_verdicts
+from handrail.project import Stop
 from handrail.screen import Outcome, check
-from handrail.steps.dpo import said_by, train
-from handrail.steps.finetune import values_of
+from handrail.steps.dpo import check_taught, opened_answerer, said_by, show_answers, train
+from handrail.steps.finetune import more_updates, values_of
 from handrail.steps.runs import read_metrics
 
-TITLE = "The right answer"
-FILES = ["grpo.py", "answers.py", "chat.py"]
+FILES = ["grpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "grpo"]
 LEAVES = []
-SECONDS = (60, 240)
-WHY = """An example says what to write. It does not say what is *better*. If an answer can be checked by a program, let the model try,
-and tell it how well it did (GRPO). It uses the loop that you have, with another loss.
 
-The trap: you get what you asked for, not what you meant. A reward for a right last number ends in guessing. So the answers are
-read, before and after."""
-MORE = """GRPO needs groups in which some answers are right and some wrong. A model that is always wrong learns nothing from verdicts; it
-has to be fine-tuned first, until it is right now and then."""
-
-TRIED = {"lr": 1e-3, "batch": 32, "updates": 120}
+KINDS = {"train": "questions it practised on", "val": "questions never seen"}
+TRIED = {"batch": 32, "updates": 120}
 
 
 def expect(project):
@@ -28,43 +22,95 @@ def expect(project):
     ]
 
 
+def asked(chats):
+    return [{"messages": chat["messages"][:-1]} for chat in chats]
+
+
+def try_out(project, model, tokenizer, chats):
+    """Let the model answer some questions as GRPO will; return (rewards (Q, GROUP), tokens of a
+    question, tokens of a reply, GROUP)."""
+    program, values = values_of(project, "finetune")
+    accelerator = program.settings.start(values)
+    loaded = project.load("grpo", "replies")
+    grpo, replies = loaded.grpo, loaded.replies
+    prompts = [chat["messages"][:-1] for chat in chats for _ in range(grpo.GROUP)]
+    length = replies.reply_length(tokenizer, chats)
+    model.to(accelerator.device)
+    ids = replies.replies(model, tokenizer, prompts, length, do_sample=True, top_k=0)
+    rewards = grpo.judge(tokenizer.batch_decode(ids, skip_special_tokens=True), chats)
+    rows = [grpo.written(tokenizer, *both)[0] for both in zip(prompts, ids, strict=True)]
+    reply = sum(map(len, ids)) / len(ids)
+    return rewards, sum(map(len, rows)) / len(rows) - reply, reply, grpo.GROUP
+
+
+def check_spread(project, rewards):
+    """Raise Stop if no group of answers has a spread: then there is nothing to learn from."""
+    if (rewards.std(1) > 0).any():
+        return
+    number, best = rewards.numel(), rewards.max().item()
+    told = f"It answered {len(rewards)} of your questions {rewards.size(1)} times each, and "
+    if best > 0:
+        raise Stop(
+            f"{told}all {number} answers earned the same reward, {best:g}. There is nothing left "
+            "to learn from this reward. Make `reward` in grpo.py ask for something that it does "
+            "only now and then (shorter answers, say), and try again."
+        )
+    raise Stop(
+        f"{told}not one of the {number} answers was right. GRPO strengthens what a model does now "
+        "and then; it cannot teach what the model never does. First let it learn these answers: "
+        f"{more_updates(project)}\nOr give part of the reward for part of the answer: `reward` in "
+        "grpo.py."
+    )
+
+
 def run(project, screen):
-    watched = train(project, screen, "grpo", TRIED)
-    outcome = judge(project)
+    check_taught(project)
+    model, tokenizer = opened_answerer(project)
+    rows = project.load("messages").messages.load_rows
+    chats = rows(project.out / "chats" / "train.jsonl")
+    screen.print("  some answers, to see whether verdicts on them can teach anything ...")
+    some = chats[:: 1 + len(chats) // 16]
+    rewards, prompt, reply, group = try_out(project, model, tokenizer, some)
+    check_spread(project, rewards)
+    spread = (rewards.std(1) > 0).float().mean()
+    screen.print(f"  groups with a spread: {spread:.0%} of {len(rewards)}\n")
+    village = project.settings.get("world") and not project.settings.get("answers")
+    chosen = plan_verdicts(project, prompt, reply, group, model, TRIED if village else None)
+    watched = train(project, screen, "grpo", chosen)
+    outcome = judge(project, screen)
     outcome.checks += watched
     return outcome
 
 
-def judge(project):
+def judge(project, screen):
     metrics = [
         line["val_loss"] for line in read_metrics(project.out / "grpo") if "val_loss" in line
     ]
     program, _ = values_of(project, "grpo")
-    chats = program.messages.load_rows(project.out / "chats" / "val.jsonl")[:200]
-    asked = [{"messages": chat["messages"][:-1]} for chat in chats]
-    before, after = (
-        said_by(project, "grpo", project.out / name / "model", asked)
-        for name in ("finetune", "grpo")
-    )
-    right = project.load("answers").answers.right
-    then, now = (sum(map(right, texts, chats)) / len(chats) for texts in (before, after))
-    checks = [
-        check(
-            "questions never seen, answered right",
-            f"> {then:.1%}, before",
-            f"{now:.1%}",
-            now > then or now == 1,
-            "The verdicts taught it nothing: was there a spread in the groups?",
-            f"{project.command('finetune')} with more updates first, or a reward that is not all or nothing",
-            "warn",
+    right = project.load("replies").replies.right
+    checks, shown, told = [], [], []
+    for side, kind in KINDS.items():
+        chats = program.messages.load_rows(project.out / "chats" / f"{side}.jsonl")[:200]
+        before, after = (
+            said_by(project, "grpo", project.out / name / "model", asked(chats), chats)
+            for name in ("finetune", "grpo")
         )
-    ]
-    shown = [
-        f"{chat['messages'][-2]['content']}\nbefore: {a}\nafter: {b}"
-        for chat, a, b in zip(chats[:5], before, after)
-    ]
-    return Outcome(
-        checks,
-        f"From verdicts alone it went from {then:.1%} right to {now:.1%}; the best look had {1 - min(metrics):.1%}.",
-        shown,
-    )
+        then, now = (sum(map(right, texts, chats)) / len(chats) for texts in (before, after))
+        told.append(f"{kind}: {then:.1%} right before, {now:.1%} after")
+        checks.append(
+            check(
+                f"{kind}, answered right",
+                f"> {then:.1%}, before",
+                f"{now:.1%}",
+                now > then or now == 1,
+                "The verdicts taught it nothing that helps here.",
+                f"more updates first: {more_updates(project)}; or a reward that is not all or "
+                "nothing",
+                "warn",
+            )
+        )
+        questions = [chat["messages"][-2]["content"] for chat in chats]
+        answers = [chat["messages"][-1]["content"] for chat in chats]
+        shown += show_answers(screen, questions, before, after, answers)
+    tells = f"From verdicts alone. {'. '.join(told)}. The best on the way: {1 - min(metrics):.1%}."
+    return Outcome(checks, tells, shown)
