@@ -17,7 +17,7 @@ from handrail import begin, notebook, sources
 from handrail.doctor.lesson import offer
 from handrail.project import PROGRAM, PROMISED, Broken, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
-from handrail.steps.runs import read_metrics
+from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
 SOURCES = ("data", "answers", "pairs", "base")  # settings that name files which others write
@@ -304,7 +304,7 @@ def take(project, screen, name, place):
         said["What this tells you"] = [outcome.values]
         outcome.values = {}
     screen.measured(outcome.checks)
-    metrics = read_metrics(project.out / "finetune" if name == "finetune" else project.out)
+    metrics = read_metrics(run_folder(project, name))
     for caption, plot in outcome.plots.items():
         screen.picture(caption, plot, metrics)
     if guessed and "answer" in outcome.values:

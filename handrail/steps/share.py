@@ -8,23 +8,11 @@ import tempfile
 from pathlib import Path
 
 from handrail.project import Project, Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.words import Words
 
-TITLE = "Take it home"
 FILES = []
 USES = []
-SECONDS = (120, 180)
-WHY = """A model that only runs here is a demonstration. One that a stranger can load is a result. So this step forgets that
-handrail exists: it makes a fresh Python environment from your `requirements.txt`, copies your project into it, and lets
-your own `evaluate.py` measure the model again. It must find the same loss.
-
-Then it writes the model's card, which says what the model learned from, how well it does, and what it should not be used for.
-
-The trap: giving away what was private. A model repeats parts of its data; look at the longest copy before you share it."""
-MORE = """A model folder holds the architecture (config.json), the weights (model.safetensors, numbers only, no code), and
-the tokenizer. Every tool that reads Transformers models reads it. The card is the README.md in that folder; the hub shows
-it as the model's page, and its first lines (between ---) are for search. Without a licence line nobody may use your model:
-choose one. If it came from another model or from texts of others, their licences hold for yours too."""
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained("{folder}"), AutoModelForCausalLM.from_pretrained("{folder}")
@@ -61,11 +49,7 @@ def loss(project):
 
 
 def expect(project):
-    return [
-        f"In a fresh environment without handrail, `{taken(project)[0]}` finds the loss that it found here, and three lines of plain "
-        "Transformers load the model and write.",
-        "This fetches the packages once more (pip has most of them still); some minutes, some GB that are freed again.",
-    ]
+    return {"script": taken(project)[0]}
 
 
 def fresh_python(folder, requirements):
@@ -230,16 +214,11 @@ def run(project, screen):
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")
     there, written = elsewhere(project, values)
     near = 1e-6 if project.cpu else 1e-3
+    words = Words(project, "share")
+    same = abs(there - here) < near
     checks = [
-        check(
-            "loss without handrail",
-            f"{here:.6f}",
-            f"{there:.6f}",
-            abs(there - here) < near,
-            "The project depends on something outside it.",
-            "compare the versions: `pip freeze` here, requirements.txt there",
-        ),
-        check("three plain lines write", "text", repr(written[-60:]), bool(written)),
+        words.check("loss without handrail", f"{there:.6f}", same, here=f"{here:.6f}"),
+        words.check("three plain lines write", repr(written[-60:]), bool(written)),
     ]
     from transformers import AutoModelForCausalLM
 
@@ -261,8 +240,4 @@ def run(project, screen):
             f"hf upload --private {project.folder.name} {model}     # on the hub, for you alone",
         ],
     )
-    return Outcome(
-        checks,
-        "Your model and your program need nothing but what requirements.txt names. They are yours.",
-        [written],
-    )
+    return Outcome(checks, samples=[written])
