@@ -287,22 +287,20 @@ def take(project, screen, name, place):
     screen.title(said["title"], place)
     screen.say("Why", "\n\n".join(said["why"]))
     values = patiently(project, screen, name, lambda: module.expect(project))
-    said["words"] = words.say("New words", **(values if isinstance(values, dict) else {}))
+    if isinstance(values, list):  # what is expected, in whole sentences
+        values = {"lines": values}
+    said["words"] = words.say("New words", **values)
     if said["words"]:
         screen.say("New words", said["words"])
-    guess = words.say("Guess", **(values if isinstance(values, dict) else {}))
+    guess = words.say("Guess", **values)
     guessed = screen.ask(f"Your guess? {guess[0]}") if guess else ""
-    said["expect"] = values if isinstance(values, list) else words.say("Expect", **values)
+    said["expect"] = words.say("Expect", **values) or values["lines"]
     screen.say("Expect", said["expect"])
     hand_over(project, screen, words, files(project, name))
 
     began = time.perf_counter()
     outcome = patiently(project, screen, name, lambda: module.run(project, screen))
-    if isinstance(outcome.values, dict):
-        outcome.values = values | outcome.values
-    else:
-        said["What this tells you"] = [outcome.values]
-        outcome.values = {}
+    outcome.values = values | outcome.values
     screen.measured(outcome.checks)
     metrics = read_metrics(run_folder(project, name))
     for caption, plot in outcome.plots.items():
@@ -310,7 +308,7 @@ def take(project, screen, name, place):
     if guessed and "answer" in outcome.values:
         screen.say("Your guess", f"You guessed {guessed}. Measured: {outcome.values['answer']}.")
     for part in ("What this tells you", "Try it"):
-        said[part] = words.say(part, **outcome.values) or said.get(part, [])
+        said[part] = words.say(part, **outcome.values)
         if said[part]:
             screen.say(part, "\n\n".join(said[part]))
     said["recap"] = words.say("Recap", **outcome.values)

@@ -166,7 +166,7 @@ def run(project, screen):
         check("end mark in the saved model", *ends(project)),
         *watched,
     ]
-    return Outcome(checks, tells(result, world), samples(after))
+    return Outcome(checks, {"tells": tells(result, world)}, samples(after))
 
 
 def tells(result, world):

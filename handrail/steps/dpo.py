@@ -211,4 +211,4 @@ def judge(project, screen):
             ),
         ]
     questions = [pair["messages"][-1]["content"] for pair in pairs]
-    return Outcome(checks, tells, show_answers(screen, questions, before, after))
+    return Outcome(checks, {"tells": tells}, show_answers(screen, questions, before, after))

@@ -568,7 +568,7 @@ def run(project, screen):
         f"learned from another question, {len(val) - again:,} whose answer the model is never shown. Of all tokens {part:.0%} "
         "are learned; the others are read to understand the question."
     )
-    return Outcome(checks, tells, samples)
+    return Outcome(checks, {"tells": tells}, samples)
 
 
 def dressed(project, program):

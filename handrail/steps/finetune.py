@@ -326,4 +326,4 @@ def run(project, screen):
         "ylabel": "loss on answers",
         "lines": {"never seen": vals[-1]},
     }
-    return Outcome(checks, tells, plots={"Loss on the answers, update by update": plot})
+    return Outcome(checks, {"tells": tells}, plots={"Loss on the answers, update by update": plot})

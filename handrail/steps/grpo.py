@@ -113,4 +113,4 @@ def judge(project, screen):
         answers = [chat["messages"][-1]["content"] for chat in chats]
         shown += show_answers(screen, questions, before, after, answers)
     tells = f"From verdicts alone. {'. '.join(told)}. The best on the way: {1 - min(metrics):.1%}."
-    return Outcome(checks, tells, shown)
+    return Outcome(checks, {"tells": tells}, shown)
