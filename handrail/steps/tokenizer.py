@@ -109,6 +109,9 @@ def judge(words, tokenizer, about, needed, wrong):
     found = {"size": size, "measured": per_token, "thousand": 1000 / per_token, "train": train}
     found |= {"reads": needed, "epochs": epochs, "needed": needed, "wrong": wrong[:1]}
     found |= {"again": "" if epochs > 1 else None, "once": None if epochs > 1 else ""}
+    prepared, note = about["val"]["documents"], words.project.out / "steps" / "data.json"
+    known = json.loads(note.read_text())["values"].get("val") if note.exists() else prepared
+    found |= {"documents": prepared, "part": "" if known and prepared < known else None}
     found |= {"fixed": "" if base else None, "free": None if base else ""}
     found |= {"least": 0.7 * bytes_per_token(size), "format": tokens.dtype.name}
     found |= {"half": size // 2, "answer": f"{1000 / per_token:.0f} tokens"}
