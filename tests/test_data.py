@@ -250,10 +250,8 @@ def test_too_little_text_is_named_with_the_command_that_helps(project, tmp_path)
     """
     check = look(project, write(tmp_path / "a.jsonl", rows(texts(800))))["enough text"]
     assert check.verdict == "warn" and "gibberish" in check.meaning
-    assert (
-        check.advice == f"handrail new {project.typed} --cpu --from HuggingFaceTB/SmolLM2-135M"
-        and "private" in check.meaning
-    )
+    command = f"handrail new {project.typed} --from HuggingFaceTB/SmolLM2-135M --cpu"
+    assert check.advice == f"`{command}`" and "private" in check.meaning
 
 
 def test_the_village_is_an_ordinary_data_set(project, monkeypatch):
