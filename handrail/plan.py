@@ -285,9 +285,11 @@ def lr_of(method, width):
     """Return the learning rate for a model of this width that others trained.
 
     "LoRA Without Regret" (Schulman et al. 2025): wide models want smaller steps, LoRA ten times
-    those of full fine-tuning. Rounded to two digits.
+    those of full fine-tuning, which stays below 1e-4. Rounded to two digits.
     """
-    lr = (5e-4 if method == "lora" else 5e-5) * (2000 / width) ** 0.78
+    lr = 5e-4 * (2000 / width) ** 0.78
+    if method == "full":
+        lr = min(lr / 10, 9e-5)
     return float(f"{lr:.1e}")
 
 

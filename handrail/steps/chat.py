@@ -5,6 +5,7 @@ import signal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from handrail import village
 from handrail.project import Stop
 from handrail.screen import Outcome
 from handrail.steps.words import Words
@@ -83,7 +84,7 @@ def judge(project, apart, near, end, right):
     same = apart <= near
     return [
         words.check("difference between saved and trained logits", f"{apart:.2g}", same, **shown),
-        words.check("the token that ends a text", end, end == right, **shown),
+        words.check("the token that ends a text", f"token {end}", end == right, **shown),
     ]
 
 
@@ -95,6 +96,14 @@ def talk(project, screen):
         )  # Ctrl-C ends a reply there, and nothing here
         talking.wait()
         signal.signal(signal.SIGINT, before)
+
+
+def verdict(project, text):
+    """Return, of a story of the built-in world, whether it follows the rules, as a remark."""
+    if not project.settings.get("world"):
+        return ""
+    found = village.parse(text)
+    return "  [follows all rules]" if found.valid else f"  [wrong: {found.why}]"
 
 
 def continues(project, screen):
@@ -111,7 +120,7 @@ def continues(project, screen):
         apart = (plain(inputs).logits - trained(inputs).logits).abs().max().item()
     torch.manual_seed(values.seed)
     texts = tokenizer.batch_decode(program.pretrain.write(plain, tokenizer, values.prompt, 3))
-    screen.say(f"It continues {values.prompt!r}", texts)
+    screen.say(f"It continues {values.prompt!r}", [text + verdict(project, text) for text in texts])
     end = plain.generation_config.eos_token_id
     checks = judge(project, apart, 0, end, tokenizer.eos_token_id)
     talk(project, screen)

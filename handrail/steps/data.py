@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from handrail import sources
-from handrail.plan import bytes_per_token, check_size, opened, plan, tokens_needed
+from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome
 from handrail.steps.words import Words
@@ -31,8 +31,15 @@ LEAST = 512  # tokens: below this there are not even a few rows of text
 
 
 def expect(project):
-    base = project.settings.get("base")
-    return {"needed": None if base else size(4 * tokens_needed(project))}
+    base, world = project.settings.get("base"), is_world(project)
+    needed = size(4 * tokens_needed(project))
+    reads = VILLAGE["updates"] * VILLAGE["batch"] * VILLAGE["context"]
+    return {
+        "needed": needed if world else None,
+        "reads": f"{reads:,}",
+        "least": None if world or base else needed,
+        "world": "" if world else None,
+    }
 
 
 # --- the source: what is there, can it be read, which column is the text ---
@@ -59,16 +66,18 @@ def write_village(project):
     )
 
 
+def is_world(project):
+    """Return True if the data is meant to be the built-in world."""
+    settings = project.settings
+    written = settings["data"] == "village.jsonl" and settings.get("world")
+    return bool(settings["data"] == "village" or written)
+
+
 def choose_world(project):
     """Write the village if it is meant; forget it if the data is another now."""
-    settings = project.settings
-    if (
-        settings["data"] == "village"
-        or settings["data"] == "village.jsonl"
-        and settings.get("world")
-    ):
+    if is_world(project):
         write_village(project)
-    elif settings.get("world"):
+    elif project.settings.get("world"):
         project.decide("world", "", "texts of your own")
 
 
@@ -287,7 +296,7 @@ def show(screen, found):
         "kind": "bars",
         "x": [f"{a:,}" for a in edges[:-1]],
         "y": counts,
-        "xlabel": "characters, from",
+        "xlabel": "characters (where each bar starts)",
         "ylabel": "documents",
     }
     return samples, {"Length of the documents, in characters": plot}
@@ -478,6 +487,7 @@ def run(project, screen):
     val = sum(found.copies[1].values())
     values = {"number": found.number, "size": size(bytes_), "val": val}
     values["answer"] = f"{found.number:,} documents"
+    values["columns"] = "" if seen.tables and seen.bytes > 1.2 * found.bytes else None
     return Outcome(checks, values, samples, plots)
 
 

@@ -148,8 +148,8 @@ def judge(name, found, right, limits, otherwise="fail"):
 def compare_with_cpu(accelerator):
     """Return the checks that the device computes what the CPU does: wrong numbers crash nothing."""
     if accelerator.device.type == "cpu":
-        nothing = "only a CPU here: nothing to compare it with"
-        return [check("same as on the CPU", "for a GPU", nothing, True)]
+        nothing = "this is the CPU: nothing to compare"
+        return [check("same numbers as the CPU", "where there is a GPU", nothing, True)]
     model, rows = example()
     right = one_update(model, rows, "cpu")
     checks = [judge("fp32", one_update(model, rows, accelerator.device), right, LIMITS_32)]

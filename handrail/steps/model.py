@@ -88,7 +88,9 @@ def show_row(screen, tokenizer, inputs, targets, logits, number=6):
         read, answer = tokenizer.decode(read), tokenizer.decode(answer)
         lines.append(f"{read!r} → {answer!r}   P = {p:.2%}   -ln P = {-math.log(p):.2f}")
     lines.append("The loss is the average of the last column over all rows.")
-    screen.say("A row: the token that is read → the right answer, and its probability now", lines)
+    screen.say(
+        "One row: each token → the right next token, and the probability that it gets now", lines
+    )
 
 
 def judge(words, model, tokenizer, loss, inputs):
@@ -97,7 +99,14 @@ def judge(words, model, tokenizer, loss, inputs):
     embedding = model.get_input_embeddings()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     moved = leak(model, inputs)
-    found = {"V": V, "count": count, "loss": loss, "choices": math.exp(loss), "silent": silent[:3]}
+    found = {
+        "V": V,
+        "uniform": math.log(V),
+        "count": count,
+        "loss": loss,
+        "choices": math.exp(loss),
+        "silent": silent[:3],
+    }
     found |= {"share": embedding.weight.numel() / count, "answer": f"{loss:.2f}"}
     found |= {"new": None if base else "", "old": "" if base else None}
     found |= {"untrained": None if base else ""}

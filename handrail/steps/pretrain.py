@@ -97,6 +97,9 @@ def facts(project, metrics, guessers, floor):
     found |= {"choices": math.exp(final), "all": math.exp(guessers["uniform"])}
     found |= {"all_loss": guessers["uniform"], "answer": f"{final:.3f}"}
     found |= {"above": floor and final - floor, "once": "" if final <= train else None}
+    found["least"] = floor and 0.98 * floor
+    half = min(vals, key=lambda pair: abs(pair[0] - len(metrics) / 2))[1]
+    found |= {"half": half if half > final else None, "gain": half - final}
     found["expected"] = minutes(seconds * len(metrics)) if seconds else "nothing"
     found["advice"] = advice(project, vals, best)
     return found
@@ -150,12 +153,12 @@ def rehearsed(project, values, speed, mfu):
     """Return (what the rehearsal promised, what it was and how far off that is), and keep the two for later estimates."""
     note = project.out / "rehearsal.json"
     seconds = json.loads(note.read_text()).get("seconds") if note.exists() else None
-    said = f"{speed:,.0f} (MFU {mfu:.0%})"
+    said = f"{speed:,.0f}, {mfu:.0%} of the machine's speed"
     if not seconds:
         return "not rehearsed", said
     promised = values.batch * values.context / seconds
     budget.remember(project, "tokens a second", promised, speed)
-    return f"{promised:,.0f}, as rehearsed", f"{said}, {speed / promised - 1:+.0%}"
+    return f"{promised:,.0f}, as rehearsed", said
 
 
 def mfu_of(project, speed):

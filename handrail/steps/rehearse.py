@@ -275,11 +275,16 @@ def judge(project, before, after, code, found):
     apart = max((abs(a - b) for a, b in zip(*losses, strict=False)), default=float("nan"))
     resumed = f"update {EVERY}" if found["resumed"] else "from the start"
     return [
-        words.check("{script} after the kill", f"exit code {code}", code == 0, **found),
+        words.check(
+            "{script} after the kill",
+            "it does" if code == 0 else f"exit code {code}",
+            code == 0,
+            **found,
+        ),
         words.check("resumes where it had saved", resumed, found["resumed"], **found),
         words.check(
             "losses before and after the kill",
-            f"{apart:.2g} apart",
+            f"{apart:.2g} difference" if apart else "the same",
             apart <= (0 if project.cpu else 0.02),
             **found,
         ),
@@ -294,7 +299,7 @@ def memory(project, counted, peak):
     """
     words = Words(project, "rehearse")
     if project.cpu or script(project) != "pretrain" or not torch.cuda.is_available():
-        expected = f"{counted:.2f}, plus some 0.7 for Python and its libraries"
+        expected = f"{counted:.2f} + about 0.7 for Python"
         return words.check("peak memory, GB", f"{peak:.2f}", True, counted=expected)
     budget.remember(project, "peak memory, GB", counted, peak)
     near = abs(peak / counted - 1) < 0.1

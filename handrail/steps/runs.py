@@ -122,13 +122,18 @@ def changed_files(project):
     return f"You changed {changed}: `git diff` in {project.typed} shows how."
 
 
+def decimal(number):
+    """Return a small number with two digits that count, without an exponent."""
+    return f"{float(f'{number:.2g}'):.9f}".rstrip("0").rstrip(".")
+
+
 def lr_fell(metrics):
     """Return the check that the learning rate has come down at the end of a run."""
     last, highest = metrics[-1]["lr"], max(line["lr"] for line in metrics)
     return check(
         "learning rate at the end",
-        f"at most a tenth of the peak, {highest:.2g}",
-        f"{last:.2g}",
+        f"at most {decimal(highest / 10)}, a tenth of its highest",
+        decimal(last),
         last <= highest / 10,
         "The run ended before its learning rate had fallen. The last stretch, where steps get "
         "small, often gains the most.",

@@ -113,14 +113,19 @@ def judge(words, tokenizer, about, needed, wrong):
     known = json.loads(note.read_text())["values"].get("val") if note.exists() else prepared
     found |= {"documents": prepared, "part": "" if known and prepared < known else None}
     found |= {"fixed": "" if base else None, "free": None if base else ""}
-    found |= {"least": 0.7 * bytes_per_token(size), "format": tokens.dtype.name}
+    found |= {
+        "least": 0.7 * bytes_per_token(size),
+        "format": tokens.dtype.name,
+        "most": most,
+        "V": f"{size:,}",
+    }
     found |= {"half": size // 2, "answer": f"{1000 / per_token:.0f} tokens"}
     enough = per_token > found["least"]
     checks = [
         words.check("texts that came back changed", len(wrong), not wrong, **found),
         words.check("bytes per token", f"{per_token:.2f}", enough, "warn", **found),
         words.check("highest token number", f"{highest:,}", highest < size, **found),
-        words.check("numbers fit their format", f"up to {most:,}", size - 1 <= most, **found),
+        words.check("numbers fit their format", f"{highest:,}", size - 1 <= most, **found),
         words.check("train tokens", f"{train:,}", True, **found),
         words.check("val documents", f"{about['val']['documents']:,}", True),
     ]
