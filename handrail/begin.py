@@ -109,9 +109,8 @@ def choose_story(folder, typed):
         activate = shlex.quote(str(Path(sys.prefix, "bin", "activate")))
         print(f"In a new terminal, first:         source {activate}\n")
     else:
-        print(
-            f"No --data was given, so this uses the built-in stories. Spelled out: {shlex.join(words)}\n"
-        )
+        print("No --data was given: these are the built-in stories. The same command, in full:")
+        print(f"{shlex.join(words)}\n")
 
 
 def ask_source(question):
