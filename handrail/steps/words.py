@@ -42,7 +42,7 @@ class Words:
     def __contains__(self, part):
         return part in self.parts
 
-    def say(self, part, **values):
+    def say(self, part, /, **values):
         """Return the paragraphs and list items of a part as a list of lines, values filled in."""
         values = self.known | values
         lines = []
