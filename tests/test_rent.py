@@ -311,7 +311,7 @@ def test_a_job_continues_without_us(far, machines, whole):
     """
     home = machines[0] / "out"
     process, said = begin(far, machines[0])
-    until(lambda: "after update 6:" in said() or process.poll() is not None)
+    until(lambda: "After update 6:" in said() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert (
         process.wait(timeout=20) == 130 and "runs on" in said() and "STILL COSTS MONEY" in said()
@@ -344,7 +344,7 @@ def test_a_job_continues_without_us(far, machines, whole):
     cut(far.server)
     assert process.wait(timeout=180) == 0 and "was lost" in said(), said()
     steps = range(6 * (at // 6 + 1), 91, 6)
-    assert [said().count(f"after update {step}:") for step in steps] == [1] * len(steps), (
+    assert [said().count(f"After update {step}:") for step in steps] == [1] * len(steps), (
         said()
     )  # nothing missed, nothing twice
     assert (
@@ -354,7 +354,7 @@ def test_a_job_continues_without_us(far, machines, whole):
     assert (
         saved(machines[0])[-1] == 90
         and len(metrics(machines[0])) == 90
-        and "after update 90" in (home / "log.txt").read_text()
+        and "After update 90" in (home / "log.txt").read_text()
     )
 
     def again():
@@ -386,7 +386,7 @@ def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
     """
     decide(machines[0], updates=36)
     process, said = begin(far, machines[0])
-    until(lambda: "after update 6:" in said() or process.poll() is not None)
+    until(lambda: "After update 6:" in said() or process.poll() is not None)
     os.kill(int((far.there / "out" / "pid").read_text()), signal.SIGKILL)
     assert (
         process.wait(timeout=120) == 0 and "was lost" not in said() and "over, and well" in said()
