@@ -1,7 +1,8 @@
-"""The steps of the walk, in order. Each module holds, in the order of the screen:
+"""The steps of the walk, in order. A step is NAME.py and its words in NAME.md (see words.py).
 
-TITLE, FILES (what it adds; a function of the project where that depends), WHY (if no file has the lesson in its docstring), MORE (for `w`),
-expect(project) -> lines,   run(project, screen) -> Outcome.
+Each module has FILES (what it adds to the project; a function of the project where that depends),
+expect(project) -> the values that its words name, run(project, screen) -> Outcome, and, where it
+needs them, USES (the settings that it rests on) and LEAVES (what it makes in out/).
 """
 
 import importlib
