@@ -221,7 +221,7 @@ def test_at_a_terminal_it_checks_in(tmp_path):
         ["--cpu"],
         cwd=tmp_path,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
         dimensions=(50, 80),
     )
     seen = child.logfile_read = io.StringIO()
@@ -250,7 +250,7 @@ def test_at_a_terminal_it_checks_in(tmp_path):
         ["--cpu"],
         cwd=tmp_path,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
         dimensions=(50, 110),
     )
     child.expect("machine: done, verified"), child.expect("Your guess"), child.sendline("")
@@ -275,7 +275,7 @@ def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):
         str(BIN / "handrail"),
         ["new", str(grown), "--cpu"],
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
         dimensions=(50, 80),
     )
     child.expect("Talk to it now"), child.sendline("y"), child.expect("\n> "), child.sendintr()
@@ -692,7 +692,7 @@ def terminal(cwd, *words):
         list(words),
         cwd=cwd,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
         dimensions=(50, 200),
     )
 
