@@ -101,4 +101,4 @@ def test_with_only_a_cpu_the_step_says_so(tmp_path):
     """Nothing is left out in silence: the step itself says that nothing was compared."""
     done = handrail("new", tmp_path / "first-model", "--cpu", "--yes", "--until", "machine")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "only a CPU here: nothing to compare it with" in done.stdout
+    assert "this is the CPU: nothing to compare" in done.stdout

@@ -3,15 +3,17 @@
 import json
 import re
 import shutil
+from string import Formatter
 
 import pytest
-from conftest import handrail, script
+from conftest import HOUSE, handrail, script
 
 from handrail import glossary
 from handrail.project import PROGRAM
 from handrail.steps import LATER, WALK
 from handrail.steps.words import parts
 
+WALK_CODE = HOUSE / "handrail" / "walk.py"  # says the words at the end
 WORD = re.compile(r"^- \*\*(.+?)\*\*", re.M)
 
 
@@ -44,6 +46,20 @@ def test_every_new_word_is_in_the_glossary():
     for name in WALK + LATER:
         for word in new_words(name):
             assert glossary.explain(word), word
+
+
+def test_every_value_that_the_words_name_is_given():
+    """A paragraph whose value is unknown is left out: with a slip in a name it would never be seen.
+    Each name is one that the step's own code gives.
+    """
+    for name in [*WALK, *LATER, "end"]:
+        code = (HOUSE / "handrail" / "steps" / f"{name}.py") if name != "end" else WALK_CODE
+        given = code.read_text() + (PROGRAM / "baselines.py").read_text()
+        for head, text in parts(name).items():
+            for _, field, *_ in Formatter().parse("" if head.startswith("Code: ") else head + text):
+                root = re.split(r"[.[]", field or "command")[0]
+                known = root in ("command", "python") or re.search(rf'"{root}"|\b{root}=', given)
+                assert known, f"{name}.md, {head}: {root}"
 
 
 def test_the_lines_that_matter_are_in_the_program():

@@ -2,7 +2,7 @@
 
 A part begins at a heading. `{name}` is replaced by a value of the step, `{command:lr}` by the
 handrail command as it is typed for this project, `{python:chat.py}` by that of a script. A
-paragraph or list item that names a value which is None is left out.
+paragraph or list item that names a value which is None, or unknown, is left out.
 """
 
 import re
@@ -50,7 +50,7 @@ class Words:
             names = {
                 re.split(r"[.[]", field)[0] for _, field, *_ in Formatter().parse(text) if field
             }
-            if text and not any(values[name] is None for name in names):
+            if text and not any(values.get(name) is None for name in names):
                 lines.append(" ".join(text.removeprefix("- ").format(**values).split()))
         return lines
 
