@@ -86,6 +86,18 @@ def handrail(*arguments, cwd=None, **how):
     return warm.run([BIN / "handrail", *arguments], cwd, **how)
 
 
+@pytest.fixture(autouse=True)
+def own_program():
+    """A test that loads a project's files leaves the next one those that it had."""
+    names = [file.stem for file in (HOUSE / "handrail" / "program").glob("*.py")]
+    before = {name: sys.modules.get(name) for name in names}
+    yield
+    for name, module in before.items():
+        sys.modules.pop(name, None)
+        if module:
+            sys.modules[name] = module
+
+
 def script(project, name, *arguments, **how):
     """Run a script of the project as its owner does, on the CPU."""
     return warm.run([name, *arguments, "--cpu"], project, **how)
