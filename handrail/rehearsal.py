@@ -206,7 +206,7 @@ def show(screen, project, script, values, how, price, live):
     guessed = script == "finetune" and not (project.out / "chats" / "train.jsonl").exists()
     slow, fast = budget.SLOW, budget.FAST
     screen.say(
-        "What this rests on",
+        "Where these numbers come from",
         [
             "Memory: counted"
             + ", for examples of half a row each, half of it answer: your own file will differ"

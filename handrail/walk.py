@@ -29,7 +29,7 @@ KEYS = "Enter next · c code · w more · b break it · r run again · u undo ·
 
 
 def before(project, name):
-    """Return the steps that a step rests on, in order."""
+    """Return the steps that a step depends on, in order."""
     steps = path(project)
     if name == "inside" and "pretrain" in steps:
         return steps[: steps.index("pretrain") + 1]
@@ -90,9 +90,9 @@ def remember_sources(project, name):
 
 
 def fingerprint(project, name):
-    """Return a hash of what the step rests on and of what it left.
+    """Return a hash of what the step depends on and of what it left.
 
-    It rests on files, settings and data as they are now, its own and those of all steps before it.
+    That is files, settings and data as they are now, its own and those of all steps before it.
     """
     digest, parts = hashlib.sha256(), [*before(project, name), name]
     for part in parts:
@@ -405,7 +405,7 @@ def walk(project, screen, until=None, steps=None):
             screen.print(f"  {screen.sign('pass')}  {name}: done, verified")
         while now != "done":
             if now == "changed":
-                screen.print(f"  ·  {name}: something it rests on was changed; it is taken again")
+                screen.print(f"  ·  {name}: something it depends on was changed; it is taken again")
             outcome = take(project, screen, name, f"{number} of {len(steps)}")
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say(

@@ -79,6 +79,8 @@ def pytest_terminal_summary(terminalreporter):
         )
         for item in left_out:
             terminalreporter.line(f"  {getattr(item, 'nodeid', item)}")
+    for skipped in terminalreporter.stats.get("skipped", []):
+        terminalreporter.line(f"NOT RUN: {skipped.nodeid}: {skipped.longrepr[2]}")
 
 
 def handrail(*arguments, cwd=None, **how):

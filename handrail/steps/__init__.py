@@ -2,7 +2,7 @@
 
 Each module has FILES (what it adds to the project; a function of the project where that depends),
 expect(project) -> the values that its words name, run(project, screen) -> Outcome, and, where it
-needs them, USES (the settings that it rests on) and LEAVES (what it makes in out/).
+needs them, USES (the settings that it depends on) and LEAVES (what it makes in out/).
 """
 
 import importlib

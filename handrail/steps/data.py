@@ -23,7 +23,7 @@ LEAVES = []
 
 N_STORIES = 100_000
 SAMPLE = 2_000  # documents in which near duplicates are looked for
-SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to go on from
+SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to continue from
 LEAST = 512  # tokens: below this there are not even a few rows of text
 
 
@@ -189,7 +189,7 @@ class Documents:
     sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
     val_text: str = ""
     val_nats: list = field(default_factory=list)  # lowest possible loss, if the data tells it
-    most: str = ""  # the text that stands there most often
+    most: str = ""  # the text that is there most often
     whole: bool = True
 
     @property
@@ -420,7 +420,7 @@ def refuse_too_little(project, found):
     if tokens < LEAST:
         raise Stop(
             f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few rows of text, {LEAST} at "
-            "least. Even going on from a trained model wants some 100 kB; add texts and type the same command."
+            "least. Even continuing from a trained model needs some 100 kB; add texts and type the same command."
         )
     if val in (0, found.number) and not found.moved:
         side = (

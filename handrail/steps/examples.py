@@ -39,7 +39,7 @@ def expect(project):
     return [
         "Every row ends with the mark that ends an answer, and that mark is trained.",
         "The question is never trained. Rows with nothing to train: 0. Answers cut off: 0.",
-        "No question stands in train and in val.",
+        "No question is both in train and in val.",
     ]
 
 
@@ -215,7 +215,7 @@ def decide_method(project, parameters):
 
 
 def learned_positions(model):
-    """Return how many tokens a model can read at once if its positions stand in a table (GPT-2, OPT); None if they are computed."""
+    """Return how many tokens a model can read at once if its positions are in a table (GPT-2, OPT); None if they are computed."""
     names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
     config = model.config.get_text_config()
     return (
@@ -405,7 +405,7 @@ def judge_tokens(tokenizer, coded, highest, V):
 
 
 def judge(rows, end, context, overlap):
-    """Return the checks of the rows as finetune.py will have them: what lies beyond the context is cut off."""
+    """Return the checks of the rows as finetune.py will have them: what is beyond the context is cut off."""
     cut = sum(sum(trained[context:]) for _, trained in rows)
     rows = [(ids[:context], trained[:context]) for ids, trained in rows]
     said = np.array([sum(trained) for _, trained in rows])

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from handrail.doctor.doctor import Doctor
+from handrail import Doctor
 from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
@@ -53,7 +53,7 @@ def run(project, screen):
             now = f": loss {losses[-1]:.3f}" if losses else ""
             screen.progress(f"update {len(losses) + len(ten)}, at most {UPDATES}{now}")
         losses += torch.stack(ten)[:, 0].tolist()  # here a GPU is waited for, once per ten updates
-    doctor.senses.detach()
+    doctor.close()
     asked = program.train.mean_loss(accelerator, model, [batch], loss)
     best, when = min(losses), next((i + 1 for i, loss in enumerate(losses) if loss < 0.1), None)
     found = {"when": when, "changed": changed_files(project), "targets": batch["count"]}

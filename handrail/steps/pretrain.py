@@ -10,13 +10,19 @@ from safetensors.torch import load_file
 from handrail import budget
 from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import finished, lr_fell, make_room, read_metrics, run_script
+from handrail.steps.runs import (
+    duration,
+    finished,
+    lr_fell,
+    make_room,
+    read_metrics,
+    run_script,
+)
 from handrail.steps.words import Words
 
 FILES = ["baselines.py"]
 USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
 LEAVES = ["model/model.safetensors", "metrics.jsonl"]
-UNKNOWN = "updates final train above choices all all_loss bigram once took expected".split()
 
 
 def expect(project):
@@ -29,7 +35,7 @@ def expect(project):
 
 
 def yardsticks(project):
-    """Return the losses of the counting guessers on val, and the floor (None where the data carries none)."""
+    """Return the losses of the baselines on val, and the lowest possible loss if it is known."""
     program = project.load("batches", "baselines")
     folder = project.out / "tokens"
     train, val = (program.batches.load_tokens(folder, side) for side in ("train", "val"))
@@ -57,10 +63,10 @@ def run(project, screen):
     metrics = read_metrics(project.out)
     if not any("val_loss" in line for line in metrics):
         log = log_check(project, values, metrics)
-        return Outcome([log, *watched], dict.fromkeys(UNKNOWN))  # evaluate measures the model
+        return Outcome([log, *watched])  # the model is measured in the exam
     guessers, floor = yardsticks(project)
     found = facts(project, metrics, guessers, floor)
-    found["took"] = None if before else minutes(took)
+    found["took"] = None if before else duration(took)
     speed = statistics.median(line["tokens_per_second"] for line in metrics)
     if before:
         found["promised"], said = "of the run that was here", f"{speed:,.0f}"
@@ -68,21 +74,14 @@ def run(project, screen):
         found["promised"], said = rehearsed(project, values, speed, mfu_of(project, speed))
     checks = [
         *judge(project, values, metrics, found),
-        words_of(project).check("tokens per second (for your information)", said, True, **found),
+        Words(project, "pretrain").check(
+            "tokens per second (for your information)", said, True, **found
+        ),
         *watched,
     ]
     lines = guessers | ({"lowest possible": floor} if floor else {})
     del lines["uniform"]  # the loss at the start: the curve begins there
     return Outcome(checks, found, plots={"Loss during the run": {"kind": "curve", "lines": lines}})
-
-
-def words_of(project):
-    return Words(project, "pretrain")
-
-
-def minutes(seconds):
-    """Return seconds as a person says them."""
-    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
 def facts(project, metrics, guessers, floor):
@@ -100,21 +99,21 @@ def facts(project, metrics, guessers, floor):
     found["least"] = floor and 0.98 * floor
     half = min(vals, key=lambda pair: abs(pair[0] - len(metrics) / 2))[1]
     found |= {"half": half if half > final else None, "gain": half - final}
-    found["expected"] = minutes(seconds * len(metrics)) if seconds else "nothing"
+    found["expected"] = duration(seconds * len(metrics)) if seconds else "nothing"
     found["advice"] = advice(project, vals, best)
     return found
 
 
 def log_check(project, values, metrics):
-    """Return the check that metrics.jsonl has one line per update. The model never rests on it."""
+    """Return the check that metrics.jsonl has one line per update. The model does not depend on it."""
     whole = [line["step"] for line in metrics] == list(range(1, values.updates + 1))
     name, lines = "updates written down", f"{len(metrics):,}"
-    return words_of(project).check(name, lines, whole, "warn", updates=values.updates)
+    return Words(project, "pretrain").check(name, lines, whole, "warn", updates=values.updates)
 
 
 def judge(project, values, metrics, found):
     """Return the checks of a run's metrics."""
-    words, final, best = words_of(project), found["final"], found["best"]
+    words, final, best = Words(project, "pretrain"), found["final"], found["best"]
     found = found | {"updates": values.updates}
     checks = [
         log_check(project, values, metrics),
@@ -150,7 +149,7 @@ def advice(project, vals, best):
 
 
 def rehearsed(project, values, speed, mfu):
-    """Return (what the rehearsal promised, what it was and how far off that is), and keep the two for later estimates."""
+    """Return (what the rehearsal promised, what it was); keep the two for later estimates."""
     note = project.out / "rehearsal.json"
     seconds = json.loads(note.read_text()).get("seconds") if note.exists() else None
     said = f"{speed:,.0f}, {mfu:.0%} of the machine's speed"

@@ -20,7 +20,7 @@ from handrail.doctor.watch import attached
 from handrail.project import Project, Stop
 from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
-from handrail.steps.runs import changed_files, doctor_checks, read_metrics
+from handrail.steps.runs import changed_files, doctor_checks, duration, read_metrics
 from handrail.steps.words import Words
 
 USES = ["size", "base", "context", "batch"]
@@ -250,7 +250,7 @@ def facts(project, values, seconds, log):
     return {
         "milliseconds": seconds and seconds * 1000,
         "updates": values.updates,
-        "minutes": f"{total / 60:.1f} minutes" if total > 90 else f"{total:.0f} seconds",
+        "minutes": duration(total),
         "here": "" if seconds else None,
         "long": "" if seconds and not quick else None,
         "failed": None if seconds else "",

@@ -122,6 +122,11 @@ def changed_files(project):
     return f"You changed {changed}: `git diff` in {project.typed} shows how."
 
 
+def duration(seconds):
+    """Return seconds as a person says them."""
+    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
 def decimal(number):
     """Return a small number with two digits that count, without an exponent."""
     return f"{float(f'{number:.2g}'):.9f}".rstrip("0").rstrip(".")

@@ -27,7 +27,7 @@ PRIVATE = (
     "pairs",
     "base",
 )  # settings that may hold texts or paths
-HEAD = "## What was chosen and measured"  # in the project's README; the section is written anew each time
+HEAD = "## What was chosen and measured"  # in the project's README; the section is written again each time
 
 
 def taken(project):
