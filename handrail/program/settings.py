@@ -10,6 +10,7 @@ run of ten minutes becomes a day. So this program stops unless you add --cpu.
 """
 
 import argparse
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -47,7 +48,10 @@ driver does not match this PyTorch: compare `nvidia-smi` and `python -m torch.ut
 
 def refuse(text):
     """Print what is wrong and how to fix it, and end with exit code 2."""
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
+    if torch.distributed.is_initialized():  # the threads that talk to other processes can hang
+        sys.stdout.flush()
+        os._exit(2)
     sys.exit(2)
 
 
