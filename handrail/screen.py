@@ -63,21 +63,28 @@ def draw(spec, shown, levels, width):
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(width, HEIGHT)
-    plotext.xlabel(spec.get("xlabel", "update"))
+    curve = spec["kind"] == "curve"
+    plotext.xlabel(
+        "update (log scale: most happens early)" if curve else spec.get("xlabel", "update")
+    )
     if spec["kind"] == "bars":
         plotext.bar([str(x) for x in spec["x"]], spec["y"])
         return
     for name, points in shown.items():
         x, y = zip(*points, strict=True)
         plotext.plot(x, y, label=name or None, marker="o" if name == "val" else "braille")
-    if spec.get("logx"):
+    if spec.get("logx") or curve:
+        steps = [x for points in shown.values() for x, _ in points]
+        powers = [10**n for n in range(10) if min(steps) <= 10**n <= max(steps)]
+        ticks = spec.get("x") or powers
         plotext.xscale("log")
-        plotext.xticks(spec["x"], [f"{x:g}" for x in spec["x"]])
+        plotext.xticks(ticks, [f"{x:,g}" for x in ticks])
     if spec.get("mark"):
         plotext.vline(spec["mark"])
     heights = [y for points in shown.values() for _, y in points]
     plotext.ylim(min([*heights, *levels.values()]), max([*heights, *levels.values()]))
-    ticks = {max(heights): "", min(heights): ""} | {y: f"{name} " for name, y in levels.items()}
+    ends = {max(heights): ""} if levels else {max(heights): "", min(heights): ""}
+    ticks = ends | {y: f"{name} " for name, y in levels.items()}
     for level in levels.values():
         plotext.hline(level)
     plotext.yticks(list(ticks), [f"{name}{y:.2f}" for y, name in ticks.items()])

@@ -99,9 +99,16 @@ def facts(project, metrics, guessers, floor):
     found["least"] = floor and 0.98 * floor
     half = min(vals, key=lambda pair: abs(pair[0] - len(metrics) / 2))[1]
     found |= {"half": half if half > final else None, "gain": half - final}
+    for name in ("unigram", "bigram"):
+        found[f"passed_{name}"] = first_below(metrics, guessers[name])
     found["expected"] = duration(seconds * len(metrics)) if seconds else "nothing"
     found["advice"] = advice(project, vals, best)
     return found
+
+
+def first_below(metrics, level):
+    """Return after how many updates the training loss was below `level`; None if it never was."""
+    return next((f"{line['step']:,}" for line in metrics if line["loss"] < level), None)
 
 
 def log_check(project, values, metrics):
