@@ -116,7 +116,7 @@ def test_what_the_experiments_predict_comes_true(walked, tmp_path):
     assert abs(float(share.split()[-1].rstrip("%")) - 10) < 0.5
     loss = edited("model.py", "(4, 128)", "(4, 256)", "model", "loss before training")
     assert abs(float(loss) - 6.74) < 0.15
-    known = "updates until it knew them"
+    known = "updates until the loss was below 0.1"
     usual = float(measured(project, "overfit", known))
     line = "    optimizer.zero_grad()"
     slow = edited("train.py", line, f"    # {line.strip()}", "overfit", known)

@@ -1,6 +1,7 @@
 """Evaluate: is it good, or only memorising?"""
 
 import json
+import math
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -43,7 +44,6 @@ def run(project, screen):
     found["run_loss"] = vals[-1] if vals and f"{vals[-1]:.3f}" != f"{loss:.3f}" else None
     checks = [
         words.check("loss on val", f"{loss:.3f}", loss < result["bigram"], **found),
-        words.check("bits per byte", f"{bits:.3f}", bits < 8),
         words.check("longest copy from train, tokens", copy, not recites, "warn", **found),
     ]
     if built_in(project):
@@ -75,5 +75,13 @@ def rules(project, result):
     valid = sum(verdict.valid for verdict in verdicts) / STORIES
     pairs = zip(texts, verdicts, strict=True)
     wrong, why = next(((text, v.why) for text, v in pairs if not v.valid), (None, None))
-    found = {"valid": valid, "per_token": above, "tokens": per_story, "above": above * per_story}
+    luck = 200 * math.sqrt(valid * (1 - valid) / STORIES)  # two standard errors, in points
+    found = {
+        "luck": luck,
+        "stories": STORIES,
+        "valid": valid,
+        "per_token": above,
+        "tokens": per_story,
+        "above": above * per_story,
+    }
     return found | {"wrong": wrong, "why_wrong": why, "answer": f"{100 * valid:.0f} of 100"}

@@ -92,4 +92,6 @@ def run(project, screen):
     ]
     plot = {"kind": "line", "x": list(finite), "y": list(finite.values()), "logx": True}
     plot |= {"xlabel": "learning rate", "ylabel": "loss", "mark": picked}
-    return Outcome(checks, found, plots={"Loss at the end of each short run": plot})
+    return Outcome(
+        checks, found, plots={"Loss at the end of each short run (line: the chosen rate)": plot}
+    )

@@ -41,6 +41,7 @@ def expect(project):
     program = project.load("model")
     base, V = program.values.base, len(load_tokenizer(project))
     found = {"V": V, "uniform": math.log(V), "base": base or None, "batch": program.values.batch}
+    found["context"] = program.values.context
     if base:
         return found | dict.fromkeys(("layers", "width", "millions", "initial"))
     layers, width = program.model.SIZES[program.values.size]
@@ -87,7 +88,9 @@ def show_row(screen, tokenizer, inputs, targets, logits, number=6):
         p = chance[answer].item()
         read, answer = tokenizer.decode(read), tokenizer.decode(answer)
         lines.append(f"{read!r} → {answer!r}   P = {p:.2%}   -ln P = {-math.log(p):.2f}")
-    lines.append("The loss is the average of the last column over all rows.")
+    lines.append(
+        "These are six of the batch's predictions. The loss is the average of -ln P over all of them."
+    )
     screen.say(
         "One row: each token → the right next token, and the probability that it gets now", lines
     )

@@ -63,10 +63,14 @@ def run(project, screen):
     checks = [
         words.check("lowest loss on the batch", f"{best:.3f}", best < 0.1, **shown),
         words.check(
-            "updates until it knew them", when, low <= (when or 0) <= high, "warn", **shown
+            "updates until the loss was below 0.1",
+            when,
+            low <= (when or 0) <= high,
+            "warn",
+            **shown,
         ),
         words.check(
-            "the same batch, training switched off",
+            "loss after the last update, without training",
             f"{asked:.3f}",
             asked <= shown["ceiling"] + 0.01,
             **shown,

@@ -99,8 +99,8 @@ def facts(project, metrics, guessers, floor):
     found["least"] = floor and 0.98 * floor
     half = min(vals, key=lambda pair: abs(pair[0] - len(metrics) / 2))[1]
     found |= {"half": half if half > final else None, "gain": half - final}
-    for name in ("unigram", "bigram"):
-        found[f"passed_{name}"] = first_below(metrics, guessers[name])
+    found["passed_unigram"] = first_below(metrics, guessers["unigram"])
+    found["passed_bigram"] = first_below(metrics, guessers["bigram"])
     found["expected"] = duration(seconds * len(metrics)) if seconds else "nothing"
     found["advice"] = advice(project, vals, best)
     return found
@@ -159,7 +159,7 @@ def rehearsed(project, values, speed, mfu):
     """Return (what the rehearsal promised, what it was); keep the two for later estimates."""
     note = project.out / "rehearsal.json"
     seconds = json.loads(note.read_text()).get("seconds") if note.exists() else None
-    said = f"{speed:,.0f}, {mfu:.0%} of the machine's speed"
+    said = f"{speed:,.0f}, {mfu:.0%} of the machine's speed (30 to 50% is good)"
     if not seconds:
         return "not rehearsed", said
     promised = values.batch * values.context / seconds

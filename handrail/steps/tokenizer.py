@@ -86,7 +86,8 @@ def run(project, screen):
         )
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
     words = Words(project, "tokenizer")
-    checks, found = judge(words, tokenizer, about, needed, changed_by(tokenizer, texts + TRICKY))
+    wrong = changed_by(tokenizer, texts + TRICKY)
+    checks, found = judge(words, tokenizer, about, needed, wrong, len(texts + TRICKY))
     ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:20]
     screen.say(
         "A text as the model sees it", [f"{tokenizer.decode([i])!r} is {i}" for i in ids[:6]]
@@ -98,7 +99,7 @@ def run(project, screen):
     return Outcome(checks, found, [cut])
 
 
-def judge(words, tokenizer, about, needed, wrong):
+def judge(words, tokenizer, about, needed, wrong, tried):
     """Return the checks of what was written, and the values of the step's words."""
     train, size = about["train"]["tokens"], len(tokenizer)
     tokens = np.memmap(words.project.out / "tokens" / "train.bin", about["dtype"], mode="r")
@@ -107,14 +108,24 @@ def judge(words, tokenizer, about, needed, wrong):
     base, most = words.project.settings.get("base"), np.iinfo(tokens.dtype).max
     epochs = needed / train
     found = {"size": size, "measured": per_token, "thousand": 1000 / per_token, "train": train}
-    found |= {"reads": needed, "epochs": epochs, "needed": needed, "wrong": wrong[:1]}
+    found |= {
+        "reads": needed,
+        "epochs": epochs,
+        "needed": needed,
+        "wrong": wrong[:1],
+        "tried": tried,
+    }
     found |= {"again": "" if epochs > 1 else None, "once": None if epochs > 1 else ""}
     prepared, note = about["val"]["documents"], words.project.out / "steps" / "data.json"
     known = json.loads(note.read_text())["values"].get("val") if note.exists() else prepared
     found |= {"documents": prepared, "part": "" if known and prepared < known else None}
+    allowed = words.project.settings.get("vocabulary")
+    found |= {"read": about["train"]["documents"], "allowed": allowed}
+    found |= {"full": "" if allowed and size < allowed else None}
     found |= {"fixed": "" if base else None, "free": None if base else ""}
     found |= {
         "least": 0.7 * bytes_per_token(size),
+        "usual": bytes_per_token(size),
         "format": tokens.dtype.name,
         "most": most,
         "V": f"{size:,}",
