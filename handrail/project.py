@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import importlib
-import inspect
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from functools import wraps
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,57 +56,6 @@ def refused(error):
     where = f"{error.filename}: " if getattr(error, "filename", None) else ""
     reason = os.strerror(number) if number else str(error)
     return Stop(f"{where}{reason}. {FIX.get(number, 'Fix that, then run the same command again.')}")
-
-
-PROMISED = {  # functions of the learner's files that the steps call, and what their results can do
-    "data": {"files": "__iter__", "rows": "__iter__", "documents": "__iter__"},
-    "tokenizer": {"train_tokenizer": "save_pretrained", "encode": "keys"},
-    "batches": {"load_tokens": "__len__", "train_batches": "__call__", "to_batch": "keys"},
-    "model": {"build": "parameters"},
-    "train": {"update": "tolist", "mean_loss": "__float__"},
-    "optimizer": {"make_optimizer": "param_groups", "make_schedule": "__call__"},
-    "inside": {"logits": "shape", "show": "__iter__"},
-    "baselines": {"baselines": "keys"},
-    "pretrain": {"write": "__iter__"},
-    "messages": {"encode": "__iter__"},
-    "packing": {"message_batches": "__call__"},
-    "finetune": {"load": "__iter__", "choose_optimizer": "param_groups"},
-    "replies": {"replies": "__iter__"},
-}
-
-
-class Broken(Exception):
-    """A function of the learner's file does not give what it promises."""
-
-    def __init__(self, file, function, what):
-        super().__init__(what)
-        self.file, self.function = file, function
-
-
-def guarded(file, function, wanted):
-    """Return the function, so that it raises Broken when it cannot be called as it was, or gives something else than it did."""
-
-    def broken(what):
-        return Broken(f"{file}.py", function.__name__, " ".join(what.split())[:100])
-
-    def rows(found):
-        for row in found:
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise broken(f"yielded {row!r}")
-            yield row
-
-    @wraps(function)
-    def asked(*arguments, **named):
-        try:
-            inspect.signature(function).bind(*arguments, **named)
-        except TypeError as error:
-            raise broken(f"cannot be called as before: {error}")
-        found = function(*arguments, **named)
-        if not hasattr(found, wanted):
-            raise broken(f"gave {found!r}")
-        return rows(found) if function.__name__ == "documents" else found
-
-    return asked
 
 
 def holder(file, keep=False):
@@ -410,11 +357,6 @@ class Project:
         finally:
             for path in paths:
                 sys.path.remove(path)
-        for name in names:
-            module = getattr(program, name)
-            for function, wanted in PROMISED.get(name, {}).items():
-                if hasattr(module, function):
-                    setattr(module, function, guarded(name, getattr(module, function), wanted))
         program.values = program.settings.read("", self.flags)
         return program
 

@@ -3,19 +3,21 @@
 import ast
 import hashlib
 import json
+import re
 import shlex
 import sys
 import textwrap
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from rich.traceback import Traceback
+
 from handrail import begin, notebook, sources
 from handrail.doctor.lesson import offer
-from handrail.project import PROGRAM, PROMISED, Broken, Stop, refused
+from handrail.project import PROGRAM, TEMPLATE, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
@@ -155,52 +157,27 @@ def write_down(project, name, outcome, said, seconds, commit):
 # --- one step ---
 
 
-def promises(file, functions):
-    """Return what functions of a file promise, as they were handed over; of a file that is the learner's alone, nothing."""
-    if not (PROGRAM / file).exists():
-        return ""
-    tree = ast.walk(ast.parse((PROGRAM / file).read_text()))
-    found = [
-        node
-        for node in tree
-        if isinstance(node, ast.FunctionDef) and node.name in functions and ast.get_docstring(node)
-    ]
-    return "".join(
-        f"\n{file} promises {node.name}({ast.unparse(node.args)}): {ast.get_docstring(node)}"
-        for node in found
-    )
+def explain_error(project, screen, error, name):
+    """Show where the learner's own code failed; return a Stop that says what was changed there.
 
-
-def blame(project, error, name):
-    """Return a Stop that says where the learner's own code went wrong and what it promises there, if it was theirs."""
-    rests = [file for part in before(project, name) for file in files(project, part)]
-    changed = project.edited(files(project, name)) or project.edited(dict.fromkeys(rests))
+    Returns None if the learner changed nothing: then the error is handrail's.
+    """
+    used = [file for part in [*before(project, name), name] for file in files(project, part)]
+    changed = project.edited(dict.fromkeys(used))
     if not changed:
         return None
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if Path(f.filename).parent == project.folder
-    ]
-    frames = [f for f in frames if Path(f.filename).name in changed] or frames
-    kind = f"{type(error).__name__}: "
-    if isinstance(error, Broken):
-        file, functions, kind = error.file, [error.function], ""
-        where = f"{file}, {error.function}"
-    elif frames:
-        file, functions = Path(frames[-1].filename).name, [frames[-1].name]
-        where = f"{file}, line {frames[-1].lineno}, in {frames[-1].name}"
-    elif isinstance(error, AttributeError) and getattr(error.obj, "__file__", "") and error.name:
-        file, functions = Path(error.obj.__file__).name, [error.name]
-        where = f"{file} has no {error.name}"
-    else:
-        file, functions, where = changed[0], [], f"after a change in {', '.join(changed)}"
-    said = promises(file, functions)
-    if file not in changed or not functions:
-        said += "".join(promises(other, PROMISED.get(Path(other).stem, [])) for other in changed)
-    return Stop(
-        f"{where}: {kind}{error}{said}\n`git diff` in {project.folder} shows your changes, in {', '.join(changed)}."
-    )
+    own, here = error.__traceback__, project.folder
+    while own and Path(own.tb_frame.f_code.co_filename).parent != here:
+        own = own.tb_next  # down to the first line of the learner's
+    if own:
+        libraries = [sys.prefix, str(PROGRAM.parent)]
+        shown = Traceback.from_exception(type(error), error, own, suppress=libraries)
+        screen.console.print(shown)
+    table = (TEMPLATE / "AGENTS.md").read_text()
+    promises = [re.search(rf"^\| `{file}` \| (.+) \|$", table, re.M) for file in changed]
+    lines = [f"{type(error).__name__}: {error}", f"You changed {', '.join(changed)}."]
+    lines += [f"{p[0].split('`')[1]} promises: {p[1]}" for p in promises if p]
+    return Stop("\n".join([*lines, f"`git diff` in {here} shows your changes."]))
 
 
 def hand_over(project, screen, words, wanted):
@@ -242,9 +219,8 @@ def patiently(project, screen, name, work):
         try:
             return work()
         except Exception as error:
-            stop = (
-                error if isinstance(error, Stop) else blame(project, error, name) or refused(error)
-            )
+            stop = error if isinstance(error, Stop) else refused(error)
+            stop = stop or explain_error(project, screen, error, name)
             if not (stop and screen.talks):
                 raise stop or error
             screen.console.print(
