@@ -1,9 +1,8 @@
-"""The learner's project: add file after file, commit each step, never overwrite what its owner changed."""
+"""The learner's project: files are added one by one, each step is committed, edits are kept."""
 
 import errno
 import fcntl
 import importlib
-import json
 import os
 import re
 import shlex
@@ -14,6 +13,8 @@ import tomllib
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
+
+import tomlkit
 
 from handrail import __version__
 
@@ -35,8 +36,10 @@ class Stop(Exception):
 
 
 FIX = {
-    errno.ENOSPC: "`df -h` shows how much room there is. Make some, then run the same command again.",
-    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself permission, or name a folder of your own: handrail new ~/my-model",
+    errno.ENOSPC: "`df -h` shows how much room there is. Free some, then run the same command "
+    "again.",
+    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself permission, or use a "
+    "folder of your own: handrail new ~/my-model",
 }
 FIX |= {
     errno.EDQUOT: FIX[errno.ENOSPC],
@@ -46,7 +49,7 @@ FIX |= {
 
 
 def refused(error):
-    """Return as a Stop what the system refused (the disk is full, no permission), or None for any other error."""
+    """Return a Stop if the system refused (disk full, no permission), or None for other errors."""
     number = re.search(
         r"os error (\d+)", str(error)
     )  # libraries written in Rust raise errors of their own
@@ -79,7 +82,7 @@ def holder(file, keep=False):
 
 
 def usual():
-    """Return the folder that is meant where none is named: this one if it is a project, else ./first-model."""
+    """Return the folder to use if none is named: this one if it is a project, or ./first-model."""
     return "." if Path("settings.toml").exists() else "first-model"
 
 
@@ -130,59 +133,55 @@ class Project:
                 "Cannot overwrite a value", "the name of that line is there twice"
             )
             raise Stop(
-                f"{file} cannot be read: {said}. Fix that line, or delete it to have the value chosen again."
-            )
+                f"{file} cannot be read: {said}. Fix that line, or delete it to have the value "
+                "chosen again."
+            ) from error
 
     def decide(self, name, value, why=""):
-        """Write `name = value  # why` into settings.toml, replacing an older line of that name; None removes it.
-
-        A line is written before the first [table], or into the [table] that its owner wrote for it.
-        """
+        """Write `name = value  # why` into settings.toml, over an older line; None removes it."""
         file = self.folder / "settings.toml"
-        lines = file.read_text(encoding="utf-8").splitlines()
-        heads = {
-            i: line.split("]")[0].strip(" [\t")
-            for i, line in enumerate(lines)
-            if re.match(r"\s*\[", line)
-        }
+        chosen = tomlkit.parse(file.read_text(encoding="utf-8"))
         table, _, key = name.rpartition(".")
-        start = next((i + 1 for i, head in heads.items() if head == table), 0)
-        end = next((i for i in heads if i >= start), len(lines))
-        key = key if start else name
-        others = [
-            line for line in lines[start:end] if not re.match(rf"\s*{re.escape(key)}\s*=", line)
-        ]
-        lines[start:end] = others + [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}  # {' '.join(why.split())}"
-        ] * (value is not None)
+        place = chosen.get(table, {}) if table else chosen
+        if value is None:
+            if key in place:
+                del place[key]
+        else:
+            item = tomlkit.item(value)
+            if why:
+                item.comment(" ".join(why.split()))
+                item.trivia.comment_ws = "  "
+            if table and table not in chosen:
+                chosen.append(tomlkit.key([table, key]), item)
+            else:
+                place[key] = item
         part = file.with_suffix(".part")
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.write_text(tomlkit.dumps(chosen), encoding="utf-8")
         part.replace(file)  # a full disk leaves the old one whole
 
     def asked(self, name):
-        """Return True if the user named this setting on the command line: then no step changes it."""
-        lines = (
-            (self.folder / "settings.toml").read_text(encoding="utf-8").split("\n[")[0]
-        )  # not those of a table
-        return bool(re.search(rf"^{name}\s*=.*{ASKED}", lines, re.M))
+        """Return True if the user typed this setting as an option: then no step changes it."""
+        text = (self.folder / "settings.toml").read_text(encoding="utf-8")
+        return bool(re.search(rf"^{re.escape(name)}\s*=.*{ASKED}", text.split("\n[")[0], re.M))
 
     # --- files: handed over, then the owner's ---
 
     def check_free(self):
-        """Raise Stop if a new project cannot begin here, because the folder holds something else."""
+        """Raise Stop if the folder holds something else, so that no project can begin here."""
         if self.folder.is_file():
             raise Stop(
-                f"{self.folder} is a file. Texts go after --data: handrail new my-model --data {self.typed}"
+                f"{self.folder} is a file. Texts go after --data: handrail new my-model --data "
+                + self.typed
             )
         if self.folder.exists() and any(self.folder.iterdir()):
             raise Stop(
-                f"{self.folder} is not empty and has no settings.toml, so it is not a handrail project. "
-                "Nothing was touched. Name a new folder: handrail new my-model\n"
+                f"{self.folder} is not empty and has no settings.toml, so it is not a handrail "
+                "project. Nothing was touched. Name a new folder: handrail new my-model\n"
                 f"If your texts are in it: handrail new my-model --data {self.typed}"
             )
 
     def check_version(self):
-        """Raise Stop if the project was made by another version (the first two numbers), and say both ways to continue."""
+        """Raise Stop if another version made the project (first two numbers); say both ways out."""
         made = str(self.settings.get("handrail"))
         if made.split(".")[:2] == __version__.split(".")[:2]:
             return
@@ -196,8 +195,10 @@ class Project:
                 local = self.folder / Path(source).expanduser()
                 words += [flag, str(local.resolve()) if local.exists() else source]
         raise Stop(
-            f"{self.folder} was made by handrail {made}, and this is {__version__}. Nothing was changed. Two ways to continue:\n"
-            f"  keep working with its scripts, which need no handrail: cd {self.typed} && {python}\n"
+            f"{self.folder} was made by handrail {made}, and this is {__version__}. Nothing was "
+            "changed. Two ways to continue:\n"
+            "  keep working with its scripts, which need no handrail: "
+            f"cd {self.typed} && {python}\n"
             f"  start a new project on the same data: {shlex.join(words + self.flags)}"
         )
 
@@ -221,7 +222,7 @@ class Project:
             )
 
     def create(self):
-        """Make the folder a project: settings.toml, the files of the template, its own git repository."""
+        """Make the folder a project: settings.toml, the template's files, a git repository."""
         self.check_free()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -231,10 +232,12 @@ class Project:
                 (self.folder / name).write_text(self.guide(name, self.cpu), encoding="utf-8")
         except PermissionError as error:
             raise Stop(
-                f"{error.filename} cannot be written: no permission. Name a folder of your own: handrail new ~/my-model"
-            )
+                f"{error.filename} cannot be written: no permission. Use a folder of your own: "
+                "handrail new ~/my-model"
+            ) from error
         (self.folder / "settings.toml").write_text(
-            "# What was chosen for this project, and why. Edit any line. An option after `python ...` counts for that one run; one after `handrail ...` is written here.\n"
+            "# What was chosen for this project, and why. Edit any line. An option after `python "
+            "...` counts for that one run; one after `handrail ...` is written here.\n"
             f'handrail = "{__version__}"  # the version that grew this project\n'
         )
         if shutil.which("git"):
@@ -260,7 +263,7 @@ class Project:
         return "".join(line for line in lines if missing.isdisjoint(re.findall(r"\w+\.py", line)))
 
     def guides(self):
-        """Return {name: text} of README.md and AGENTS.md, if they still begin as handrail wrote them."""
+        """Return {name: text} of README.md and AGENTS.md, if they still begin as handrail's do."""
         found = {}
         for name, cpu in product(GUIDES, (False, True)):
             file, text = self.folder / name, self.guide(name, cpu)
@@ -269,7 +272,7 @@ class Project:
         return found
 
     def add(self, files):
-        """Copy program files into the project where there is none, and name them in its README.md."""
+        """Copy program files that are missing into the project, and name them in its README.md."""
         guides = self.guides()
         for file in self.missing(files):
             shutil.copy(PROGRAM / file, self.folder / file)
@@ -291,7 +294,7 @@ class Project:
     # --- git: the project's own history is the lesson ---
 
     def git(self, *arguments):
-        """Run git in the project; return its output. An identity is supplied if the machine has none."""
+        """Run git in the project, with an identity if the machine has none; return its output."""
         who = (
             []
             if subprocess.run(
@@ -326,7 +329,7 @@ class Project:
         return bool(self.has_git() and self.git("status", "--porcelain", "--", file))
 
     def mark(self):
-        """Return four letters of the project's first commit: the same wherever its history is, and no other project's; "" without git."""
+        """Return four letters of the first commit, to tell projects apart; "" without git."""
         return (
             "".join(self.git("rev-list", "--max-parents=0", "--all").split()[-1:])[:4]
             if self.has_git()
@@ -336,7 +339,7 @@ class Project:
     # --- running what is there ---
 
     def load(self, *names):
-        """Return the project's modules, imported as they are on disk now, as attributes of one object.
+        """Return the project's modules, imported as they are on disk now, in one object.
 
         `values` holds the settings as the project's own scripts see them.
         """
@@ -352,8 +355,9 @@ class Project:
             )
         except (ImportError, SyntaxError) as error:
             raise Stop(
-                f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what was changed."
-            )
+                f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what "
+                "was changed."
+            ) from error
         finally:
             for path in paths:
                 sys.path.remove(path)
@@ -365,7 +369,7 @@ class Project:
         return ["--cpu"] if self.cpu else []
 
     def python(self, script, *arguments, **how):
-        """Start a script of the project as its owner would: `python SCRIPT`, in the project's folder; return the process."""
+        """Start a script as its owner would: `python SCRIPT` in its folder; return the process."""
         return subprocess.Popen(
             [sys.executable, script, *arguments, *self.flags], cwd=self.folder, **how
         )

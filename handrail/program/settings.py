@@ -81,8 +81,10 @@ def read(purpose, arguments=None, step=""):
     parser = argparse.ArgumentParser(description=purpose)
     for name in sorted(numbers):  # each can be typed as an option
         default, meaning = SETTINGS[name]
-        value = str(chosen[name])  # as typed, so that a mistake in settings.toml is named as well
-        parser.add_argument(f"--{name}", type=type(default), default=value, help=meaning)
+        # as text, so that a mistake in settings.toml is named as well
+        parser.add_argument(
+            f"--{name}", type=type(default), default=str(chosen[name]), help=meaning
+        )
     parser.add_argument("--out", type=Path, default=OUT, help="folder for what this run makes")
     parser.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
     chosen |= vars(parser.parse_args(arguments))
