@@ -81,10 +81,8 @@ def read(purpose, arguments=None, step=""):
     parser = argparse.ArgumentParser(description=purpose)
     for name in sorted(numbers):  # each can be typed as an option
         default, meaning = SETTINGS[name]
-        # as text, so that a mistake in settings.toml is named as well
-        parser.add_argument(
-            f"--{name}", type=type(default), default=str(chosen[name]), help=meaning
-        )
+        value = str(chosen[name])  # as typed, so that a mistake in settings.toml is named as well
+        parser.add_argument(f"--{name}", type=type(default), default=value, help=meaning)
     parser.add_argument("--out", type=Path, default=OUT, help="folder for what this run makes")
     parser.add_argument("--cpu", action="store_true", help="use the CPU, knowing that it is slow")
     chosen |= vars(parser.parse_args(arguments))
@@ -109,8 +107,8 @@ def start(settings):
         refuse(NO_GPU)
     precision = "no"  # numbers of 32 bits; a CUDA GPU is about twice as fast with 16
     if torch.cuda.is_available() and not settings.cpu:
-        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)  # not on a T4
-        precision = "bf16" if in_hardware else "fp16"
+        # bf16 where the card has it in hardware; a T4, for example, has not
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     torch.use_deterministic_algorithms(settings.cpu)  # a CPU then repeats a run bit for bit
     set_seed(settings.seed)
     disable_progress_bar()  # for files of a few kilobytes
