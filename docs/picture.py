@@ -1,4 +1,7 @@
-"""Draw docs/walk.svg, the README's picture, from a real step on a terminal:  python docs/picture.py DIR STEP"""
+"""Draw docs/walk.svg, the README's picture, from a real step on a terminal.
+
+usage: python docs/picture.py DIR STEP
+"""
 
 import sys
 

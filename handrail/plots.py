@@ -1,8 +1,9 @@
-"""The notebook's plots, as SVG by hand: small, sharp, and coloured by the page's style sheet, so light and dark both work.
+"""The notebook's plots, as SVG: small, sharp, coloured by the page's style sheet, light or dark.
 
 A plot is described by a dict, which a step puts into its Outcome:
 {"kind": "bars", "x": labels, "y": numbers, "xlabel", "ylabel"}
-{"kind": "line", "x": numbers, "y": numbers, "xlabel", "ylabel", "logx": True, "mark": the x that was picked, "lines": {name: y}}
+{"kind": "line", "x": numbers, "y": numbers, "xlabel", "ylabel", "logx": True,
+ "mark": the x that was picked, "lines": {name: y}}
 {"kind": "curve", "lines": {name: y}}: training and val loss, read from out/metrics.jsonl
 """
 
@@ -19,7 +20,7 @@ def draw(spec, metrics):
     spec = (CURVE if spec["kind"] == "curve" else {}) | spec
     shown, levels = series(spec, metrics), spec.get("lines") or {}
     bars, curve = spec["kind"] == "bars", spec["kind"] == "curve"
-    xs, ys = zip(*(point for points in shown.values() for point in points))
+    xs, ys = zip(*(point for points in shown.values() for point in points), strict=True)
     top = (
         min(max(ys), 3 * median(ys)) if spec.get("logx") else max(ys)
     )  # a rate that blew up must not hide the valley
@@ -49,7 +50,7 @@ def draw(spec, metrics):
 
 
 def series(spec, metrics):
-    """Return what a plot shows, as {name: [(x, y), ...]}; values that are no finite numbers are left out."""
+    """Return what a plot shows as {name: [(x, y), ...]}, without values that are not finite."""
     if spec["kind"] == "curve":
         rows = {
             side: [(m["step"], m.get(key)) for m in metrics]
@@ -57,7 +58,13 @@ def series(spec, metrics):
         }
     else:
         rows = {
-            "": list(zip(range(len(spec["y"])) if spec["kind"] == "bars" else spec["x"], spec["y"]))
+            "": list(
+                zip(
+                    range(len(spec["y"])) if spec["kind"] == "bars" else spec["x"],
+                    spec["y"],
+                    strict=False,
+                )
+            )
         }
     finite = {
         name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]
@@ -81,7 +88,7 @@ def thin(points, most=240):
 
 
 def scale(values, start, end, log=False):
-    """Return (place, ticks): place(value) gives the coordinate, ticks are round values between the extremes."""
+    """Return (place, ticks): place(value) is the coordinate, ticks are round values in between."""
     low, high = min(values), max(values)
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - 1, high + 1)
@@ -107,7 +114,8 @@ def scale(values, start, end, log=False):
 
 def words(text, x, y, side="end", kind="", shift="0"):
     """Return a text whose `side` (start, middle or end) is at (x, y)."""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" dy="{shift}" text-anchor="{side}">{escape(text)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" dy="{shift}" text-anchor="{side}"'
+    return f'<text class="{kind}" {place}>{escape(text)}</text>'
 
 
 def axes(spec, shown, x, labels, y, yticks):
@@ -128,7 +136,8 @@ def axes(spec, shown, x, labels, y, yticks):
 def columns(points, x, y):
     wide = 0.8 * (x(1) - x(0))
     return [
-        f'<rect x="{x(i) - wide / 2:.1f}" y="{y(v):.1f}" width="{wide:.1f}" height="{BOTTOM - y(v):.1f}"/>'
+        f'<rect x="{x(i) - wide / 2:.1f}" y="{y(v):.1f}" '
+        f'width="{wide:.1f}" height="{BOTTOM - y(v):.1f}"/>'
         for i, v in points
     ]
 
@@ -145,7 +154,7 @@ def line(name, places):
 
 
 def horizontals(levels, y, last):
-    """Return a dotted line for every level; its name is above it, or below it if the curve ends above it."""
+    """Return a dotted line for every level; its name is below it if the curve ends above it."""
     parts, before, right = [], 0, RIGHT
     for name, level in sorted(levels.items(), key=lambda pair: -pair[1]):
         right = (

@@ -110,13 +110,13 @@ def fingerprint(project, name):
         for key in used
     }
     digest.update(json.dumps(chosen).encode())
-    for path in getattr(step(name), "LEAVES", []):
-        digest.update(json.dumps(contents(project.out / path)).encode())
+    for left in getattr(step(name), "LEAVES", []):
+        digest.update(json.dumps(contents(project.out / left)).encode())
     return digest.hexdigest()[:16]
 
 
 def record(project, name):
-    """Return what was written down when the step was last taken, or None; half a note, of a full disk, is none."""
+    """Return what was noted when the step was last taken, or None (also for half a note)."""
     try:
         return json.loads((project.out / "steps" / f"{name}.json").read_text())
     except (FileNotFoundError, ValueError):
@@ -124,7 +124,7 @@ def record(project, name):
 
 
 def state(project, name):
-    """Return "done", "failed", "changed" (since it was done) or "to do"; looks at the disk, trusts no note alone."""
+    """Return "done", "failed", "changed" (since it was done) or "to do", from what is on disk."""
     module, written = step(name), record(project, name)
     if written is None:
         return "to do"
@@ -214,15 +214,17 @@ def readable(stop, width):
 
 
 def patiently(project, screen, name, work):
-    """Return work(). What is in the way (a login, a driver, the disk, a broken row) is waited for on a terminal, else raised."""
+    """Return work(). On a terminal, wait until what is in the way (a login, the disk) is fixed."""
     while True:
         try:
             return work()
         except Exception as error:
             stop = error if isinstance(error, Stop) else refused(error)
             stop = stop or explain_error(project, screen, error, name)
-            if not (stop and screen.talks):
-                raise stop or error
+            if stop is None:
+                raise
+            if not screen.talks:
+                raise stop from None
             screen.console.print(
                 f"\n{readable(stop, screen.width)}\n", markup=False, soft_wrap=True
             )
@@ -232,7 +234,7 @@ def patiently(project, screen, name, work):
                 else "Fix that, then Enter to try again, q to stop here:"
             )
             if typed.lower() == "q":
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt from None
             if stop.wants and typed:
                 accept(project, screen, stop.wants, typed)
 
@@ -318,13 +320,14 @@ def last(project):
 
 
 def undo(project, screen, name):
-    """Take a step back: its commit is reverted, its note removed; what it made in out/ is made again next time."""
+    """Take a step back: revert its commit, remove its note; out/ is made again next time."""
     written = record(project, name)
     if written is None:
         raise Stop(f"There is nothing to undo: the step {name} is not taken.")
     if changed := [file for file in files(project, name) if project.dirty(file)]:
         raise Stop(
-            f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: git commit -am 'my change', or take it back: git checkout ."
+            f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: "
+            "git commit -am 'my change', or take it back: git checkout ."
         )
     if written["commit"]:
         try:
@@ -333,10 +336,11 @@ def undo(project, screen, name):
             try:
                 project.git("revert", "--abort")
             except Stop:
-                raise reason  # git did not begin
+                raise reason from None  # git did not begin
             raise Stop(
-                f"What the step {name} added was changed in later commits, and undo would lose that. It stays as it is; `git log -p` shows the changes."
-            )
+                f"What the step {name} added was changed in later commits, and undo would lose "
+                "that. It stays as it is; `git log -p` shows the changes."
+            ) from reason
     (project.out / "steps" / f"{name}.json").unlink()
     screen.say("Undone", f"The step {name} is taken back. To take it again: {again(project, name)}")
 
@@ -381,7 +385,7 @@ def walk(project, screen, until=None, steps=None):
             screen.print(f"  {screen.sign('pass')}  {name}: done, verified")
         while now != "done":
             if now == "changed":
-                screen.print(f"  ·  {name}: something it depends on was changed; it is taken again")
+                screen.print(f"  ·  {name}: something it depends on has changed; it is taken again")
             outcome = take(project, screen, name, f"{number} of {len(steps)}")
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say(

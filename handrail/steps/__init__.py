@@ -21,7 +21,7 @@ WALK = [
 ]
 ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
 LATER = ["inside", *ANSWERS, "dpo", "grpo", "share"]
-OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # where the short walk starts if no model is named: small, open, can chat
+OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # to fine-tune, if no model is named
 SHORT = [
     "machine",
     "examples",
@@ -33,7 +33,7 @@ SHORT = [
 
 
 def path(project):
-    """Return the steps of this project's walk: the short one, if it began with questions and answers and not with texts."""
+    """Return the steps of this project's walk: from texts, or from questions and answers."""
     return WALK if project.settings.get("data") else SHORT
 
 

@@ -31,7 +31,10 @@ def expect(project):
 
 
 def runs(project, screen):
-    """Yield (rate, losses of a short run with it), all from the same weights, in the time that `fit` finds an update to take."""
+    """Yield (rate, losses of a short run with it), all from the same weights.
+
+    `fit` times an update; so many are made that all runs together take PATIENCE seconds.
+    """
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
@@ -58,7 +61,8 @@ def runs(project, screen):
             screen.progress(f"rate {lr:g}: {step + 1} of {updates} updates")
         losses = torch.stack(seen)[:, 0].tolist()
         yield lr, losses if math.isfinite(losses[-1]) else [*losses[:1], math.inf]
-        accelerator.free_memory()  # it keeps every optimizer that it prepared, and unscales the gradients once for each
+        # it keeps every optimizer that it prepared, and would unscale the gradients once for each
+        accelerator.free_memory()
 
 
 def run(project, screen):

@@ -30,9 +30,10 @@ def parameters(config):
 
 
 def initial_loss(V, width):
-    """Return the loss of a model that knows nothing: ln V, plus what the spread of its first logits adds.
+    """Return the loss of an untrained model: ln V, plus what the spread of its logits adds.
 
-    With weights drawn at 0.02 and tied embeddings, a logit has variance about width · 0.02²; the mean of exp adds half.
+    With weights drawn at 0.02 and tied embeddings, a logit has variance about width · 0.02²; the
+    mean of exp adds half of it.
     """
     return math.log(V) + width * 0.02**2 / 2
 
@@ -89,7 +90,7 @@ def show_row(screen, tokenizer, inputs, targets, logits, number=6):
         read, answer = tokenizer.decode(read), tokenizer.decode(answer)
         lines.append(f"{read!r} → {answer!r}   P = {p:.2%}   -ln P = {-math.log(p):.2f}")
     lines.append(
-        "These are six of the batch's predictions. The loss is the average of -ln P over all of them."
+        "These are six predictions of the batch. The loss is the average of -ln P over all."
     )
     screen.say(
         "One row: each token → the right next token, and the probability that it gets now", lines
@@ -143,7 +144,7 @@ def load_tokenizer(project):
 
 @torch.no_grad()
 def leak(model, inputs):
-    """Return how far the logits of the first half move when the second half of the inputs (B, T) is changed."""
+    """Return how far the logits of the first half move if the second half of (B, T) changes."""
     half = inputs.size(1) // 2
     other = inputs.clone()
     other[:, half:] = other[:, half:].flip(1).roll(1, 0)

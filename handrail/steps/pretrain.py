@@ -112,7 +112,7 @@ def first_below(metrics, level):
 
 
 def log_check(project, values, metrics):
-    """Return the check that metrics.jsonl has one line per update. The model does not depend on it."""
+    """Return the check that metrics.jsonl has one line per update; the model needs none."""
     whole = [line["step"] for line in metrics] == list(range(1, values.updates + 1))
     name, lines = "updates written down", f"{len(metrics):,}"
     return Words(project, "pretrain").check(name, lines, whole, "warn", updates=values.updates)
@@ -141,15 +141,16 @@ def judge(project, values, metrics, found):
 
 
 def advice(project, vals, best):
-    """Return what to try if the model is worse than a table: where val rose at the end, more of the same would make it worse."""
+    """Return what to try if the model is worse than a table; more updates if val still fell."""
     if vals[-1][1] < best + 0.02:
         return f"{project.command('lr')}; or more updates: {project.command(' --updates N')}"
     step = next(step for step, val in vals if val == best)
-    began = (
-        ""
-        if project.settings.get("base")
-        else "; or continue from a small open model, which knows the language already: --from HuggingFaceTB/SmolLM2-135M"
-    )
+    began = ""
+    if not project.settings.get("base"):
+        began = (
+            "; or continue from a small open model, which knows the language already: "
+            "--from HuggingFaceTB/SmolLM2-135M"
+        )
     return (
         f"More updates would make it worse: val was lowest after update {step:,}. More text{began}"
     )
@@ -168,13 +169,7 @@ def rehearsed(project, values, speed, mfu):
 
 
 def mfu_of(project, speed):
-    """Return the model FLOPs utilisation: 6 floating-point operations a parameter and token, over what was measured as possible."""
-    parameters = sum(
-        tensor.numel() for tensor in load_file(project.out / "model" / "model.safetensors").values()
-    )
-    return (
-        6
-        * parameters
-        * speed
-        / (json.loads((project.out / "machine.json").read_text())["tflops"] * 1e12)
-    )
+    """Return the MFU: 6 operations per parameter and token, as a share of what was measured."""
+    weights = load_file(project.out / "model" / "model.safetensors").values()
+    possible = json.loads((project.out / "machine.json").read_text())["tflops"] * 1e12
+    return 6 * sum(tensor.numel() for tensor in weights) * speed / possible

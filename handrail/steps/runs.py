@@ -1,4 +1,4 @@
-"""What the steps that run a script of the project share: run it as its owner would, and judge it."""
+"""What steps share that run a script of the project: run it as its owner would, and judge it."""
 
 import json
 import shlex
