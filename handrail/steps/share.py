@@ -1,4 +1,4 @@
-"""Share: take it home."""
+"""Share: check the project without handrail, and write a model card."""
 
 import json
 import os
@@ -7,6 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader
+
+from handrail.notebook import read_settings
 from handrail.project import Project, Stop
 from handrail.screen import Outcome
 from handrail.steps.words import Words
@@ -15,207 +18,133 @@ FILES = []
 USES = []
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer, model = AutoTokenizer.from_pretrained("{folder}"), AutoModelForCausalLM.from_pretrained("{folder}")
-print(tokenizer.decode(model.generate(**tokenizer({prompt!r}, return_tensors="pt"), max_new_tokens=40)[0]))"""
+
+folder = "{folder}"
+tokenizer, model = (kind.from_pretrained(folder) for kind in (AutoTokenizer, AutoModelForCausalLM))
+ids = tokenizer({prompt!r}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))"""
 PROMPT = "One"
-PRIVATE = (
-    "handrail",
-    "prompt",
-    "data",
-    "column",
-    "answers",
-    "pairs",
-    "base",
-)  # settings that may hold texts or paths
-HEAD = "## What was chosen and measured"  # in the project's README; the section is written again each time
+PRIVATE = {"handrail", "prompt", "data", "column", "answers", "pairs", "base"}  # texts or paths
+HEAD = "## What was chosen and measured"  # in the project's README; that part is written again
+GUESSERS = {
+    "model": "this model",
+    "floor": "the lowest possible loss",
+    "bigram": "a guesser that sees one token back",
+    "unigram": "a guesser that knows how common each token is",
+    "uniform": "a guesser that knows nothing",
+}
 
 
-def taken(project):
-    """Return (script, its file of results, the model's folder) of the exam that this project's walk ends with."""
+def exam_of(project):
+    """Return (script, its file of results, the model's folder) of the walk's last exam."""
     result = project.out / "answers.json"
     if project.settings.get("data") and not result.exists():
-        return "evaluate.py", "evaluation.json", "out/model"
-    return (
-        "answers.py",
-        result.name,
-        json.loads(result.read_text())["folder"] if result.exists() else "out/finetune/model",
-    )
+        return "evaluate.py", project.out / "evaluation.json", "out/model"
+    found = json.loads(result.read_text())["folder"] if result.exists() else "out/finetune/model"
+    return "answers.py", result, found
 
 
 def loss(project):
     """Return the loss that the exam wrote down."""
-    result = json.loads((project.out / taken(project)[1]).read_text())
+    result = json.loads(exam_of(project)[1].read_text())
     return result["model"] if "model" in result else result["after"]["loss"]
 
 
 def expect(project):
-    return {"script": taken(project)[0]}
+    return {"script": exam_of(project)[0]}
 
 
 def fresh_python(folder, requirements):
-    """Make a virtual environment in `folder` with exactly what requirements.txt asks for; return its python."""
+    """Return the Python of a new virtual environment with what requirements.txt asks for."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = Path(folder) / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", "--no-compile", "-r", requirements],
-        capture_output=True,
-        text=True,
-    )
+    install = [python, "-m", "pip", "install", "-q", "--no-compile", "-r", requirements]
+    done = subprocess.run(install, capture_output=True, text=True)
     if done.returncode:
         raise Stop(
-            f"`pip install -r requirements.txt` failed in a fresh environment:\n{done.stderr[-800:]}\nIs there a network, and room on the disk?"
+            "`pip install -r requirements.txt` failed in a fresh environment:\n"
+            f"{done.stderr[-800:]}\nIs there a network, and room on the disk?"
         )
     return python
 
 
 def copy(project, folder):
-    """Copy what is needed to measure the model elsewhere: the program, the settings, the model and the tokens."""
+    """Copy what measuring the model elsewhere needs: program, settings, model and tokens."""
     other = Project(folder, project.cpu)
-    (other.out).mkdir(parents=True)
+    other.out.mkdir(parents=True)
     for file in [*project.folder.glob("*.py"), project.folder / "settings.toml"]:
         (other.folder / file.name).write_bytes(file.read_bytes())
-    for name in {"model", "tokens", "tokenizer", "chats", Path(taken(project)[2]).parent.name} - {
-        "out"
-    }:
+    run = Path(exam_of(project)[2]).parent.name  # "out", or such as "finetune"
+    for name in {"model", "tokens", "tokenizer", "chats", run} - {"out"}:
         if (project.out / name).exists():
             (other.out / name).symlink_to(project.out / name)
     return other
 
 
-def elsewhere(project, values):
-    """Return (the loss that a copy of the project finds in a fresh environment, what three plain lines write there)."""
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def elsewhere(project):
+    """Return (the loss, what three plain lines write) in a fresh environment without handrail."""
+    script, _, model = exam_of(project)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(python, *words, cwd):
+        command = [python, *words]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+
     with tempfile.TemporaryDirectory() as folder:
         python = fresh_python(Path(folder) / "venv", project.folder / "requirements.txt")
-        if (
-            subprocess.run(
-                [python, "-c", "import handrail"], cwd=folder, capture_output=True, env=alone
-            ).returncode
-            == 0
-        ):
+        if run(python, "-c", "import handrail", cwd=folder).returncode == 0:
             raise Stop(
-                "handrail is installed in the fresh environment: is it in your requirements.txt? It need not be there."
+                "handrail is installed in the fresh environment: is it in your requirements.txt? "
+                "It need not be there."
             )
         other = copy(project, Path(folder) / "project")
-        script, _, model = taken(project)
-        runs = [[script, *project.flags], ["-c", LOAD.format(prompt=PROMPT, folder=model)]]
-        done = [
-            subprocess.run(
-                [python, *run], cwd=other.folder, capture_output=True, text=True, env=alone
-            )
-            for run in runs
-        ]
-        for run, result in zip(runs, done):
-            if result.returncode:
-                raise Stop(f"Without handrail, `python {run[0]}` failed:\n{result.stderr[-800:]}")
-        return loss(other), done[1].stdout.strip()
+        code = LOAD.format(prompt=PROMPT, folder=model)
+        for words in ([script, *project.flags], ["-c", code]):
+            done = run(python, *words, cwd=other.folder)
+            if done.returncode:
+                raise Stop(f"Without handrail, `python {words[0]}` failed:\n{done.stderr[-800:]}")
+        return loss(other), done.stdout.strip()
 
 
-def results(project):
-    """Return the settings and the figures of the exam as Markdown tables."""
-    exam = json.loads((project.out / taken(project)[1]).read_text())
-    lines = (project.folder / "settings.toml").read_text(encoding="utf-8").splitlines()
-    chosen = [
-        line.replace("|", "\\|").split("  # ", 1)
-        for line in lines
-        if "  # " in line and line.split(" =")[0] not in PRIVATE
-    ]
-    rows = [f"| `{value}` | {reason} |" for value, reason in chosen]
-    if "after" in exam:
-        figures = [
-            f"| {meaning} | {exam['before'][name]:.3f} | {exam['after'][name]:.3f} |"
-            for name, meaning in (
-                ("loss", "loss on answers never seen, nats a token"),
-                ("exact", "share of them exactly right"),
-            )
-        ]
-        return "\n".join(
-            [
-                "| chosen | why |",
-                "|---|---|",
-                *rows,
-                "",
-                "| | before | after |",
-                "|---|---|---|",
-                *figures,
-            ]
-        )
-    names = {
-        "model": "this model",
-        "floor": "the floor: the lowest possible",
-        "bigram": "sees one token back",
-        "unigram": "knows frequencies",
-        "uniform": "knows nothing",
-    }
-    figures = [
-        f"| {meaning} | {exam[name]:.3f} |" for name, meaning in names.items() if name in exam
-    ]
-    return "\n".join(
-        [
-            "| chosen | why |",
-            "|---|---|",
-            *rows,
-            "",
-            "| loss on val, in nats a token | |",
-            "|---|---|",
-            *figures,
-            "",
-            f"{exam['bits_per_byte']:.3f} bits per byte. The longest run of tokens that it copied from its training text: {exam['copy']} "
-            f"(text that nobody copied shares runs of {exam['val_copy']}).",
-        ]
-    )
+def page(project, template, **values):
+    """Return card.md or results.md, filled in."""
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+    chosen = read_settings(project.folder / "settings.toml")
+    values["chosen"] = [row for row in chosen if row[2] and row[0] not in PRIVATE]
+    values["exam"] = json.loads(exam_of(project)[1].read_text())
+    return pages.get_template(f"{template}.md.jinja").render(guessers=GUESSERS, **values)
 
 
-def card(project, values, parameters):
+def card(project, parameters):
     """Return the model card: front matter for the hub, then what a stranger needs to know."""
-    world = "a built-in world of small stories (handrail's village)"
-    source = (
-        world
-        if project.settings.get("world")
-        else Path(getattr(values, "data", getattr(values, "answers", ""))).name
+    chosen = project.settings
+    base = chosen.get("base", "")
+    if Path(base).is_absolute():
+        base = Path(base).name  # a path says something about its owner's machine
+    source = Path(chosen.get("data") or chosen.get("answers", "")).name
+    if chosen.get("world"):
+        source = "a built-in world of small stories (handrail's village)"
+    return page(
+        project,
+        "card",
+        base=base,
+        source=source,
+        name=project.folder.name,
+        parameters=parameters,
+        code=LOAD.format(prompt=PROMPT, folder="PATH OR NAME OF THIS MODEL"),
     )
-    does = (
-        "continues text. It answers no questions"
-        if taken(project)[0] == "evaluate.py"
-        else "answers questions of the kind it was trained on"
-    )
-    name = (
-        Path(values.base).name if Path(values.base).is_absolute() else values.base
-    )  # a path tells of its owner's machine
-    base = f"base_model: {name}\n" if name else ""
-    began = f"training of {name} was continued" if name else "it was trained from nothing"
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-{base}---
-
-# {project.folder.name}
-
-A small language model of {parameters:,} parameters; {began}, on {source}. It {does}. It knows
-little about the world beyond its data, and may repeat passages of its data word for word.
-
-```python
-{LOAD.format(prompt=PROMPT, folder="PATH OR NAME OF THIS MODEL")}
-```
-
-{HEAD}
-
-{results(project)}
-"""
 
 
 def run(project, screen):
-    script, result, model = taken(project)
-    if not (project.out / result).exists():
-        raise Stop(
-            f"There is nothing to share before the exam was taken. First: {project.command(script.removesuffix('.py'))}"
-        )
-    values, here, folder = project.load().values, loss(project), project.folder / model
+    script, result, model = exam_of(project)
+    if not result.exists():
+        first = project.command(script.removesuffix(".py"))
+        raise Stop(f"There is nothing to share before the exam was taken. First: {first}")
+    here, folder = loss(project), project.folder / model
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")
-    there, written = elsewhere(project, values)
-    near = 1e-6 if project.cpu else 1e-3
+    there, written = elsewhere(project)
     words = Words(project, "share")
-    same = abs(there - here) < near
+    same = abs(there - here) < (1e-6 if project.cpu else 1e-3)
     checks = [
         words.check("loss without handrail", f"{there:.6f}", same, here=f"{here:.6f}"),
         words.check("three plain lines write", repr(written[-60:]), bool(written)),
@@ -223,21 +152,20 @@ def run(project, screen):
     from transformers import AutoModelForCausalLM
 
     parameters = AutoModelForCausalLM.from_pretrained(folder).num_parameters()
-    (folder / "README.md").write_text(card(project, values, parameters), encoding="utf-8")
+    (folder / "README.md").write_text(card(project, parameters), encoding="utf-8")
     readme = project.folder / "README.md"
-    readme.write_text(
-        readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip()
-        + f"\n\n{HEAD}\n\n{results(project)}\n",
-        encoding="utf-8",
-    )
+    text = readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip()
+    readme.write_text(f"{text}\n\n{page(project, 'results')}\n", encoding="utf-8")
     project.commit(["README.md"], "README: what was chosen and measured")
+    name = project.folder.name
     screen.say(
         f"Its card is {model}/README.md. Read it, and add a licence line. Then, if you like",
         [
             f"cd {project.typed}",
-            f"pip install 'transformers[serving]' && transformers serve {model}     # a server on this machine",
-            f"hf auth login && hf upload {project.folder.name} {model}               # on the hub, for all to see",
-            f"hf upload --private {project.folder.name} {model}     # on the hub, for you alone",
+            f"a server on this machine: pip install 'transformers[serving]' && "
+            f"transformers serve {model}",
+            f"on the hub, for all to see: hf auth login && hf upload {name} {model}",
+            f"on the hub, for you alone: hf upload --private {name} {model}",
         ],
     )
     return Outcome(checks, samples=[written])
