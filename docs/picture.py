@@ -18,9 +18,8 @@ child = pexpect.spawn(
     timeout=900,
 )
 child.expect(pexpect.EOF)
-lines = [
-    line.rpartition("\r")[2] for line in child.before.replace("\r\n", "\n").split("\n")
-]  # progress is drawn in place
+lines = [line.rpartition("\r")[2] for line in child.before.replace("\r\n", "\n").split("\n")]
+lines = [line for line in lines if ", at most " not in line]  # progress
 console = Console(record=True, width=100, file=open("/dev/null", "w"))
 console.print(f"$ handrail {step}", Text.from_ansi("\n".join(lines).strip()), sep="\n")
 console.save_svg("docs/walk.svg", title="handrail")
