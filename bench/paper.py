@@ -5,8 +5,8 @@
 Llama 3's shapes (Grattafiori et al. 2024, table 3). One row of 8,192 tokens on every GPU,
 activations made again on the way back, AdamW in 32 bits. Weights, gradients and the optimizer's two
 averages are divided by the number of GPUs; what passes (activations, logits) is each GPU's own, and
-is what `handrail rehearse` counts for one of them. Two layers at a time are gathered in 16 bits
-(budget.shard).
+is what `handrail estimate` counts for one of them. Two layers at a time are gathered in 16 bits
+(shard in cost/estimate.py).
 """
 
 import shutil
@@ -16,7 +16,8 @@ from pathlib import Path
 from tables import head, options, row
 from transformers import LlamaConfig
 
-from handrail import budget
+from handrail.cost.estimate import count, shard
+from handrail.cost.gpus import fits, gpus
 from handrail.project import PROGRAM, Project
 
 SHAPES = {  # hidden, layers, heads, key-value heads, width of the small network, tied
@@ -31,7 +32,7 @@ def make_optimizer(model, lr):
 """
 
 
-def rehearsed(name, context, folder):
+def counted(name, context, folder):
     """Return what one update of a model of this shape needs, on one GPU."""
     hidden, layers, heads, pairs, wide, tied = SHAPES[name]
     for file in PROGRAM.glob("*.py"):
@@ -52,7 +53,7 @@ def rehearsed(name, context, folder):
     project = Project(folder, cpu=True)
     values = project.load().values
     vars(values).update(base=str(folder / "model"), batch=1, context=context, rows_at_once=0)
-    return budget.rehearse(project, "pretrain", values, checkpointing=True)
+    return count(project, "pretrain", values, checkpointing=True)
 
 
 def main():
@@ -60,18 +61,19 @@ def main():
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     args = parser.parse_args()
     needs = ("divided, GB in all", "passing, GB on each", "on each of 8", "of 64", "of 256")
+    card = gpus()["H100"]
     days = "days for 20 tokens a weight on it, H100"
     head("model", "weights", *needs, "least number of 80 GB", days)
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
-            update = rehearsed(name, args.context, Path(folder))
-        each = {2**n: budget.shard(update, 2**n) for n in range(10)}
-        least = next((n for n in each if budget.fits(each[n], 80) == "yes"), None)
+            update = counted(name, args.context, Path(folder))
+        each = {2**n: shard(update, 2**n) for n in range(10)}
+        least = next((n for n in each if fits(each[n], card["memory"]) == "yes"), None)
         if least is None:
             days = "-"
         else:
             flops = update.flops / update.tokens * 20 * update.parameters
-            tflops = least * budget.gpus()["H100"]["tflops"] * 0.4
+            tflops = least * card["tflops"] * 0.4
             days = f"{flops / (tflops * 1e12) / 86400:,.1f}"
         needs = f"{16 * update.parameters / 1e9:,.0f}", f"{update.passing / 1e9:.1f}"
         needs += tuple(f"{each[n] / 1e9:.1f}" for n in (8, 64, 256))

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from handrail import launch
-from handrail.plan import sizes
+from handrail.plan import OPEN, sizes
 from handrail.project import ASKED, Project, Stop
 from handrail.sources import locate
-from handrail.steps import ANSWERS, LATER, OPEN
+from handrail.steps import ANSWERS, LATER
 
 STORIES = """
 handrail: from data to a language model of your own.

@@ -4,39 +4,55 @@ import os
 import shlex
 import sys
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 
-from handrail import __version__, launch
+from handrail import __version__
 from handrail.project import Stop, refused, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
 RENAMED = {"rate": ["lr"], "exam": ["answers"], "align": ["dpo"], "steps": ["status"]}  # since 0.3
 OWN_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+ABOVE_0 = click.IntRange(1)
+RUN = [  # what `estimate` counts with, too
+    click.option("--from", "base", metavar="MODEL", help="A pretrained model: hub name, folder."),
+    click.option("--size", help="1m 5m 25m 85m 300m 1b. Default: from data and machine."),
+    click.option("--method", type=click.Choice(["full", "lora"]), help="How to fine-tune."),
+    click.option("--updates", type=ABOVE_0, help="How often the weights are changed."),
+    click.option("--batch", type=ABOVE_0, help="Rows in one update."),
+    click.option("--context", type=ABOVE_0, help="Tokens in a row."),
+]
 OPTIONS = [
     click.option("--data", metavar="SRC", help="Texts: file, folder, hub data set, or village."),
     click.option("--answers", metavar="SRC", help="Questions with answers; for dpo: pairs."),
-    click.option("--from", "base", metavar="MODEL", help="A pretrained model: hub name, folder."),
-    click.option("--size", help="1m 5m 25m 85m 300m 1b. Default: from data and machine."),
     click.option("--column", help="The column of a table that holds the text."),
-    click.option("--method", type=click.Choice(["full", "lora"]), help="How to fine-tune."),
-    click.option("--updates", type=int, help="How often the weights are changed."),
-    click.option("--batch", type=int, help="Rows in one update."),
-    click.option("--context", type=int, help="Tokens in a row."),
+    *RUN,
     click.option("--lr", type=float, help="Learning rate: how far an update moves the weights."),
     click.option("--seed", type=int, help="Where the random numbers start."),
     click.option("--until", type=click.Choice(STEPS), metavar="STEP", help="Stop after this step."),
     click.option("--cpu", is_flag=True, help="Use the CPU, knowing that it is slow."),
     click.option("--yes", is_flag=True, help="Do not ask: continue after each step that passes."),
 ]
+COUNTED = [
+    *RUN,
+    click.option("--vocabulary", type=ABOVE_0, help="Tokens that a new model knows."),
+    click.option("--rows-at-once", type=ABOVE_0, help="Rows in memory at once."),
+    click.option("--checkpointing", is_flag=True, help="Less memory, for a third more time."),
+    click.option("--precision", type=click.Choice(["bf16", "fp16", "fp32"]), help="Number format."),
+    click.option("--gpus", type=ABOVE_0, default=1, help="How many GPUs share an update."),
+    click.option("--price", type=click.FloatRange(0, 1e4, min_open=True), help="$ per GPU hour."),
+    click.option("--hf", is_flag=True, help="Ask Hugging Face for today's prices."),
+    click.option("--json", is_flag=True, help="Print one JSON object."),
+]
 
 
-def options(command):
-    """Give a command the options that `new` and every step have."""
-    for option in reversed(OPTIONS):
+def options(command, group=OPTIONS):
+    """Give a command a group of options; by default those that `new` and every step have."""
+    for option in reversed(group):
         command = option(command)
     return command
 
@@ -46,7 +62,7 @@ class Commands(click.Group):
 
     def format_options(self, context, formatter):
         with formatter.section("Commands"):
-            names = [name for name in self.commands if name not in STEPS or name == "rehearse"]
+            names = [name for name in self.commands if name not in STEPS]
             formatter.write_dl([(name, self.commands[name].help) for name in names])
         with formatter.section("One step alone (handrail STEP [DIR])"):
             formatter.write_text(" ".join(STEPS))
@@ -167,6 +183,16 @@ def break_(fault, folder):
     return main(fault, folder)
 
 
+@cli.command()
+@click.argument("folder", metavar="[DIR]", required=False)
+@partial(options, group=COUNTED)
+def estimate(folder, **typed):
+    """Count what a run needs: memory, which GPU, how long, what it costs. Trains nothing."""
+    from handrail.cost.estimate import main
+
+    return main(folder, SimpleNamespace(**typed))
+
+
 @cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def rent(words):
@@ -208,19 +234,6 @@ def step(name):
 
 for name in STEPS:
     cli.add_command(step(name))
-
-
-@cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def rehearse(context, words):
-    """Say what a run needs: memory, which GPU, how long, what it costs. With --cpu: try it here."""
-    from handrail.rehearsal import an_idea, main
-
-    if "--cpu" not in words and (an_idea(words) or not launch.gpu()):
-        return main(list(words))
-    with step("rehearse").make_context("rehearse", list(words), context.parent) as here:
-        return here.command.invoke(here)
 
 
 def main(words=None):

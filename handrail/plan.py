@@ -14,6 +14,8 @@ from pathlib import Path
 
 from handrail.project import PROGRAM, Stop
 
+OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # if no model is named: small, open, can chat
+
 # the built-in world: tried, not calculated
 VILLAGE = {"size": "1m", "context": 128, "batch": 32, "updates": 1000, "vocabulary": 1024}
 

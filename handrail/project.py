@@ -114,7 +114,8 @@ class Project:
             typed.append(step or "new")
         if not usually or not step and options:
             typed.append(self.typed)
-        return " ".join([*typed, *options.split(), *self.flags])
+        flags = [] if step in ("estimate", "rent") else self.flags  # these train nothing here
+        return " ".join([*typed, *options.split(), *flags])
 
     def script(self, words):
         """Return the command that runs a script of the project ("chat.py"), typed in its folder."""

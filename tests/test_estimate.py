@@ -10,12 +10,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import handrail
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3MoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3MoeConfig,
+)
 
-from handrail import budget, rehearsal
-from handrail.project import PROGRAM, Project, Stop
+from handrail import cli
+from handrail.cost import estimate
+from handrail.cost.gpus import DRIVER, GAPS, gpus, known
+from handrail.project import PROGRAM, Project
 
 
 @pytest.fixture
@@ -30,6 +38,20 @@ def project(tmp_path):
 def values(project, **chosen):
     found = project.load().settings.read("", ["--cpu"], "finetune")
     vars(found).update(chosen)
+    return found
+
+
+def simple_tokenizer():
+    """Return a small tokenizer that can chat."""
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    bare = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    marks = dict.fromkeys(("eos_token", "bos_token", "pad_token"), "<end>")
+    found = PreTrainedTokenizerFast(tokenizer_object=bare, **marks)
+    found.chat_template = (
+        "{% for m in messages %}{{ m['role'] + m['content'] + '<end>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
+    )
     return found
 
 
@@ -50,30 +72,9 @@ def really(project, script, chosen, checkpointing, precision):
     """
     AcceleratorState._reset_state(True)
     accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
-    program = project.load("train", "model", "optimizer", "finetune", "packing")
-    batches = (
-        budget.pretrain_rows(chosen, 1)
-        if script == "pretrain"
-        else budget.finetune_rows(program, chosen, 1, project.out, None)
-    )
-    batches = [
-        {
-            key: torch.zeros_like(value)
-            if key != "positions" and key != "keep" and isinstance(value, torch.Tensor)
-            else value
-            for key, value in b.items()
-        }
-        for b in batches
-    ]
-    if script == "pretrain":
-        model, loss = (
-            program.model.build(chosen, budget.vocabulary_only(chosen.vocabulary)),
-            program.train.next_token_loss,
-        )
-        optimizer = program.optimizer.make_optimizer(model, chosen.lr)
-    else:
-        model, loss = program.finetune.load(chosen)[0], program.finetune.answer_loss
-        optimizer = program.finetune.choose_optimizer(model, chosen)
+    run = estimate.pretraining if script == "pretrain" else estimate.finetuning
+    train, make, loss, batches, _ = run(project, chosen, 1, "no")
+    model, optimizer = make()
     if checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         if script == "finetune" and chosen.method == "lora":
@@ -87,9 +88,9 @@ def really(project, script, chosen, checkpointing, precision):
         model, optimizer = accelerator.prepare(model, optimizer)
         for share in (batches[:1], batches):
             gc.collect()
-            program.train.update(accelerator, model, share, loss, optimizer, 1.0)
+            train.update(accelerator, model, share, loss, optimizer, 1.0)
     with FlopCounterMode(display=False) as flops:  # afterwards: it keeps activations alive
-        program.train.update(accelerator, model, batches, loss, optimizer, 1.0)
+        train.update(accelerator, model, batches, loss, optimizer, 1.0)
     # A free counts only if this profile saw its allocation: PyTorch keeps the sizes of earlier
     # profiles, and reports a free at an address that was theirs with their size.
     here = set()
@@ -114,7 +115,7 @@ NEW = {
     "lr": 1e-3,
     "rows_at_once": 0,
 }
-TUNE = {"lr": 1e-3, "batch": 4, "context": 128}
+TUNE = {"lr": 1e-3, "batch": 4, "context": 128, "rows_typed": 2}  # two packed into one
 
 
 def agree(project, script, chosen, checkpointing, precision, layers, width, experts=0):
@@ -122,7 +123,7 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
     FLOPs leaves out attention on a CPU, and `experts`, FLOPs for each token.
     """
     chosen = values(project, **chosen)
-    fake = budget.rehearse(project, script, chosen, checkpointing, gpu=False, precision=precision)
+    fake = estimate.count(project, script, chosen, checkpointing, gpu=False, precision=precision)
     peak, flops, rows = really(project, script, chosen, checkpointing, precision)
     attention = (
         4 * layers * width * sum(b * t * t for b, t in rows) * (4.5 if checkpointing else 3.5)
@@ -200,7 +201,7 @@ def test_memory_of_corrections_with_weights_in_16_bits(project, little):
     agree(
         project,
         "finetune",
-        TUNE | {"model": str(little), "method": "lora"},
+        TUNE | {"model": str(little), "method": "lora", "rows_typed": 1},
         False,
         "bf16",
         3,
@@ -222,15 +223,9 @@ def test_memory_and_arithmetic_of_a_mixture_of_experts(
     """Most large open models today: all experts' weights take memory, only those that a token meets
     take arithmetic.
     """
-    tokenizer, sizes = (
-        budget.a_tokenizer(),
-        {
-            "hidden_size": 128,
-            "moe_intermediate_size": 96,
-            "num_experts": 8,
-            "num_experts_per_tok": 2,
-        },
-    )
+    tokenizer = simple_tokenizer()
+    sizes = {"hidden_size": 128, "moe_intermediate_size": 96}
+    sizes |= {"num_experts": 8, "num_experts_per_tok": 2}
     config = Qwen3MoeConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=3,
@@ -265,7 +260,7 @@ def test_memory_and_arithmetic_of_a_mixture_of_experts(
 @pytest.fixture
 def little(tmp_path):
     """A small Llama with random weights and a tokenizer, as a Transformers folder."""
-    tokenizer = budget.a_tokenizer()
+    tokenizer = simple_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -286,7 +281,7 @@ def config_only(folder, **sizes):
     return folder
 
 
-def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
+def test_a_large_model_is_counted_from_its_configuration_alone(tmp_path):
     """On a laptop: 1.2 billion weights that are not there, in less than 2 GB of real memory, with
     time and cost next to it.
     """
@@ -305,7 +300,7 @@ def test_a_large_model_is_rehearsed_from_its_configuration_alone(tmp_path):
         "print('real GB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6); sys.exit(code)"
     )
     words = [
-        "rehearse",
+        "estimate",
         "--from",
         str(model),
         "--batch",
@@ -337,7 +332,7 @@ def test_too_large_for_every_gpu(tmp_path):
         "vocab_size": 128256,
     }
     done = handrail(
-        "rehearse",
+        "estimate",
         "--from",
         config_only(tmp_path / "huge", **sizes),
         "--batch",
@@ -363,12 +358,12 @@ def test_what_is_typed_wrong(tmp_path):
         ["--method", "lora"],
         ["nowhere", "--gpus", "2"],
     ):
-        done = handrail("rehearse", *words, cwd=tmp_path)
+        done = handrail("estimate", *words, cwd=tmp_path)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr and done.stderr.strip()
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "model-q8.gguf").write_bytes(b"GGUF")
-    done = handrail("rehearse", "--from", "small", "--method", "lora", cwd=tmp_path)
+    done = handrail("estimate", "--from", "small", "--method", "lora", cwd=tmp_path)
     assert done.returncode == 2 and "GGUF file (model-q8.gguf)" in done.stderr, done.stderr
 
 
@@ -386,48 +381,97 @@ def test_what_is_typed_wrong(tmp_path):
         (None, ["--batch", str(10**12)], "two billion"),
     ],
 )
-def test_what_no_run_could_be_is_refused(tmp_path, config, words, said):
+def test_what_no_run_could_be_is_refused(tmp_path, capsys, config, words, said):
     """A table of GPUs for a run that would die in its first second would cost money."""
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Stop, match=said):
-        rehearsal.main(
-            [
-                *(["--from", str(tmp_path), "--method", "lora"] if config else ["--size", "5m"]),
-                *words,
-            ]
-        )
+    what = ["--from", str(tmp_path), "--method", "lora"] if config else ["--size", "5m"]
+    assert cli.main(["estimate", *what, *words]) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_the_learners_own_files_are_rehearsed(project):
+def test_the_learners_own_files_are_counted(project):
     """What is counted is the project as its owner edited it, not as it was handed over."""
-    small = budget.rehearse(project, "pretrain", values(project, **NEW))
+    small = estimate.count(project, "pretrain", values(project, **NEW))
     file = project.folder / "model.py"
     file.write_text(file.read_text().replace('"1m": (4, 128)', '"1m": (8, 128)'))
-    large = budget.rehearse(project, "pretrain", values(project, **NEW))
+    large = estimate.count(project, "pretrain", values(project, **NEW))
     assert large.parameters > 1.5 * small.parameters and large.peak > 1.5 * small.peak
 
 
+def test_fine_tuning_counts_the_rows_that_were_typed(project, little):
+    """Four rows at once take more memory than one, for the same tokens: a GPU is chosen by that."""
+    chosen = values(project, **TUNE | {"model": str(little), "method": "full", "rows_typed": 1})
+    one = estimate.count(project, "finetune", chosen)
+    chosen.rows_typed = 4
+    four = estimate.count(project, "finetune", chosen)
+    assert one.tokens == four.tokens == 4 * 128
+    assert four.kinds["activations"] > 3 * one.kinds["activations"] and four.peak > one.peak
+
+
+def test_frozen_weights_take_16_bits_where_the_card_has_bf16(project, little):
+    """A T4 has no bf16, so LoRA's frozen weights take 32 bits there."""
+    chosen = values(project, **TUNE | {"model": str(little), "method": "lora"})
+    counted, offered = estimate.weigh(project, "finetune", chosen)
+    frozen = counted["bf16"].parameters - counted["bf16"].trained
+    more = counted["fp16"].kinds["weights"] - counted["bf16"].kinds["weights"]
+    assert more == pytest.approx(2 * frozen, rel=0.01)
+    assert [offer.name for offer in offered if not gpus()[offer.name].get("bf16", True)] == ["T4"]
+
+
+def test_a_gpu_is_known_by_its_whole_name():
+    """An RTX A1000 is no A100, an L40 no L4, an L40S no L40: other figures, another choice."""
+    for other in ("NVIDIA RTX A1000", "NVIDIA L400", "NVIDIA GeForce RTX 4070 Ti", "NVIDIA"):
+        assert known(other) is None, other
+    assert known("NVIDIA L4") == gpus()["L4"] and known("NVIDIA L40S") == gpus()["L40S"]
+    assert known("NVIDIA L40") == gpus()["L40"]
+    names = [name for gpu in gpus().values() for name in gpu["names"]]
+    assert len(names) == len(set(names))
+    for name, gpu in gpus().items():
+        assert 10e9 < gpu["memory"] < 300e9, name  # bytes
+        assert "price" not in gpu or {"where", "source", "read"} <= set(gpu), name
+
+
+def test_as_many_rows_as_fit(project):
+    """The number of rows that is named fills the card and no more."""
+    chosen = values(project, **NEW)
+    small = estimate.count(project, "pretrain", chosen)
+    room = 4e8
+    rows = estimate.most_rows(small, room * (1 + GAPS) + DRIVER, chosen.batch)
+    chosen.batch = rows
+    assert rows > 20
+    assert estimate.count(project, "pretrain", chosen).peak == pytest.approx(room, rel=0.05)
+
+
+def test_the_estimate_as_json(tmp_path):
+    """An agent reads one object: bytes, tokens, GPUs; and what a person is told."""
+    done = handrail("estimate", "--size", "1m", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["peak_bytes"] == sum(found["kinds"].values())
+    assert found["tokens_per_update"] == 32 * 256
+    t4 = next(gpu for gpu in found["gpus"] if gpu["name"] == "T4")
+    assert t4["fit"] == "yes" and 0 < t4["hours"][0] <= t4["hours"][1] and t4["dollars"][0] > 0
+    assert found["checks"][0]["verdict"] == "pass" and any(
+        "torch.compile" in t for t in found["tells"]
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.gpu
-def test_memory_on_a_card(project, little):
+def test_memory_on_a_card(project):
     """Where there is a card: the count is within 5 % of what it measures at its peak."""
     for chosen in (
         NEW | {"size": "25m", "context": 512},
         NEW | {"size": "85m", "context": 1024, "batch": 4},
     ):
         chosen = values(project, **chosen)
-        fake = budget.rehearse(project, "pretrain", chosen)
+        fake = estimate.count(project, "pretrain", chosen)
         AcceleratorState._reset_state(True)
-        accelerator, program = (
-            Accelerator(mixed_precision="bf16"),
-            project.load("train", "model", "optimizer"),
-        )
-        model = program.model.build(chosen, budget.vocabulary_only(chosen.vocabulary))
-        model, optimizer = accelerator.prepare(model, program.optimizer.make_optimizer(model, 1e-3))
-        batches = budget.pretrain_rows(chosen, 1)
+        accelerator = Accelerator(mixed_precision="bf16")
+        train, make, loss, batches, _ = estimate.pretraining(project, chosen, 1, "bf16")
+        model, optimizer = accelerator.prepare(*make())
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
-            program.train.update(
-                accelerator, model, batches, program.train.next_token_loss, optimizer, 1.0
-            )
+            train.update(accelerator, model, batches, loss, optimizer, 1.0)
         assert fake.peak == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.05)
         accelerator.free_memory()

@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 from conftest import handrail
 
+from handrail.project import Project
 from handrail.steps.machine import (
     LIMITS_16,
     LIMITS_32,
@@ -12,6 +13,7 @@ from handrail.steps.machine import (
     distance,
     example,
     judge,
+    judge_speed,
     one_update,
 )
 
@@ -102,3 +104,16 @@ def test_with_only_a_cpu_the_step_says_so(tmp_path):
     done = handrail("new", tmp_path / "first-model", "--cpu", "--yes", "--until", "machine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "this is the CPU: nothing to compare" in done.stdout
+
+
+def test_an_unknown_gpu_is_said_to_be_one(tmp_path):
+    """An RTX A1000 is not held against the data sheet of an A100: its speed is only reported."""
+    found = {"tflops": 20.0, "bandwidth": 200.0}
+    for name, wanted, verdict in (
+        ("NVIDIA RTX A1000", "no data sheet of NVIDIA RTX A1000", "pass"),
+        ("NVIDIA A100-SXM4-80GB", "156 (half of 312)", "warn"),
+    ):
+        project, device = Project(tmp_path), torch.device("cuda")
+        checks = judge_speed(project, device, found | {"name": name}, "bf16")
+        speed = next(check for check in checks if check.name.startswith("calculations"))
+        assert wanted in speed.expected and speed.verdict == verdict

@@ -703,12 +703,12 @@ def test_the_command_that_is_shown_says_the_same(tmp_path):
     assert child.exitstatus == 130
 
 
-def test_a_project_is_rehearsed_without_a_gpu(project):
+def test_a_project_is_counted_without_a_gpu(project):
     """The question before every rented run: what does *my* project need? Its own files, data and
     earlier measurements are used, and nothing in it changes.
     """
     before = made(project)
-    done = handrail("rehearse", "--gpus", "1", cwd=project)
+    done = handrail("estimate", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of your train.py" in done.stdout and "cheapest" in done.stdout
     assert (
@@ -784,6 +784,6 @@ def test_the_docs_name_commands_and_files_that_exist():
         for words in re.findall(r"^(?:`|\$ )?handrail +([^`#\n]+)", code, re.M):
             word, *others = words.split()
             assert word in {*cli.commands, "STEP"}, (page, words)
-            if word in {"new", *STEPS} - {"rehearse"}:
+            if word in {"new", "estimate", *STEPS}:
                 known = {name for option in cli.commands[word].params for name in option.opts}
                 assert {name for name in others if name.startswith("--")} <= known, (page, words)

@@ -89,12 +89,12 @@ def choose(project, name, flavor, timeout):
     if flavor is None:
         if not good:
             raise Stop(
-                f"An update holds {budget.gb(update.peak)}: too much for each of {', '.join(gpu for gpu, *_ in known.values())}. What to change, or how many GPUs it takes: handrail rehearse {project.typed}"
+                f"An update holds {budget.gb(update.peak)}: too much for each of {', '.join(gpu for gpu, *_ in known.values())}. What to change, or how many GPUs it takes: handrail estimate {project.typed}"
             )
         flavor = min(good, key=lambda key: good[key].hours[1] * known[key][1])
     elif flavor in listed and listed[flavor].fit == "no":
         raise Stop(
-            f"An update holds {budget.gb(update.peak)}: too much for --flavor {flavor} ({known[flavor][0]}). {'These are large enough: ' + ', '.join(good) + '. ' if good else ''}What to change: handrail rehearse {project.typed}"
+            f"An update holds {budget.gb(update.peak)}: too much for --flavor {flavor} ({known[flavor][0]}). {'These are large enough: ' + ', '.join(good) + '. ' if good else ''}What to change: handrail estimate {project.typed}"
         )
     gpu, price, whose = known.get(flavor, (flavor, None, "see `hf jobs hardware`"))
     if timeout is None:

@@ -13,7 +13,7 @@ CODE = ["*.py", "settings.toml", "requirements.txt", "README.md"]
 MADE = {"pretrain": ["tokens", "tokenizer"], "finetune": ["chats", "model", "tokenizer"]}  # in out/
 CAUSES = {  # in the log of a job that failed, wherever it ran: what it means
     "out of memory|OutOfMemoryError": "The GPU's memory was too small. Set rows_at_once in settings.toml to a half or a quarter of the batch "
-    "(the same run, slower), or rent a larger GPU: handrail rehearse",
+    "(the same run, slower), or rent a larger GPU: handrail estimate",
     "No matching distribution|Could not find a version": "pip found no fitting packages: the Python there is too old or too new for requirements.txt.",
 }
 

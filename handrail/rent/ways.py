@@ -9,7 +9,7 @@ from handrail.project import Stop, usual
 MODULES = {"jobs": "jobs", "ssh": "ssh", "sky": "sky", "notebook": "service"}
 WAYS = """Only the long run needs a bigger machine. The small steps before it are cheap
 here, and their files go along. First, what the run needs and costs:
-  handrail rehearse {folder} --gpus 1
+  handrail estimate {folder}
 
 Four ways:
 

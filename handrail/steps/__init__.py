@@ -21,7 +21,6 @@ WALK = [
 ]
 ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
 LATER = ["inside", *ANSWERS, "dpo", "grpo", "share"]
-OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # to fine-tune, if no model is named
 SHORT = [
     "machine",
     "examples",

@@ -14,11 +14,10 @@ import torch
 
 from handrail import village
 from handrail.chats import read_chats, split, write_chats
-from handrail.plan import base_parameters, machine, opened, persons, plan_finetuning
+from handrail.plan import OPEN, base_parameters, machine, opened, persons, plan_finetuning
 from handrail.program.replies import facts
 from handrail.project import Stop
 from handrail.screen import Outcome, check
-from handrail.steps import OPEN
 
 FILES = ["messages.py", "batches.py", "packing.py"]
 USES = ["answers", "base", "finetune"]

@@ -9,7 +9,7 @@ from statistics import mean
 import torch
 
 from handrail import glossary
-from handrail.budget import local
+from handrail.cost.estimate import local
 from handrail.doctor.shelf import look_at_plan
 from handrail.plan import minutes, opened, times
 from handrail.screen import Outcome, check

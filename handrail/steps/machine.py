@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from handrail import launch
+from handrail.cost.estimate import Vocabulary
+from handrail.cost.gpus import known
 from handrail.program.model import build
 from handrail.project import Stop
 from handrail.screen import Outcome, check
@@ -20,24 +22,6 @@ from handrail.steps.words import Words
 
 FILES = ["settings.py"]
 LEAVES = ["machine.json"]
-
-SHEETS = {  # TFLOP/s with 16-bit numbers, GB/s, from the makers' data sheets
-    "B200": (2250, 8000),
-    "H200": (989, 4800),
-    "H100": (989, 3350),
-    "A100": (312, 1555),
-    "L40S": (362, 864),
-    "A10": (125, 600),
-    "L4": (121, 300),
-    "T4": (65, 320),
-    "V100": (125, 900),
-    "5090": (210, 1792),
-    "4090": (165, 1008),
-    "3090": (71, 936),
-    "4080": (97, 717),
-    "4070": (58, 504),
-    "3060": (25, 360),
-}
 
 LEAST = 0.05  # TFLOP/s that any processor of today does
 
@@ -53,14 +37,11 @@ def expect(project):
     if project.cpu:
         return {"cores": os.cpu_count(), "gpu": None, "promised": "", "compared": None}
     name = launch.gpu() or "a GPU"
-    known = sheet(name)
-    promised = f"Its data sheet promises {known[0]} TFLOP/s." if known else ""
+    card = known(name)
+    promised = "handrail has no data sheet of this card: its speed is only measured."
+    if card:
+        promised = f"Its data sheet promises {card['tflops']} TFLOP/s."
     return {"cores": None, "gpu": name, "promised": promised, "compared": ""}
-
-
-def sheet(name):
-    """Return (TFLOP/s, GB/s) of a known GPU, or None."""
-    return next((figures for part, figures in SHEETS.items() if part in name), None)
 
 
 def wait(device):
@@ -87,12 +68,6 @@ def measure(device, kind):
     tflops = 2 * size**3 / best_time(lambda: a @ a, device) / 1e12
     b = torch.randn(size * size * (16 if device.type == "cpu" else 4), device=device)
     return tflops, 2 * b.nbytes / best_time(b.clone, device) / 1e9
-
-
-class Vocabulary(list):
-    """In place of the tokenizer, which no project has yet at this step."""
-
-    bos_token_id = eos_token_id = pad_token_id = 0
 
 
 def example():
@@ -138,7 +113,8 @@ def judge(name, found, right, limits, otherwise="fail"):
         good and alone[worst] <= 2 * limits["gradient"],
         "The same update of the same small model gives other numbers on the CPU, by more than "
         "rounding does. A model trained here would learn the wrong thing, and nothing would crash: "
-        f"driver, torch or card is faulty. Most wrong: gradient of {worst}, {alone[worst]:.1%} off.",
+        "driver, torch or card is faulty. Most wrong: "
+        f"gradient of {worst}, {alone[worst]:.1%} off.",
         "update the driver and torch (`python -m torch.utils.collect_env` shows both), restart, "
         "and take this step again. Until then, add --cpu to the command.",
         otherwise,
@@ -205,11 +181,11 @@ def judge_speed(project, device, found, number_format):
     """Return the checks of what was measured, against the data sheet where there is one."""
     words, cuda = Words(project, "machine"), device.type == "cuda"
     tflops, bandwidth = found["tflops"], found["bandwidth"]
-    known = sheet(found["name"]) if cuda else None
-    least, least_gbs = (known[0] / 2, known[1] / 2) if known else (0, 5)
-    half = "no data sheet: for your information"
-    if known:
-        half = f"≥ {least:.0f} (half of {known[0]})"
+    card = known(found["name"]) if cuda else None
+    least, least_gbs = (card["tflops"] / 2, card["bandwidth"] / 2) if card else (0, 5)
+    half = f"no data sheet of {found['name']}: for your information"
+    if card:
+        half = f"≥ {least:.0f} (half of {card['tflops']})"
     elif project.cpu:
         least, half = LEAST, f"≥ {LEAST}"
     formats = "bf16 or fp16" if cuda else "fp32"

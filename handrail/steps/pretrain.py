@@ -7,7 +7,7 @@ import time
 
 from safetensors.torch import load_file
 
-from handrail import budget
+from handrail.cost import estimate
 from handrail.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import (
@@ -164,7 +164,7 @@ def rehearsed(project, values, speed, mfu):
     if not seconds:
         return "not rehearsed", said
     promised = values.batch * values.context / seconds
-    budget.remember(project, "tokens a second", promised, speed)
+    estimate.remember(project, "tokens a second", promised, speed)
     return f"{promised:,.0f}, as rehearsed", said
 
 

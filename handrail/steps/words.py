@@ -1,25 +1,19 @@
-"""What a step says. Its words are in NAME.md next to NAME.py, so that a lesson is written as prose.
+"""What a step says. Its words are in NAME.md next to NAME.py (see handrail/words.py).
 
-A part begins at a heading. `{name}` is replaced by a value of the step, `{command:lr}` by the
-handrail command as it is typed for this project, `{python:chat.py}` by that of a script. A
-paragraph or list item that names a value which is None, or unknown, is left out.
+`{command:lr}` is replaced by the handrail command as it is typed for this project,
+`{python:chat.py}` by that of a script.
 """
 
 import re
-from functools import cache
 from pathlib import Path
-from string import Formatter
 
+from handrail import words
 from handrail.screen import Check
 
-HEADING = re.compile(r"^#{1,3} (.+)\n", re.M)
 
-
-@cache
 def parts(name):
     """Return {heading: text} of a step's NAME.md; the title is under "Title"."""
-    _, title, first, *rest = HEADING.split((Path(__file__).parent / f"{name}.md").read_text())
-    return {"Title": title, "": first} | dict(zip(rest[::2], rest[1::2], strict=True))
+    return words.parts(Path(__file__).parent / f"{name}.md")
 
 
 class Typed:
@@ -44,15 +38,7 @@ class Words:
 
     def say(self, part, /, **values):
         """Return the paragraphs and list items of a part as a list of lines, values filled in."""
-        values = self.known | values
-        lines = []
-        for text in re.split(r"\n\s*\n|\n(?=- )", self.parts.get(part, "").strip()):
-            names = {
-                re.split(r"[.[]", field)[0] for _, field, *_ in Formatter().parse(text) if field
-            }
-            if text and not any(values.get(name) is None for name in names):
-                lines.append(" ".join(text.removeprefix("- ").format(**values).split()))
-        return lines
+        return words.fill(self.parts.get(part, ""), self.known | values)
 
     def check(self, name, measured, good, otherwise="fail", /, **values):
         """Return the Check of that heading: what is expected, then what it means if it is not so.

@@ -1,0 +1,605 @@
+"""`handrail estimate`: what a run needs, on which GPU, for how long, at what price. Trains nothing.
+
+handrail estimate my-model                            a project's own run, its files and settings
+handrail estimate --size 300m --updates 20000         a new model, before there is a project
+handrail estimate --from OWNER/NAME --method lora     fine-tuning, from the configuration alone
+"""
+
+import io
+import json
+import math
+import shutil
+import tempfile
+import traceback
+import warnings
+from argparse import Namespace
+from contextlib import redirect_stdout, suppress
+from dataclasses import asdict
+from pathlib import Path
+from unittest.mock import MagicMock, Mock, patch
+
+from rich.table import Table
+
+from handrail import words
+from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, gpus, known, live_prices, offers
+from handrail.plan import OPEN, PER_PARAMETER, opened, parameters, power_of_two, sizes
+from handrail.project import PROGRAM, Project, Stop, usual
+from handrail.screen import Screen
+
+WORDS = Path(__file__).with_suffix(".md")
+
+
+def with_(values, **new):
+    """Return the settings with some of them changed."""
+    return Namespace(**vars(values) | new)
+
+
+# --- the update of a project ---
+
+
+class Vocabulary(list):
+    """In place of a tokenizer that is not made yet: all that building a model asks of it."""
+
+    bos_token_id = eos_token_id = pad_token_id = 0
+
+
+def from_config(name, dtype=None, **_):
+    """In place of AutoModelForCausalLM.from_pretrained: the same model, and no weights are read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    others = ("ForMaskedLM", "ForPreTraining")
+    masked = any(kind.endswith(others) for kind in config.architectures or [])
+    with suppress(ValueError):  # Transformers has no such class for it
+        if not masked and not config.is_encoder_decoder:
+            return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    raise Stop(
+        f"{name} is a {config.model_type}, which is no causal language model: it does not continue "
+        "a text, one token after another. handrail trains only models that do."
+    )
+
+
+def tokenizer_in(place, otherwise):
+    """Return the tokenizer of a model or folder, or `otherwise` if it has none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError):
+        return otherwise
+
+
+def local(project, name):
+    """Return a model's folder as seen from the project, or its name on the hub."""
+    return project.folder / name if (project.folder / name).exists() else name
+
+
+def pretraining(project, values, processes, precision):
+    """Return what a training from texts is made of; of its tokens only the number matters."""
+    import numpy as np
+
+    program = project.load("train", "optimizer", "model", "batches")
+    tokenizer = tokenizer_in(project.out / "tokenizer", Vocabulary(range(values.vocabulary)))
+    tokens = np.zeros(values.context + 1, dtype=np.uint16)
+
+    def make():
+        model = program.model.build(values, tokenizer)
+        return model, program.optimizer.make_optimizer(model, values.lr)
+
+    batch = program.batches.train_batches(tokens, values, 0, processes)(0)
+    return program.train, make, program.train.next_token_loss, batch, len(tokenizer)
+
+
+def finetuning(project, values, processes, precision):
+    """Return what a training from questions and answers is made of."""
+    from transformers import AutoTokenizer
+
+    program = project.load("train", "optimizer", "finetune", "messages", "packing")
+    # where there is none, nothing about it matters
+    tokenizer = tokenizer_in(local(project, values.model), MagicMock())
+
+    def make():
+        with patch.object(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer):
+            model, _ = program.finetune.load(values, precision)
+        return model, program.finetune.choose_optimizer(model, values)
+
+    batch = largest_batch(program, values, processes, rows_of(project, program, values))
+    return program.train, make, program.finetune.answer_loss, batch, None
+
+
+def rows_of(project, program, values):
+    """Return the project's own examples as rows (ids, loss_mask).
+
+    Without any, it is one row as long as the context, half of it an answer.
+    """
+    file, rows = project.out / "chats" / "train.jsonl", []
+    if file.exists():
+        tokenizer, model = tokenizer_in(local(project, values.model), None), Mock()
+        model.get_input_embeddings().num_embeddings = math.inf  # it needs no rows for new tokens
+        program.messages.add_template(tokenizer, model)
+        for chat in program.messages.load_rows(file):
+            rows += program.messages.encode(tokenizer, chat["messages"])
+    half = values.context // 2
+    longest = [0] * (values.context + 1), [False] * (values.context + 1 - half) + [True] * half
+    return [row for row in rows if len(row[0]) <= values.context] or [longest]
+
+
+def largest_batch(program, values, processes, rows):
+    """Return the batch with the largest part, of the first 200 updates or of one epoch.
+
+    finetune.py packs rows into parts of `context` tokens; as many of these are put together as were
+    typed after --rows-at-once (`rows_typed`: the program knows no such setting).
+    """
+
+    def size(batch):
+        return max(part["inputs"].numel() for part in batch)
+
+    packed = with_(values, context=(values.context + 1) * getattr(values, "rows_typed", 1))
+    batches = program.packing.message_batches(rows, packed, 0, processes)
+    most = min(values.updates, math.ceil(len(rows) / values.batch), 200)
+    return max((batches(step) for step in range(most)), key=size)
+
+
+def count(project, script, values, checkpointing=False, processes=1, gpu=True, precision=None):
+    """Return the ledger.Update of a project's own update, made of its own files with fake tensors.
+
+    gpu: as on a CUDA card (bf16 if no `precision` is named), else as on this CPU (fp32). Raises
+    Stop for a model that cannot be opened, or whose code asks for numbers.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from handrail.cost import ledger
+
+    precision = precision or ("bf16" if gpu else "fp32")
+    name = values.base if script == "pretrain" else values.model
+    config = opened(AutoConfig, local(project, name)).get_text_config() if name else None
+    run = pretraining if script == "pretrain" else finetuning
+    train, build, loss, parts, vocabulary = run(
+        project, values, processes, precision if gpu else "no"
+    )
+
+    def make():
+        model, optimizer = build()
+        if checkpointing:
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            if script == "finetune" and values.method == "lora":
+                model.enable_input_require_grads()
+        return model, optimizer
+
+    packed = parts[0].get("rows", 1) > 1
+    book = ledger.Ledger(config.vocab_size if config else vocabulary, answer=not packed)
+    AcceleratorState._reset_state(True)
+    # fp16 takes the bytes of bf16
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else "bf16")
+    no_weights = patch.object(AutoModelForCausalLM, "from_pretrained", from_config)
+    silence, calm = redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore")
+    try:
+        with no_weights, ledger.pretending(gpu, precision != "fp16"), silence, calm:
+            batch = [
+                {key: torch.empty_like(x) if torch.is_tensor(x) else x for key, x in part.items()}
+                for part in parts
+            ]
+            return ledger.count_update(accelerator, train, make, batch, loss, book)
+    except Stop:
+        raise
+    except Exception as error:
+        raise cannot_count(project, error) from error
+    finally:
+        accelerator.free_memory()
+        AcceleratorState._reset_state(True)
+
+
+def cannot_count(project, error):
+    """Return a Stop that says which line of the learner's files cannot run on fake tensors."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if Path(frame.filename).parent == project.folder]
+    if not frames or any("/transformers/models/" in frame.filename for frame in every):
+        return Stop(
+            f"This model cannot be counted on fake tensors: its own code asks for numbers ({what})."
+            " A dense model of as many parameters is an upper bound."
+        )
+    where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
+    return Stop(
+        f"The count stopped at {where}\n{what}\nIt runs on tensors that have a shape but no "
+        "numbers. If this line reads a number back (which also makes a GPU wait), move it out of "
+        "`update`, to `fit`."
+    )
+
+
+DEFAULT = {"checkpointing": False, "processes": 1, "precision": None}
+
+
+def weigh(project, script, values, how=DEFAULT, price=None, live=None):
+    """Return ({number format: Update}, [Offer]): what a run needs, and how each GPU does it.
+
+    Cards without bf16 keep the frozen weights of LoRA in 32 bits, so that is counted as well.
+    """
+    counted = {how["precision"] or "bf16": count(project, script, values, **how)}
+    if script == "finetune" and values.method == "lora" and not how["precision"]:
+        counted["fp16"] = count(project, script, values, **how | {"precision": "fp16"})
+    found = offers(counted, values.updates, how["processes"], price, how["precision"], live)
+    return counted, found
+
+
+# --- needing less ---
+
+
+def shard(update, processes):
+    """Return the bytes on each of `processes` GPUs under FSDP.
+
+    That is its share of what is divided, all of what passes, and two layers at a time, gathered in
+    16 bits while they are used: about a twentieth of the weights (ZeRO stage 3, Rajbhandari et al.
+    2020, section 5).
+    """
+    averages = max(update.kinds["optimizer"], 4 * update.trained)
+    divided = update.kinds["weights"] + 4 * update.trained + averages
+    layers = update.parameters * 2 / 20
+    return divided / processes + max(update.passing + layers, update.working / processes)
+
+
+def sharing(update):
+    """Return how many GPUs of 80 GB that share the weights hold an update; "" if none do."""
+    for number in (2, 4, 8, 16, 32, 64, 128, 256):
+        each = shard(update, number)
+        if fits(each, gpus()["H100"]["memory"]) == "yes":
+            return (
+                f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(each)} on each; the "
+                "command is in the project's README"
+            )
+    return ""
+
+
+def most_rows(update, memory, at_once):
+    """Return about how many rows at once fit: what passes grows with them, nothing else does."""
+    fixed = update.kinds["weights"] + update.kinds["optimizer"] + 4 * update.trained
+    return int(at_once * ((memory - DRIVER) / (1 + GAPS) - fixed) / update.passing)
+
+
+def cheaper(script, values, how):
+    """Yield (what to change, values, how), each with those before it: free, slower, less reach."""
+    if rows_at_once(script, values, how["processes"]) > 1:
+        values = with_(values, rows_at_once=1, rows_typed=1)
+        yield "one row at once, added up: rows_at_once = 1 in settings.toml", values, how
+    if script == "finetune" and values.method == "full":
+        values = with_(values, method="lora")
+        yield "LoRA in place of all weights: --method lora", values, how
+    if not how["checkpointing"]:
+        how = how | {"checkpointing": True}
+        enable = "model.activation_checkpointing_enable()"
+        yield f"activations computed twice, a third more time: {enable}", values, how
+    values = with_(values, context=values.context // 2)
+    yield f"half the reach: --context {values.context}", values, how
+
+
+def ways_to_fit(project, script, values, how, update):
+    """Return what to change if an update does not fit any GPU for sure, a line each."""
+    lines, smallest, enough = [], update, False
+    for what, new, other in cheaper(script, values, how):
+        slim = count(project, script, new, **other)
+        for_rent = {name: gpu["memory"] for name, gpu in gpus().items() if "price" in gpu}
+        cards = [name for name, memory in for_rent.items() if fits(slim.peak, memory) == "yes"]
+        lines.append(f"{what}: {gb(slim.peak)}, fits {', '.join(cards) or 'still none'}")
+        smallest = min(smallest, slim, key=lambda update: update.passing)
+        enough = enough or bool(cards)
+    if script == "finetune":
+        saved = gb(1.5 * (smallest.parameters - smallest.trained))
+        lines.append(
+            f"the frozen weights in 4 bits (QLoRA, see PEFT's documentation): {saved} less"
+        )
+    if as_it_is := sharing(update):
+        lines.insert(0, f"nothing, on {as_it_is}")
+    if not enough:
+        at_least = sharing(smallest)
+        lines.append(f"with all of that, on {at_least}" if at_least else "a smaller model")
+    return lines
+
+
+# --- earlier estimates ---
+
+
+def past(project):
+    """Return [(what, estimated, measured)] of this project, oldest first."""
+    file = project.out / "estimates.jsonl"
+    text = file.read_text() if file.exists() else ""
+    notes = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
+    return [(note["what"], note["estimated"], note["measured"]) for note in notes]
+
+
+def remember(project, what, estimated, measured):
+    """Keep an estimate next to what was measured."""
+    if estimated and measured and estimated == estimated and measured == measured:
+        note = {"what": what, "estimated": estimated, "measured": measured}
+        with open(project.out / "estimates.jsonl", "a") as file:
+            print(json.dumps(note), file=file)
+
+
+# --- on the screen ---
+
+
+def span(low, high, unit=""):
+    """Return "low to high", as short as can be said."""
+    low, high = (f"{x:,.0f}" if x >= 100 else f"{x:.2g}" for x in (low, high))
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def lasting(hours):
+    """Return a range of hours in the unit that a person would use."""
+    units = {" days": 1 / 24, " h": 1, " min": 60, " s": 3600}
+    unit = next((unit for unit in units if hours[1] * units[unit] >= 2), " s")
+    return span(*(time * units[unit] for time in hours), unit)
+
+
+def dollars(cost):
+    """Return a range of dollars as a person would say it."""
+    if cost[1] < 0.01:
+        return "< $0.01"
+    return f"${span(*cost)}" if cost[0] >= 0.01 else f"up to ${cost[1]:.2g}"
+
+
+def operations(flops):
+    """Return a number of floating-point operations as a person would say it."""
+    unit, name = (1e12, "trillion") if flops >= 1e12 else (1e9, "billion")
+    return f"{flops / unit:,.3g} {name} calculations"
+
+
+def table(*heads):
+    found = Table(box=None, padding=(0, 2, 0, 0), show_header=any(heads))
+    for head in heads:
+        found.add_column(head, no_wrap=True)
+    return found
+
+
+def show_memory(screen, update):
+    """Print the peak of an update, kind by kind."""
+    from handrail.cost.ledger import KINDS
+
+    shown = table("", "", "")
+    for kind, meaning in KINDS.items():
+        size = update.kinds[kind]
+        shown.add_row(kind, gb(size) if size else "none yet", meaning)
+    together = "all of these together; they do not all peak at the same time"
+    shown.add_row("at the peak", gb(update.peak), together, style="bold")
+    screen.console.print(shown)
+
+
+def show_offers(screen, found, processes):
+    """Print the table to decide by: what fits, how long, how much, and where each price is from."""
+    good = [offer for offer in found if offer.fit != "no"]
+    cheapest = min(good, key=lambda offer: offer.dollars, default=None)
+    fastest = min(good, key=lambda offer: offer.hours, default=None)
+    sources = list(dict.fromkeys(offer.source for offer in found))
+    name = "GPU" if processes == 1 else f"{processes} GPUs"
+    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and whose price")
+    for offer in found:
+        row = [offer.name, f"{offer.memory / 1e9:.0f}", offer.fit]
+        row += [lasting(offer.hours), dollars(offer.dollars)] if offer in good else ["", ""]
+        best = [
+            word for word, one in (("cheapest", cheapest), ("fastest", fastest)) if one is offer
+        ]
+        place = f"{offer.where} ({sources.index(offer.source) + 1})"
+        shown.add_row(*row, ", ".join(best), place, style=None if offer in good else "dim")
+    screen.console.print(shown)
+    listed = ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1))
+    screen.print(screen.fill(f"Prices: {listed}") + "\n")
+
+
+def this_machine(peak):
+    """Return the words' values about this machine's GPU, as its driver reports it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    card, memory = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
+    answers = {"yes": "it fits", "perhaps": "it may just fit", "no": "it does not fit"}
+    unknown = None if known(card) else ""
+    answer = answers[fits(peak, memory)]
+    return {"card": card, "memory": gb(memory), "answer": answer, "unknown": unknown}
+
+
+def rows_at_once(script, values, processes):
+    """Return how many rows are in memory at once; finetune.py packs them into one row at a time."""
+    if script == "finetune":
+        return getattr(values, "rows_typed", 1)
+    mine = values.batch // processes
+    return min(values.rows_at_once or mine, mine)
+
+
+def facts(project, script, values, how, counted):
+    """Return the values that the words name (estimate.md)."""
+    update, processes = next(iter(counted.values())), how["processes"]
+    at_once = rows_at_once(script, values, processes)
+    packed = script == "finetune" and at_once > 1
+    known_rows = script == "pretrain" or (project.out / "chats" / "train.jsonl").exists()
+    found = vars(update) | vars(values) | this_machine(update.peak)
+    return found | {
+        "calculations": operations(update.flops),
+        "share": f" on each of {processes} GPUs" if processes > 1 else "",
+        "whose": "your" if project.out.exists() else "handrail's",
+        "driver": gb(DRIVER),
+        "gaps": GAPS,
+        "processes": processes if processes > 1 else None,
+        "second": gb(4 * update.trained),
+        "guess": None if known_rows else "",
+        "at_once": at_once,
+        "longer": values.context * at_once if packed else None,
+        "peak_fp16": gb(counted["fp16"].peak) if len(counted) > 1 else None,
+        "slow": SLOW,
+        "fast": FAST,
+    }
+
+
+def titled(project, script, values, how):
+    """Return (what is counted, with how many rows) in words."""
+    rows = f"{values.batch} rows of {values.context:,} tokens an update"
+    if script == "finetune" and (project.out / "chats" / "train.jsonl").exists():
+        rows = f"{values.batch} of your examples an update, in rows of {values.context:,} tokens"
+    rows += f", {rows_at_once(script, values, how['processes'])} at once"
+    name = values.base or f"a new model of size {values.size}"
+    what = f"{name}: training"
+    if script == "finetune":
+        what = f"{values.model}: {values.method} fine-tuning"
+    return what, f"{rows}, {how['precision'] or 'bf16'}"
+
+
+def say(screen, part, found):
+    """Print a part of estimate.md, if anything in it is known."""
+    if lines := words.fill(words.parts(WORDS)[part], found):
+        screen.say(part, lines)
+
+
+def show(screen, project, script, values, how, counted, offered):
+    """Print what was counted: memory, GPUs, time and cost, and what to change if none fits."""
+    update, found = next(iter(counted.values())), facts(project, script, values, how, counted)
+    say(screen, "Counted without a GPU", found)
+    show_memory(screen, update)
+    screen.print()
+    say(screen, "On a GPU", found)
+    show_offers(screen, offered, how["processes"])
+    say(screen, "This machine's GPU", found)
+    sure = [offer for offer in offered if offer.fit == "yes"]
+    if sure and script == "pretrain":
+        best = min(sure, key=lambda offer: offer.dollars)
+        found |= {"most": most_rows(update, best.memory, found["at_once"]), "cheapest": best.name}
+        say(screen, "Rows at once", found)
+    if not sure:
+        screen.print("  trying smaller versions, one after another ...\n")
+        perhaps = " for sure" if any(offer.fit == "perhaps" for offer in offered) else ""
+        head = f"It fits none of them{perhaps}. What you can change: each line has those above it"
+        screen.say(head, ways_to_fit(project, script, values, how, update))
+    notes = words.fill(words.parts(WORDS)["Where these numbers come from"], found)
+    for what, estimated, measured in past(project)[-3:]:
+        notes.append(
+            f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured "
+            f"({measured / estimated - 1:+.0%})."
+        )
+    screen.say("Where these numbers come from", notes)
+
+
+def as_json(title, update, offered, found):
+    """Return what was counted as one JSON object."""
+    good = [offer.name for offer in offered if offer.fit != "no"]
+    check = {"name": "GPUs that it fits", "expected": "at least 1", "measured": len(good)}
+    check["verdict"] = "pass" if good else "fail"
+    tells = [
+        line
+        for part in ("Counted without a GPU", "Where these numbers come from")
+        for line in words.fill(words.parts(WORDS)[part], found)
+    ]
+    numbers = {name: getattr(update, name) for name in ("kinds", "parameters", "trained", "flops")}
+    sizes = {"peak_bytes": update.peak, "tokens_per_update": update.tokens, **numbers}
+    cards = [asdict(offer) for offer in offered]
+    about = {"title": ": ".join(title), "checks": [check], "tells": tells}
+    return json.dumps(about | sizes | {"gpus": cards}, indent=1)
+
+
+# --- what was typed ---
+
+
+def a_copy(place, folder):
+    """Return the project in `place`, copied to `folder` with all of the program.
+
+    So nothing changes in it. Without a place it is the program alone.
+    """
+    for file in PROGRAM.glob("*.py"):
+        shutil.copy(file, folder)
+    (folder / "settings.toml").write_text("[finetune]\n")
+    if place:
+        Project(place).check_version()  # a mistake in it is named in the file that its owner knows
+        for file in [*place.glob("*.py"), place / "settings.toml"]:
+            shutil.copy(file, folder)
+        (folder / "out").mkdir()  # a link to all of it would count as another project's
+        for made in place.resolve().glob("out/*"):
+            (folder / "out" / made.name).symlink_to(made)
+    return Project(folder, cpu=True)
+
+
+def chosen(folder, typed, scratch):
+    """Return (project, script, values) of what was typed: of a project, or of an idea."""
+    place, idea = Path(folder or usual()), bool(typed.base or typed.size) and not folder
+    if not idea and not (place / "settings.toml").exists():
+        raise Stop(
+            f"{place} is not a project. Without one, say what you mean: "
+            f"handrail estimate --size 85m, or: handrail estimate --from {OPEN} --method lora"
+        )
+    project = a_copy(None if idea else place, scratch)
+    texts = idea or project.settings.get("data")
+    script = "pretrain" if texts and not typed.method else "finetune"
+    part = script if script in project.settings else ""
+    values = project.load().settings.read("", ["--cpu"], part)
+    names = ("base", "size", "vocabulary", "method", "updates", "batch", "context")
+    new = {name: getattr(typed, name) for name in names if getattr(typed, name) is not None}
+    if typed.base and Path(typed.base).exists():
+        new["base"] = str(Path(typed.base).resolve())
+    if script == "finetune":
+        new["rows_typed"] = typed.rows_at_once or 1
+        new["model"] = new.get("base") or getattr(values, "model", "") or values.base
+    values = with_(values, **new)
+    values.rows_at_once = typed.rows_at_once or values.rows_at_once
+    for name in ("base", "model"):  # a path in settings.toml is seen from the project
+        if path := getattr(values, name, ""):
+            setattr(values, name, str(local(Project(place), path)))
+    if idea and not typed.vocabulary and values.size in sizes(project):  # as plan.py has it
+        tokens = PER_PARAMETER * parameters(sizes(project)[values.size], 0)
+        values.vocabulary = power_of_two(math.sqrt(tokens), 512, 32768)
+    return project, script, values
+
+
+def check(project, script, values, gpus):
+    """Raise Stop for settings that no run could have."""
+    base = values.model if script == "finetune" else values.base
+    if script == "finetune" and not base:
+        raise Stop(f"Which model is to be fine-tuned? Add --from out/model, or --from {OPEN}")
+    if not base and values.size not in sizes(project):
+        raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
+    if values.batch % gpus:
+        raise Stop(
+            f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. "
+            f"Choose a multiple of {gpus}."
+        )
+    if values.batch * values.context > 2**31:
+        raise Stop(
+            f"--batch {values.batch:,} with --context {values.context:,}: that is more than two "
+            "billion tokens in one update, more than anybody has ever done."
+        )
+    if base:
+        from transformers import AutoConfig
+
+        config = opened(AutoConfig, local(project, base)).get_text_config()
+        most = getattr(config, "max_position_embeddings", None)
+        computed = getattr(config, "rope_parameters", None)  # positions that have no end
+        if most and values.context > most and not computed:
+            raise Stop(f"--context {values.context:,}: {base} can read {most:,} tokens at once.")
+
+
+def main(folder, typed):
+    """Run `handrail estimate`; return the exit code: 0, or 1 if no known GPU is large enough."""
+    if typed.base is not None and not typed.base.strip():
+        raise Stop(f"--from is empty. It names a model of the hub, such as {OPEN}, or a folder.")
+    if typed.size and typed.base:
+        raise Stop("--size is for a new model, --from names an existing one: choose one of the two")
+    live = live_prices() if typed.hf else {}
+    if typed.hf and not live:
+        raise Stop(
+            "Hugging Face did not give its prices. Is there a network? Is HF_HUB_OFFLINE set? "
+            "Without --hf, the dated prices of gpus.toml are used."
+        )
+    how = {"processes": typed.gpus, "checkpointing": typed.checkpointing}
+    how["precision"] = typed.precision
+    with tempfile.TemporaryDirectory() as scratch:
+        project, script, values = chosen(folder, typed, Path(scratch))
+        check(project, script, values, typed.gpus)
+        screen, title = Screen(yes=True), titled(project, script, values, how)
+        if not typed.json:
+            screen.title(*title)
+            screen.print("  running the update on tensors that have no numbers ...\n")
+        counted, offered = weigh(project, script, values, how, typed.price, live)
+        if typed.json:
+            found = facts(project, script, values, how, counted)
+            print(as_json(title, next(iter(counted.values())), offered, found))
+        else:
+            show(screen, project, script, values, how, counted, offered)
+    return int(all(offer.fit == "no" for offer in offered))
