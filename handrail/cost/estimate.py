@@ -416,6 +416,7 @@ def facts(project, script, values, how, counted):
     known_rows = script == "pretrain" or (project.out / "chats" / "train.jsonl").exists()
     found = vars(update) | vars(values) | this_machine(update.peak)
     return found | {
+        "counted": titled(project, script, values, how)[1],
         "calculations": operations(update.flops),
         "share": f" on each of {processes} GPUs" if processes > 1 else "",
         "whose": "your" if project.out.exists() else "handrail's",
