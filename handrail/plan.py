@@ -10,6 +10,7 @@ For text of your own, three rules of thumb from research, and one of patience:
 import ast
 import json
 import math
+import re
 from pathlib import Path
 
 from handrail.project import PROGRAM, Stop
@@ -276,6 +277,73 @@ WAIT = {True: 30 * 60, False: 60 * 60}  # seconds of fine-tuning at most: on the
 SHOWN = 60_000, 12  # rows that are shown once; how often the fewest are shown
 OWN_LR = {"dpo": 3e-4, "grpo": 1e-3}  # tried out, for a small model of one's own
 PAIRS_SHOWN = 1_200, 6  # the same of pairs
+GB = 1e9
+REPLY = 80  # tokens that the later steps let the model write after a question
+QLORA = """
+  from transformers import BitsAndBytesConfig
+  four = BitsAndBytesConfig(
+      load_in_4bit=True,
+      bnb_4bit_quant_type="nf4",
+      bnb_4bit_compute_dtype=torch.bfloat16,
+  )
+  model = AutoModelForCausalLM.from_pretrained(settings.model, quantization_config=four)"""
+
+
+def choose_method(project):
+    """Return (method, why): what a person set, else full fine-tuning or LoRA, by the memory."""
+    parameters = base_parameters(project.settings.get("base") or str(project.out / "model"))
+    fixed = persons(project, "finetune")
+    if "method" in fixed:
+        return fixed["method"], ""
+    memory = machine(project)["memory_gb"]
+    full, lora = 16 * parameters / GB, 4.5 * parameters / GB
+    if not project.settings.get("base"):
+        return "full", f"your own model is small: all of its weights may move ({full:.1f} GB)"
+    if lora > memory:
+        raise Stop(
+            f"{parameters / 1e9:.2g} billion weights need {lora:.0f} GB with LoRA, and this "
+            f"machine has {memory:.0f} GB. Choose a smaller model (--from), or try QLoRA, on CUDA: "
+            f"pip install bitsandbytes, and in `load` of finetune.py:{QLORA}"
+        )
+    return "lora", (
+        f"needs about {lora:.1f} GB where full fine-tuning needs {full:.1f}, and forgets less of "
+        "what the model knew"
+    )
+
+
+def learned_positions(model):
+    """Return how many tokens a model can read at once if its positions are in a table.
+
+    That is so in GPT-2 and OPT. None: they are calculated, and have no end.
+    """
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    if any(re.search("wpe|position", name) for name, _ in tensors):
+        return model.config.get_text_config().max_position_embeddings
+    return None
+
+
+def choose_context(project, lengths, limit):
+    """Return the context: what a person set, else a power of two that the examples fit into.
+
+    `lengths` are the tokens of the examples. `limit` is how many the model can read, if that is
+    limited; the machine sets a limit too.
+    """
+    fixed = persons(project, "finetune").get("context")
+    room = limit - REPLY if limit else math.inf
+    if room < 1:
+        raise Stop(
+            f"This model reads {limit} tokens at once, question and reply together: too few for "
+            f"replies of up to {REPLY}. Choose another one: --from"
+        )
+    if fixed and fixed > room:
+        raise Stop(
+            f"finetune.context = {fixed} in settings.toml: this model reads {limit} tokens at "
+            f"once, and {REPLY} of them are kept for its reply. Delete that line."
+        )
+    most = min(1024 if project.cpu else 4096, room)
+    longest = max((length for length in lengths if length <= most), default=1)
+    least = 512 if project.settings.get("base") else 256
+    return fixed or min(max(2 ** math.ceil(math.log2(longest)), least), most)
 
 
 def passes(rows, once, most):

@@ -315,3 +315,25 @@ def parse(text: str) -> Verdict:
     except Wrong as wrong:
         return Verdict(False, None, *wrong.args)
     return Verdict(True, math.log(pen.ways), len(text), "a story from this village")
+
+
+def chats(number: int, seed: int, questions: int) -> list[dict]:
+    """`number` stories, each with up to `questions` questions and their answers as one chat.
+
+    Three in five answers are whole sentences, the others a few words; of the last one all forms are
+    accepted. All names follow a space, as in every story: the model knows " Mia" and not "Mia".
+    """
+    rng, found = random.Random(seed), []
+    for story in range(1, number + 1):
+        pen = Writer(rng)
+        parts = tell(pen)
+        asked = {a["question"]: a for a in (ask(rng, parts) for _ in range(2 * questions))}
+        turns = []
+        for a in list(asked.values())[:questions]:
+            answer = a["short" if rng.random() < 0.4 else "whole"]
+            turns += [("user", a["question"]), ("assistant", answer)]
+        turns[0] = ("user", "".join(pen.parts) + "\n" + turns[0][1])
+        messages = [{"role": role, "content": text} for role, text in turns]
+        accept = [a[form] for form in ("answer", "short", "whole")]
+        found.append({"messages": messages, "accept": accept, "where": f"story {story}"})
+    return found

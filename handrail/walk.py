@@ -265,14 +265,12 @@ def take(project, screen, name, place):
     screen.title(said["title"], place)
     screen.say("Why", "\n\n".join(said["why"]))
     values = patiently(project, screen, name, lambda: module.expect(project))
-    if isinstance(values, list):  # what is expected, in whole sentences
-        values = {"lines": values}
     said["words"] = words.say("New words", **values)
     if said["words"]:
         screen.say("New words", said["words"])
     guess = words.say("Guess", **values)
     guessed = screen.ask(f"Your guess? {guess[0]}") if guess else ""
-    said["expect"] = words.say("Expect", **values) or values["lines"]
+    said["expect"] = words.say("Expect", **values)
     screen.say("Expect", said["expect"])
     hand_over(project, screen, words, files(project, name))
 

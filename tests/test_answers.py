@@ -11,7 +11,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import HOUSE, decide, handrail, interrupted, once, script
+from conftest import HOUSE, decide, handrail, interrupted, made, once, script
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -317,13 +317,16 @@ def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path)
         ("empty", 300, ["pass", "fail"]),
     ],
 )
-def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts):
+def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(tmp_path, name, V, verdicts):
     """Ids without a row in the model crash later, and a tokenizer that knows no letter trains on
     nothing: both are seen before.
     """
     import messages
+    from handrail.project import Project
     from handrail.steps.examples import judge_tokens
+    from handrail.steps.words import Words
 
+    words = Words(Project(tmp_path, cpu=True), "examples")
     tokenizer, talk = byte_tokenizer(messages.CHATML), {"messages": chat(MULTI)}
     if name == "empty":
         tokenizer = PreTrainedTokenizerFast(
@@ -331,7 +334,7 @@ def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(name, V, verdicts
         )
         tokenizer.add_special_tokens({"additional_special_tokens": messages.MARKS})
     rows = messages.encode(tokenizer, talk["messages"])
-    checks = judge_tokens(tokenizer, [(talk, rows)], max(rows[0][0]), V)
+    checks = judge_tokens(words, tokenizer, [(talk, rows)], max(rows[0][0]), V)
     assert [check.verdict for check in checks] == verdicts
 
 
@@ -570,7 +573,8 @@ def test_few_facts_are_held_out_of_few_rows():
     """A fact that is held out is not learned: of 48 rows four go, two of them still learned from
     another question, which says which; no question is on both sides.
     """
-    from handrail.steps.examples import contradictions, first_question, hold_out, placeholders
+    from handrail.steps.hold_out import first_question, hold_out
+    from handrail.steps.mistakes import contradictions, placeholders
 
     rows = company(48)
     train, held = hold_out(rows)
@@ -725,6 +729,75 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     assert "Resuming after update 2." in done.stdout, done.stdout + done.stderr
     model = ("out", name, "model", "model.safetensors")
     assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finetune",
+        pytest.param("dpo", marks=pytest.mark.long),
+        pytest.param("grpo", marks=pytest.mark.long),
+    ],
+)
+def test_a_log_that_was_lost_costs_the_log_and_not_the_run(answering, tmp_path, name):
+    """metrics.jsonl is only a note. Where it is half a line, the step still measures the model,
+    trains nothing again, and says what is missing: no traceback.
+    """
+    project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    taken = [name, project, "--cpu", "--yes"]
+    if name == "finetune":
+        (project / "out" / "steps" / "finetune.json").unlink()
+        taken += ["--until", "finetune"]
+    else:
+        done = handrail(*taken, "--updates", "2", "--batch", "4")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    log, model = (project / "out" / name / part for part in ("metrics.jsonl", "model"))
+    log.write_text(log.read_text()[:40] + "\n")
+    before = made(model)["model.safetensors"][1]
+    done = handrail(*taken)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "Traceback" not in done.stderr, said[-2000:] + done.stderr
+    assert "updates written down: warn The model is not affected" in said
+    assert made(model)["model.safetensors"][1] == before
+
+
+def test_a_trial_of_the_answers_leaves_the_run_alone(answering, tmp_path):
+    """The commands of `Try it`, as the screen shows them: a short trial, and questions to it, in
+    out/trial. What was made before stays as it is, and the trial answers worse.
+    """
+    screen = " ".join(answering[1].split())
+    assert "python finetune.py --updates 2 --out out/trial --cpu" in screen
+    assert "python answers.py --out out/trial --cpu" in screen
+    project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    kept = made(project / "out")
+    assert script(project, "finetune.py", "--updates", "2", "--out", "out/trial").returncode == 0
+    assert script(project, "answers.py", "--out", "out/trial").returncode == 0
+    trial, ours = (
+        json.loads((project / "out" / place / "answers.json").read_text())
+        for place in ("trial", ".")
+    )
+    shutil.rmtree(project / "out" / "trial")
+    assert made(project / "out") == kept
+    assert trial["folder"] == "out/trial/finetune/model"
+    assert trial["after"]["loss"] > ours["after"]["loss"]
+
+
+@pytest.mark.long
+def test_the_end_mark_that_is_not_learned_is_seen(answering, tmp_path):
+    """The experiment of the step examples: one `=` less in messages.py, and no end mark is learned.
+    The step says 0 and stops.
+    """
+    project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    text = (project / "messages.py").read_text()
+    assert text.count("first <= start <= last") == 1
+    (project / "messages.py").write_text(
+        text.replace("first <= start <= last", "first <= start < last")
+    )
+    done = handrail("examples", project, "--cpu", "--yes")
+    assert done.returncode == 1 and "rows whose end mark is trained: fail" in done.stdout
+    note = json.loads((project / "out" / "steps" / "examples.json").read_text())
+    ends = next(c for c in note["checks"] if c["name"] == "rows whose end mark is trained")
+    assert ends["measured"] == "0"
 
 
 @pytest.mark.parametrize(

@@ -3,61 +3,61 @@
 from itertools import islice
 
 from handrail import village
-from handrail.chats import read_chats, split, write_chats
+from handrail.chats import split, write_chats
 from handrail.plan import plan_pairs
 from handrail.project import Stop
-from handrail.screen import Outcome, check
-from handrail.steps.examples import hub_rows
+from handrail.screen import Outcome
+from handrail.steps.answers import known_world
+from handrail.steps.examples import read_source
 from handrail.steps.finetune import values_of
-from handrail.steps.runs import make_room, read_metrics, run_script
+from handrail.steps.runs import make_room, read_metrics, run_script, whole_log
+from handrail.steps.words import Words
 
 FILES = ["dpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "pairs", "dpo"]
 LEAVES = []
 
-PAIRS = 2000  # of the village
+PAIRS = 2000  # of the built-in world
 SHOWN, SIDES = 3, ("chosen", "rejected")  # questions on the screen; the answers of a pair
 TRIED = {"batch": 32, "updates": 90}
+SHARE = 0.9  # of the answers that change: shorter and right
+EXAMPLE = '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
 
 
 def expect(project):
-    lines = ["The loss starts at 0.693 (it cannot tell the two apart) and falls."]
-    if own(project):
-        return [*lines, "Its own answers come nearer to those that you chose: read them."]
-    return [
-        *lines,
-        "On the built-in stories: short and right in 90 % of the answers that changed, and no "
-        "fewer right answers.",
-    ]
+    mine = own(project)
+    return {"own": "" if mine else None, "built_in": None if mine else "", "share": SHARE}
 
 
 def write_pairs(project):
-    """Write out/pairs from the file that was named, or, of the village, short over whole."""
+    """Write out/pairs from the file that was named, or of the built-in stories."""
     folder, source = project.out / "pairs", project.settings.get("pairs")
     if source:
-        path = project.folder / source
-        chats = read_chats(path if path.exists() else hub_rows(project, source), source)
+        chats = read_source(project, source)
         if not chats.pairs:
             raise Stop(
-                f"{source} holds no pairs. Each row needs a better and a worse answer: "
-                '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
+                f"{source} holds no pairs. Each row needs a better and a worse answer: {EXAMPLE}"
             )
-        sides = split(chats.rows)
-    elif project.settings.get("world") and not project.settings.get("answers"):
-        rows = []
-        for story in islice(village.stories(2), PAIRS):
-            asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
-            rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
-        sides = split(rows)
-    else:
+        rows = chats.rows
+    elif own(project):
         raise Stop(
-            f"Which pairs? {project.command('dpo')} --answers pairs.jsonl\nOne a line: "
-            + '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}',
+            f"Which pairs? {project.command('dpo --answers pairs.jsonl')}\nOne per line: {EXAMPLE}",
             wants="pairs",
         )
+    else:
+        rows = village_pairs()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in zip(("train", "val"), sides, strict=True):
-        write_chats(rows, folder / f"{name}.jsonl")
+    for name, part in zip(("train", "val"), split(rows), strict=True):
+        write_chats(part, folder / f"{name}.jsonl")
+
+
+def village_pairs():
+    """Return pairs about the built-in stories: the short answer is better than the long one."""
+    rows = []
+    for story in islice(village.stories(2), PAIRS):
+        asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
+        rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
+    return rows
 
 
 def check_taught(project):
@@ -87,8 +87,8 @@ def train(project, screen, name, chosen):
 
 
 def own(project):
-    """Return True if the pairs are a person's own and not the village's."""
-    return bool(project.settings.get("pairs")) or not project.settings.get("world")
+    """Return True if the pairs are a person's own and not about the built-in world."""
+    return bool(project.settings.get("pairs")) or not known_world(project)
 
 
 def plan(project):
@@ -150,65 +150,47 @@ def judge(project, screen):
         said_by(project, "dpo", project.out / name / "model", pairs, answers)
         for name in ("finetune", "dpo")
     )
-    vals = [line["val_loss"] for line in read_metrics(project.out / "dpo") if "val_loss" in line]
-    checks = [
-        check(
-            "loss on pairs never seen",
-            "< 0.693",
-            f"{vals[-1]:.3f}",
-            vals[-1] < 0.693,
-            "It cannot tell better from worse.",
-            "more pairs, or a higher rate",
-        )
-    ]
-    nearer = [
-        sum(
-            likeness(text, pair["chosen"]) > likeness(text, pair["rejected"])
-            for text, pair in zip(texts, pairs, strict=True)
-        )
-        / len(pairs)
-        for texts in (before, after)
-    ]
-    length = [sum(map(len, texts)) / len(texts) for texts in (before, after)]
-    tells = f"An answer had {length[0]:.0f} letters on average and has {length[1]:.0f} now."
+    letters = [sum(map(len, texts)) / len(texts) for texts in (before, after)]
+    found = expect(project) | {"letters_before": letters[0], "letters": letters[1]}
+    found |= dict.fromkeys(("nearer", "nearer_before", "wins"))
+    updates, words = project.settings["dpo"]["updates"], Words(project, "dpo")
+    found |= {"few": max(1, updates // 5), "pairs": len(pairs)}
+    metrics = read_metrics(project.out / "dpo")
+    checks = [whole_log(project.out / "dpo", updates, metrics)]
+    if vals := [line["val_loss"] for line in metrics if "val_loss" in line]:
+        name = "loss on pairs never seen"
+        checks.append(words.check(name, f"{vals[-1]:.3f}", vals[-1] < 0.693))
     if own(project):
-        tells += (
-            f" Of {len(pairs)} pairs that it never saw, its answer is more like the chosen one in "
-            f"{nearer[1]:.0%} ({nearer[0]:.0%} before)."
-        )
-    if not own(project):
-        right = [
-            [
-                text.strip().lower() in {p["chosen"].lower(), p["rejected"].lower()}
-                for text, p in zip(texts, pairs, strict=True)
-            ]
-            for texts in (before, after)
-        ]
-        wins = [
-            r and len(text) < len(old)
-            for r, text, old in zip(right[1], after, before, strict=True)
-            if text != old
-        ]
-        share, (then, now) = sum(wins) / max(1, len(wins)), (sum(r) / len(pairs) for r in right)
-        checks += [
-            check(
-                "wins against the model before, where they differ",
-                "≥ 90 %",
-                f"{share:.1%} of {len(wins)}",
-                share >= 0.9,
-                "It does not answer shorter and right.",
-                "more updates",
-                "warn",
-            ),
-            check(
-                "answers right",
-                f"≥ {then - 0.01:.1%} (1 point below before)",
-                f"{now:.1%}",
-                now >= then - 0.01,
-                "The short answers are worse answers.",
-                "fewer updates",
-                "warn",
-            ),
-        ]
+        then, now = (nearer(texts, pairs) for texts in (before, after))
+        found |= {"nearer_before": then, "nearer": now, "answer": f"{now:.0%}"}
+    else:
+        checks += judge_village(words, pairs, before, after, found)
     questions = [pair["messages"][-1]["content"] for pair in pairs]
-    return Outcome(checks, {"tells": tells}, show_answers(screen, questions, before, after))
+    return Outcome(checks, found, show_answers(screen, questions, before, after))
+
+
+def nearer(texts, pairs):
+    """Return the share of texts that are more like the chosen answer than like the rejected one."""
+    closer = [
+        likeness(text, pair["chosen"]) > likeness(text, pair["rejected"])
+        for text, pair in zip(texts, pairs, strict=True)
+    ]
+    return sum(closer) / len(pairs)
+
+
+def judge_village(words, pairs, before, after, found):
+    """Return the checks of answers about the built-in stories; add what they say to `found`."""
+
+    def right(text, pair):
+        return text.strip().lower() in {pair[side].lower() for side in SIDES}
+
+    then, now = (sum(map(right, texts, pairs)) / len(pairs) for texts in (before, after))
+    changed = [both for both in zip(after, before, pairs, strict=True) if both[0] != both[1]]
+    wins = sum(right(text, pair) and len(text) < len(old) for text, old, pair in changed)
+    share, least = wins / max(1, len(changed)), then - 0.01
+    found |= {"wins": share, "answer": f"{share:.0%}", "least": least}
+    name, number = "answers that changed: shorter and right", f"{share:.1%} of {len(changed)}"
+    return [
+        words.check(name, number, share >= SHARE, "warn", **found),
+        words.check("answers right", f"{now:.1%}", now >= least, "warn", **found),
+    ]

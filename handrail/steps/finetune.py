@@ -1,9 +1,7 @@
 """Finetune: from continuing text to answering."""
 
 import json
-import re
 from argparse import Namespace
-from pathlib import Path
 from statistics import mean
 
 import torch
@@ -12,7 +10,7 @@ from handrail import glossary
 from handrail.cost.estimate import local
 from handrail.doctor.shelf import look_at_plan
 from handrail.plan import minutes, opened, times
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
 from handrail.steps.runs import (
     doctor_checks,
     finished,
@@ -20,7 +18,9 @@ from handrail.steps.runs import (
     make_room,
     read_metrics,
     run_script,
+    whole_log,
 )
+from handrail.steps.words import Words
 
 FILES = [
     "finetune.py",
@@ -67,27 +67,12 @@ def by_heart(project):
 
 
 def expect(project):
-    chosen, takes = project.settings["finetune"], seconds(project)
-    lines = [
-        f"{chosen['updates']:,} updates of {chosen['batch']} examples: {times(shown(project))} "
-        f"through your {rows_of(project):,} rows"
-        + (f", {minutes(takes)}" if takes else "")
-        + f". {chosen['method']} fine-tuning at a learning rate of {chosen['lr']:g}.",
-        "What should move moves, and nothing else.",
-    ]
-    if by_heart(project):
-        lines += [
-            f"The loss on your rows falls below {KNOWN}: the answers are then known by heart. Here "
-            "that is wanted.",
-            "The loss on answers never shown falls at first, then rises: nobody can guess your "
-            "facts.",
-        ]
-    else:
-        lines += ["The loss on answers never seen falls, and ends where it is lowest."]
-    return [
-        *lines,
-        f"The loss on general English rises by at most {FORGETS:.0%}: more is forgetting.",
-    ]
+    chosen, takes, heart = project.settings["finetune"], seconds(project), by_heart(project)
+    found = {"updates": chosen["updates"], "batch": chosen["batch"], "rows": rows_of(project)}
+    found |= {"method": chosen["method"], "lr": chosen["lr"], "passes": times(shown(project))}
+    found |= {"takes": minutes(takes) if takes else None}
+    found |= {"heart": "" if heart else None, "once": None if heart else ""}
+    return found | {"text": old_text(project), "known": KNOWN, "forgets": FORGETS}
 
 
 def values_of(project, step):
@@ -97,16 +82,17 @@ def values_of(project, step):
 
 
 def moved(project):
-    """Make two updates; return (names that should move and did not, names that should not and
-    did, how many should)."""
+    """Make two updates, and see which tensors they moved.
+
+    Return (names that should move and did not, that should not and did, how many should).
+    """
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     model, tokenizer = program.finetune.load(values)
     chats = program.messages.load_rows(project.out / "chats" / "train.jsonl")[:16]
     rows = [row for chat in chats for row in program.messages.encode(tokenizer, chat["messages"])]
-    batches = program.packing.message_batches(
-        rows, Namespace(**vars(values) | {"batch": min(8, len(rows))})
-    )
+    few = Namespace(**vars(values) | {"batch": min(8, len(rows))})
+    batches = program.packing.message_batches(rows, few)
     before = {name: sample(p) for name, p in model.named_parameters()}
     model, optimizer = accelerator.prepare(model, program.finetune.choose_optimizer(model, values))
     model.train()
@@ -117,11 +103,9 @@ def moved(project):
     same = {name: torch.equal(before[name], sample(p)) for name, p in plain.named_parameters()}
     wanted = {name for name, p in plain.named_parameters() if p.requires_grad}
     accelerator.free_memory()
-    return (
-        [n for n in wanted if same[n]],
-        [n for n in same if n not in wanted and not same[n]],
-        len(wanted),
-    )
+    still = [name for name in wanted if same[name]]
+    wrong = [name for name in same if name not in wanted and not same[name]]
+    return still, wrong, len(wanted)
 
 
 def sample(tensor, most=4096):
@@ -130,57 +114,45 @@ def sample(tensor, most=4096):
     return flat[:: max(1, len(flat) // most)].cpu().clone()
 
 
-def general_loss(project, folder):
-    """Return the loss of a model on plain English that it was not trained on here: the glossary."""
+def own_texts(project):
+    """Return True if the model that is fine-tuned was trained here, on the project's own texts."""
+    return (project.out / "tokens" / "val.bin").exists() and not project.settings.get("base")
+
+
+def old_text(project):
+    """Return the name of the text on which forgetting is measured."""
+    return "the texts it was trained on" if own_texts(project) else "general English"
+
+
+def old_batches(project, program, values, tokenizer):
+    """Return batches of that text: the first val documents, or else the glossary's plain English.
+
+    The glossary is text that the model was not trained on here.
+    """
+    if own_texts(project):
+        val = program.batches.load_tokens(project.out / "tokens", "val")
+        context = program.values.context
+        return program.batches.val_batches(val, tokenizer.eos_token_id, context, documents=200)
+    rows = []
+    for meaning in glossary.words().values():
+        ids = tokenizer(meaning, add_special_tokens=False)["input_ids"]
+        rows.append(torch.tensor([tokenizer.eos_token_id, *ids][: values.context]))
+    return [program.batches.to_batch(rows[i : i + 8]) for i in range(0, len(rows), 8)]
+
+
+def old_loss(project, folder):
+    """Return the loss of the model in a folder on that text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    texts = [
-        meaning
-        for _, meaning in re.findall(
-            glossary.ENTRY, Path(glossary.__file__).with_suffix(".md").read_text()
-        )
-    ]
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
-    model = accelerator.prepare(model)
-    rows = [
-        [tokenizer.eos_token_id] + tokenizer(text, add_special_tokens=False)["input_ids"]
-        for text in texts
-    ]
-    rows = [torch.tensor(ids[: values.context]) for ids in rows]
-    batches = [program.batches.to_batch(rows[i : i + 8]) for i in range(0, len(rows), 8)]
-    return program.train.mean_loss(accelerator, model, batches, program.train.next_token_loss)
-
-
-def own_text_loss(project, folder):
-    """Return the loss of a model on the first val documents of the project's own data."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    program, values = values_of(project, "")
-    accelerator = program.settings.start(values)
-    end = AutoTokenizer.from_pretrained(project.out / "tokenizer").eos_token_id
-    model = accelerator.prepare(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
-    val = program.batches.load_tokens(project.out / "tokens", "val")
-    exam = program.batches.val_batches(val, end, values.context, documents=200)
-    return program.train.mean_loss(accelerator, model, exam, program.train.next_token_loss)
-
-
-def forgot(project):
-    """Return (name of the text, loss before, loss after)."""
-    before = project.settings["finetune"]["model"]
-    before, after = (
-        (before if project.settings.get("base") else project.folder / before),
-        project.out / "finetune" / "model",
-    )
-    own = (project.out / "tokens" / "val.bin").exists() and not project.settings.get("base")
-    measure, name = (
-        (own_text_loss, "the texts it was trained on") if own else (general_loss, "general English")
-    )
-    return name, measure(project, before), measure(project, after)
+    batches = old_batches(project, program, values, tokenizer)
+    loss = program.train.next_token_loss
+    return program.train.mean_loss(accelerator, accelerator.prepare(model), batches, loss)
 
 
 def planned(project):
@@ -203,127 +175,83 @@ def more_updates(project):
     return f"{again(project)} --updates {2 * project.settings['finetune']['updates']}"
 
 
-def judge_losses(project, metrics):
-    """Return the checks of the losses: did it learn, is it at the end of that?"""
-    losses, vals = ([m[name] for m in metrics if name in m] for name in ("loss", "val_loss"))
-    fifth = max(1, len(losses) // 5)
-    before, last = mean(losses[-2 * fifth : -fifth] or losses), mean(losses[-fifth:])
-    falling = last < 0.98 * before and last > KNOWN
-    checks = [
-        check(
-            "loss on your rows at the end",
-            f"no longer falling (before: {before:.3f})",
-            f"{last:.3f}",
-            not falling,
-            "The loss was still falling when the run ended: it has not learned all that it can.",
-            f"more updates: {more_updates(project)}",
-            "warn",
-        ),
-        check(
-            "loss on answers never seen",
-            f"< {losses[0]:.3f}, the start",
-            f"{vals[-1]:.3f}",
-            vals[-1] < losses[0],
-            "It has learned nothing that helps with new questions.",
-            "more examples; or another learning rate: --lr",
-            "warn" if by_heart(project) else "fail",
-        ),
-    ]
-    if by_heart(project):
-        checks[:1] += [
-            check(
-                "loss on your rows, known by heart",
-                f"< {KNOWN}",
-                f"{last:.3f}",
-                last < KNOWN,
-                "It does not know the answers yet.",
-                f"more updates: {more_updates(project)}",
-                "warn",
-            )
-        ]
-        return checks
-    return [
-        *checks,
-        check(
-            "that loss at the end is its best",
-            f"{min(vals):.3f}",
-            f"{vals[-1]:.3f}",
-            vals[-1] <= 1.02 * min(vals),
-            "It rose while the training loss fell: the examples are being learned by heart.",
-            "fewer updates: --updates",
-            "warn",
-        ),
-    ]
+def facts(metrics):
+    """Return the values of the step's words that follow from the run; None what was not written."""
+    found = dict.fromkeys(("first", "before", "last", "val", "best"))
+    losses = [line["loss"] for line in metrics]
+    vals = [line["val_loss"] for line in metrics if "val_loss" in line]
+    if losses:
+        fifth = max(1, len(losses) // 5)
+        found["first"] = losses[0] if metrics[0]["step"] == 1 else None
+        found["before"] = mean(losses[-2 * fifth : -fifth] or losses)
+        found["last"] = mean(losses[-fifth:])
+    if vals:
+        found |= {"val": vals[-1], "best": min(vals)}
+    return found
 
 
-def judge_forgetting(project, text, before, after):
-    """Return the check of what the model could do before."""
+def judge_losses(words, found):
+    """Return the checks of the losses: did it learn, and has it learned all that it can?"""
+    heart, checks = found["heart"] is not None, []
+    first, last, val = (found[name] for name in ("first", "last", "val"))
+    if last is not None:
+        falling, name = KNOWN < last < 0.98 * found["before"], "loss on your rows at the end"
+        checks.append(words.check(name, f"{last:.3f}", not falling, "warn", **found))
+    if last is not None and heart:
+        name = "loss on your rows, known by heart"
+        checks.append(words.check(name, f"{last:.3f}", last < KNOWN, "warn", **found))
+    if first is not None and val is not None:
+        name, verdict = "loss on answers never seen", "warn" if heart else "fail"
+        checks.append(words.check(name, f"{val:.3f}", val < first, verdict, **found))
+    if val is not None and not heart:
+        name, good = "loss on answers never seen, at the end", val <= 1.02 * found["best"]
+        checks.append(words.check(name, f"{val:.3f}", good, "warn", **found))
+    return checks
+
+
+def forgot(project):
+    """Return what became of what the model could do before, as values of the words."""
+    model, base = project.settings["finetune"]["model"], project.settings.get("base")
+    was = old_loss(project, model if base else project.folder / model)
+    now = old_loss(project, project.out / "finetune" / "model")
+    rise = now / was - 1
+    found = {"was": was, "now": now, "rise": rise, "answer": f"{rise:+.0%}"}
     fewer = max(1, round(0.7 * project.settings["finetune"]["updates"]))
-    lost = (
-        f"That loss is {after / before - 1:.0%} higher: it has forgotten some of what it could. "
-        + ("Knowing answers by heart has that price. " if by_heart(project) else "")
-        + "As a helper for your questions it may still be all you need.",
-        f"fewer updates cost less: {again(project)} --updates {fewer}",
-    )
-    if not project.settings.get("base"):
-        lost = (
-            "It was asked for answers only, so it unlearned the rest. out/model still writes as "
-            "before.",
-            "nothing, if answers are what you want; else add some of the old texts to the answers",
-        )
-    return check(
-        f"loss on {text}",
-        f"≤ {(1 + FORGETS) * before:.3f} ({FORGETS:.0%} more than before)",
-        f"{after:.3f}",
-        after <= (1 + FORGETS) * before,
-        *lost,
-        "warn",
-    )
+    found |= {"most": (1 + FORGETS) * was, "fewer": f"{again(project)} --updates {fewer}"}
+    return found | {"open": "" if base else None, "own": None if base else ""}
 
 
 def run(project, screen):
+    words, updates = Words(project, "finetune"), project.settings["finetune"]["updates"]
     screen.print("  two updates, to see what moves ...")
     still, wrong, tensors = moved(project)
-    finished(screen, project, "finetune", project.settings["finetune"]["updates"])
+    finished(screen, project, "finetune", updates)
     make_room(screen, project, "finetune")
     watched = run_script(project, "finetune")
     screen.print()
     metrics = read_metrics(project.out / "finetune")
-    vals = [line["val_loss"] for line in metrics if "val_loss" in line]
-    text, before, after = forgot(project)
+    found = expect(project) | facts(metrics) | forgot(project)
+    found |= {"still": still[:3], "wrong": wrong[:3], "tensors": tensors}
+    found |= {"more": more_updates(project), "few": max(1, updates // 5)}
+    log, plots = [whole_log(project.out / "finetune", updates, metrics)], {}
+    if metrics:
+        log.append(lr_fell(metrics))
+        plots["Loss on the answers, update by update"] = losses_plot(metrics, found["val"])
+    left, good = f"{tensors - len(still):,}", found["now"] <= found["most"]
     checks = [
-        check(
-            "tensors that moved",
-            f"{tensors:,}",
-            f"{tensors - len(still):,}",
-            not still,
-            f"These should learn and do not: {still[:3]}",
-            "look at `load` in finetune.py: requires_grad, target_modules",
-        ),
-        check(
-            "frozen tensors that moved",
-            0,
-            len(wrong),
-            not wrong,
-            f"These should have stayed: {wrong[:3]}",
-        ),
-        *judge_losses(project, metrics),
-        judge_forgetting(project, text, before, after),
-        lr_fell(metrics),
+        words.check("tensors that moved", left, not still, **found),
+        words.check("frozen tensors that moved", len(wrong), not wrong, **found),
+        *judge_losses(words, found),
+        words.check("loss on {text}", f"{found['now']:.3f}", good, "warn", **found),
+        *log,
         *planned(project),
         *watched,
     ]
-    tells = (
-        f"The loss on your rows fell from {metrics[0]['loss']:.2f} to {metrics[-1]['loss']:.2f}, "
-        f"in {times(shown(project))}. On answers never seen it ends at {vals[-1]:.2f}; on {text} "
-        f"it went from {before:.2f} to {after:.2f} ({after / before - 1:+.0%})."
-    )
-    plot = {
-        "kind": "line",
-        "x": [m["step"] for m in metrics],
-        "y": [m["loss"] for m in metrics],
-        "xlabel": "update",
-        "ylabel": "loss on answers",
-        "lines": {"never seen": vals[-1]},
-    }
-    return Outcome(checks, {"tells": tells}, plots={"Loss on the answers, update by update": plot})
+    return Outcome(checks, found, plots=plots)
+
+
+def losses_plot(metrics, val):
+    """Return the picture of the loss, next to the one on answers never seen, if that is known."""
+    plot = {"kind": "line", "xlabel": "update", "ylabel": "loss on answers"}
+    plot |= {"x": [line["step"] for line in metrics], "y": [line["loss"] for line in metrics]}
+    return plot if val is None else plot | {"lines": {"never seen": val}}

@@ -2,10 +2,12 @@
 
 from handrail.plan import plan_verdicts
 from handrail.project import Stop
-from handrail.screen import Outcome, check
+from handrail.screen import Outcome
+from handrail.steps.answers import known_world
 from handrail.steps.dpo import check_taught, opened_answerer, said_by, show_answers, train
 from handrail.steps.finetune import more_updates, values_of
-from handrail.steps.runs import read_metrics
+from handrail.steps.runs import read_metrics, whole_log
+from handrail.steps.words import Words
 
 FILES = ["grpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "grpo"]
@@ -16,10 +18,7 @@ TRIED = {"batch": 32, "updates": 120}
 
 
 def expect(project):
-    return [
-        "The share of right answers rises, from questions and verdicts alone.",
-        "In the beginning most groups have a spread: some answers right, some wrong.",
-    ]
+    return {}
 
 
 def asked(chats):
@@ -27,8 +26,10 @@ def asked(chats):
 
 
 def try_out(project, model, tokenizer, chats):
-    """Let the model answer some questions as GRPO will; return (rewards (Q, GROUP), tokens of a
-    question, tokens of a reply, GROUP)."""
+    """Let the model answer some questions as GRPO will.
+
+    Return (rewards (Q, GROUP), tokens of a question, tokens of a reply, GROUP).
+    """
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     loaded = project.load("grpo", "replies")
@@ -74,8 +75,8 @@ def run(project, screen):
     check_spread(project, rewards)
     spread = (rewards.std(1) > 0).float().mean()
     screen.print(f"  groups with a spread: {spread:.0%} of {len(rewards)}\n")
-    village = project.settings.get("world") and not project.settings.get("answers")
-    chosen = plan_verdicts(project, prompt, reply, group, model, TRIED if village else None)
+    tried = TRIED if known_world(project) else None
+    chosen = plan_verdicts(project, prompt, reply, group, model, tried)
     watched = train(project, screen, "grpo", chosen)
     outcome = judge(project, screen)
     outcome.checks += watched
@@ -83,12 +84,11 @@ def run(project, screen):
 
 
 def judge(project, screen):
-    metrics = [
-        line["val_loss"] for line in read_metrics(project.out / "grpo") if "val_loss" in line
-    ]
     program, _ = values_of(project, "grpo")
     right = project.load("replies").replies.right
-    checks, shown, told = [], [], []
+    updates, words = project.settings["grpo"]["updates"], Words(project, "grpo")
+    metrics, more = read_metrics(project.out / "grpo"), more_updates(project)
+    checks, shown, shares = [whole_log(project.out / "grpo", updates, metrics)], [], []
     for side, kind in KINDS.items():
         chats = program.messages.load_rows(project.out / "chats" / f"{side}.jsonl")[:200]
         before, after = (
@@ -96,21 +96,14 @@ def judge(project, screen):
             for name in ("finetune", "grpo")
         )
         then, now = (sum(map(right, texts, chats)) / len(chats) for texts in (before, after))
-        told.append(f"{kind}: {then:.1%} right before, {now:.1%} after")
-        checks.append(
-            check(
-                f"{kind}, answered right",
-                f"> {then:.1%}, before",
-                f"{now:.1%}",
-                now > then or now == 1,
-                "The verdicts taught it nothing that helps here.",
-                f"more updates first: {more_updates(project)}; or a reward that is not all or "
-                "nothing",
-                "warn",
-            )
-        )
+        shares += [then, now]
+        name, good = "{kind}, answered right", now > then or now == 1
+        values = {"kind": kind, "then": then, "more": more}
+        checks.append(words.check(name, f"{now:.1%}", good, "warn", **values))
         questions = [chat["messages"][-2]["content"] for chat in chats]
         answers = [chat["messages"][-1]["content"] for chat in chats]
         shown += show_answers(screen, questions, before, after, answers)
-    tells = f"From verdicts alone. {'. '.join(told)}. The best on the way: {1 - min(metrics):.1%}."
-    return Outcome(checks, {"tells": tells}, shown)
+    wrong = [line["val_loss"] for line in metrics if "val_loss" in line]
+    names = "train_before", "train", "val_before", "val"
+    found = dict(zip(names, shares, strict=True)) | {"answer": f"{shares[-1]:.0%}"}
+    return Outcome(checks, found | {"best": 1 - min(wrong) if wrong else None}, shown)

@@ -17,6 +17,7 @@ from handrail.steps.runs import (
     make_room,
     read_metrics,
     run_script,
+    whole_log,
 )
 from handrail.steps.words import Words
 
@@ -62,7 +63,7 @@ def run(project, screen):
     screen.print()
     metrics = read_metrics(project.out)
     if not any("val_loss" in line for line in metrics):
-        log = log_check(project, values, metrics)
+        log = whole_log(project.out, values.updates, metrics)
         return Outcome([log, *watched])  # the model is measured in the exam
     guessers, floor = yardsticks(project)
     found = facts(project, metrics, guessers, floor)
@@ -111,19 +112,12 @@ def first_below(metrics, level):
     return next((f"{line['step']:,}" for line in metrics if line["loss"] < level), None)
 
 
-def log_check(project, values, metrics):
-    """Return the check that metrics.jsonl has one line per update; the model needs none."""
-    whole = [line["step"] for line in metrics] == list(range(1, values.updates + 1))
-    name, lines = "updates written down", f"{len(metrics):,}"
-    return Words(project, "pretrain").check(name, lines, whole, "warn", updates=values.updates)
-
-
 def judge(project, values, metrics, found):
     """Return the checks of a run's metrics."""
     words, final, best = Words(project, "pretrain"), found["final"], found["best"]
     found = found | {"updates": values.updates}
     checks = [
-        log_check(project, values, metrics),
+        whole_log(project.out, values.updates, metrics),
         words.check("loss on val", f"{final:.3f}", final < found["bigram"], **found),
         words.check(
             "the loss on val ends at its lowest",

@@ -1,4 +1,4 @@
-"""What steps share that run a script of the project: run it as its owner would, and judge it."""
+"""What steps that run a script of the project share: run it as its owner would, and judge it."""
 
 import json
 import shlex
@@ -17,6 +17,7 @@ DATA = {  # what a script learns from, in out/
     "dpo": "pairs/train.jsonl",
     "grpo": "chats/train.jsonl",
 }
+WHOLE = {"step", "loss", "lr"}  # what each line of metrics.jsonl has
 
 
 def run_folder(project, name):
@@ -25,12 +26,12 @@ def run_folder(project, name):
 
 
 def read_metrics(folder):
-    """Return the lines of folder/metrics.jsonl as dicts, without those that are cut off."""
+    """Return the lines of folder/metrics.jsonl as dicts, without those that are damaged."""
     file, lines = folder / "metrics.jsonl", []
     for text in file.read_text().splitlines() if file.exists() else []:
         with suppress(ValueError):
             lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+    return [line for line in lines if isinstance(line, dict) and WHOLE <= line.keys()]
 
 
 def differences(project, name):
@@ -130,6 +131,19 @@ def duration(seconds):
 def decimal(number):
     """Return a small number with two digits that count, without an exponent."""
     return f"{float(f'{number:.2g}'):.9f}".rstrip("0").rstrip(".")
+
+
+def whole_log(folder, updates, metrics):
+    """Return the check that there is one line per update. The model does not depend on it."""
+    return check(
+        "updates written down",
+        f"{updates:,}",
+        f"{len(metrics):,}",
+        [line["step"] for line in metrics] == list(range(1, updates + 1)),
+        "The model is not affected, and nothing is trained again. But lines are missing or double "
+        f"in {folder / 'metrics.jsonl'}, so the picture of the loss is not complete.",
+        otherwise="warn",
+    )
 
 
 def lr_fell(metrics):
