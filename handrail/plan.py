@@ -298,7 +298,7 @@ def choose_method(project):
     memory = machine(project)["memory_gb"]
     full, lora = 16 * parameters / GB, 4.5 * parameters / GB
     if not project.settings.get("base"):
-        return "full", f"your own model is small: all of its weights may move ({full:.1f} GB)"
+        return "full", f"your own model is small: all of its weights may move ({full:.2g} GB)"
     if lora > memory:
         raise Stop(
             f"{parameters / 1e9:.2g} billion weights need {lora:.0f} GB with LoRA, and this "
@@ -306,8 +306,8 @@ def choose_method(project):
             f"pip install bitsandbytes, and in `load` of finetune.py:{QLORA}"
         )
     return "lora", (
-        f"needs about {lora:.1f} GB where full fine-tuning needs {full:.1f}, and forgets less of "
-        "what the model knew"
+        "small corrections are trained, and not the model itself: that needs about "
+        f"{lora:.1f} GB instead of {full:.1f}, and forgets less of what the model knew"
     )
 
 

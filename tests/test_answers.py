@@ -13,8 +13,11 @@ import pytest
 import torch
 from conftest import HOUSE, decide, handrail, interrupted, made, once, script
 from safetensors import SafetensorError
+from test_screen import first_use, new_words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from handrail.steps import ANSWERS
 
 sys.path.insert(0, str(HOUSE / "handrail" / "program"))
 MARKS = (
@@ -680,6 +683,16 @@ def test_finetune_continues_from_the_first_walk(answering):
     }
 
 
+def test_no_new_word_is_used_before_it_is_explained(answering):
+    """Who goes on to answers reads eight more words of the field: each comes first, on the screen
+    of the real steps, in the line that explains it.
+    """
+    lines = answering[1].splitlines()
+    for word in [word for name in ANSWERS for word in new_words(name)]:
+        line = first_use(word, lines).strip().removeprefix("- ")
+        assert line.startswith(word), f"{word!r} is used first in: {line}"
+
+
 def test_chat_answers_and_is_what_generate_gives(answering):
     """chat.py uses the template and the model that learned last, and stops at the end mark."""
     done = script(answering[0], "chat.py", input="Who met Mia?\n")
@@ -763,22 +776,25 @@ def test_a_log_that_was_lost_costs_the_log_and_not_the_run(answering, tmp_path, 
 
 def test_a_trial_of_the_answers_leaves_the_run_alone(answering, tmp_path):
     """The commands of `Try it`, as the screen shows them: a short trial, and questions to it, in
-    out/trial. What was made before stays as it is, and the trial answers worse.
+    a folder of their own. What was made before stays as it is, and the trial answers worse.
     """
     screen = " ".join(answering[1].split())
-    assert "python finetune.py --updates 2 --out out/trial --cpu" in screen
-    assert "python answers.py --out out/trial --cpu" in screen
+    assert "`python finetune.py --updates 2 --out out/trial-2 --cpu`" in screen
+    assert "`python answers.py --out out/trial-2 --cpu`" in screen
     project = shutil.copytree(answering[0], tmp_path / "p", symlinks=True)
+    for side in ("train", "val"):
+        file = project / "out" / "chats" / f"{side}.jsonl"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:40]))
     kept = made(project / "out")
-    assert script(project, "finetune.py", "--updates", "2", "--out", "out/trial").returncode == 0
-    assert script(project, "answers.py", "--out", "out/trial").returncode == 0
+    assert script(project, "finetune.py", "--updates", "2", "--out", "out/trial-2").returncode == 0
+    assert script(project, "answers.py", "--out", "out/trial-2").returncode == 0
     trial, ours = (
         json.loads((project / "out" / place / "answers.json").read_text())
-        for place in ("trial", ".")
+        for place in ("trial-2", ".")
     )
-    shutil.rmtree(project / "out" / "trial")
+    shutil.rmtree(project / "out" / "trial-2")
     assert made(project / "out") == kept
-    assert trial["folder"] == "out/trial/finetune/model"
+    assert trial["folder"] == "out/trial-2/finetune/model"
     assert trial["after"]["loss"] > ours["after"]["loss"]
 
 

@@ -297,7 +297,8 @@ def run(project, screen):
     screen.say("Chosen from data and machine, in settings.toml", lines)
     again = sum("same_as" in chat for chat, _ in val)
     part = sum(sum(mask) for _, mask in rows) / sum(lengths)
-    values = {"train": len(train), "held": len(val), "again": again, "never": len(val) - again}
+    values = {"train": len(train), "held": len(val), "never": len(val) - again}
+    values |= {"again": again or None, "none": None if again else ""}
     return Outcome(checks, values | {"part": part, "answer": f"{part:.0%}"}, samples)
 
 

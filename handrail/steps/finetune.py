@@ -36,6 +36,7 @@ FILES = [
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/model.safetensors"]
 BY_HEART = 6  # passes through the rows from which on their answers are meant to be known
+METHODS = {"full": "full, all parameters move", "lora": "LoRA"}
 KNOWN = 0.1  # nats a token: an answer at that loss is known
 FORGETS = 0.1  # how much more the loss on general text may be afterwards
 
@@ -69,9 +70,12 @@ def by_heart(project):
 def expect(project):
     chosen, takes, heart = project.settings["finetune"], seconds(project), by_heart(project)
     found = {"updates": chosen["updates"], "batch": chosen["batch"], "rows": rows_of(project)}
-    found |= {"method": chosen["method"], "lr": chosen["lr"], "passes": times(shown(project))}
+    found |= {"method": METHODS.get(chosen["method"], chosen["method"]), "lr": chosen["lr"]}
+    found |= {"passes": times(shown(project))}
     found |= {"takes": minutes(takes) if takes else None}
     found |= {"heart": "" if heart else None, "once": None if heart else ""}
+    base = project.settings.get("base")
+    found |= {"open": "" if base else None, "own": None if base else ""}
     return found | {"text": old_text(project), "known": KNOWN, "forgets": FORGETS}
 
 
@@ -217,8 +221,7 @@ def forgot(project):
     rise = now / was - 1
     found = {"was": was, "now": now, "rise": rise, "answer": f"{rise:+.0%}"}
     fewer = max(1, round(0.7 * project.settings["finetune"]["updates"]))
-    found |= {"most": (1 + FORGETS) * was, "fewer": f"{again(project)} --updates {fewer}"}
-    return found | {"open": "" if base else None, "own": None if base else ""}
+    return found | {"most": (1 + FORGETS) * was, "fewer": f"{again(project)} --updates {fewer}"}
 
 
 def run(project, screen):
