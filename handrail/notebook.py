@@ -34,12 +34,11 @@ def read_settings(file):
     """Return [(name, value, why)] of settings.toml; the why is the comment behind the value."""
 
     def rows(table, prefix=""):
-        for name in table:
-            item = table.item(name)
+        for key, item in table.body:  # of dotted names, such as finetune.lr, there is one each
             if isinstance(item, dict):
-                yield from rows(item.value, f"{name}.")
-            else:
-                yield prefix + name, item.as_string(), item.trivia.comment.lstrip("# ")
+                yield from rows(item.value, f"{prefix}{key.key}.")
+            elif key:
+                yield prefix + key.key, item.as_string(), item.trivia.comment.lstrip("# ")
 
     return list(rows(tomlkit.parse(file.read_text(encoding="utf-8")))) if file.exists() else []
 

@@ -55,11 +55,18 @@ RECORD = {
     "seconds": 228.4,
 }
 
+# a step's settings are written one by one, so its lines are not always together
+SETTINGS = """data = "a # b.txt"  # mine
+finetune.updates = 40
+lr = 0.003
+finetune.packed = false  # theirs
+"""
+
 
 def drawn(folder, records, metrics=""):
     """Return the page drawn from step records, given as JSON text by name, and metrics."""
     (folder / "out" / "steps").mkdir(parents=True)
-    (folder / "settings.toml").write_text('data = "a # b.txt"  # mine\nlr = 0.003\n')
+    (folder / "settings.toml").write_text(SETTINGS)
     (folder / "out" / "metrics.jsonl").write_text(metrics)
     for name, text in records.items():
         (folder / "out" / "steps" / f"{name}.json").write_text(text)
@@ -87,6 +94,9 @@ def test_the_page_is_self_contained_and_shows_every_number(tmp_path):
         "228.4 s",
         "a # b.txt",
         "mine",
+        "finetune.updates",
+        "finetune.packed",
+        "theirs",
         "Good: 0.019 above.",
     ):
         assert text in shown
