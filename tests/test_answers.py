@@ -762,6 +762,9 @@ def test_a_log_that_was_lost_costs_the_log_and_not_the_run(answering, tmp_path, 
         (project / "out" / "steps" / "finetune.json").unlink()
         taken += ["--until", "finetune"]
     else:
+        text = (HOUSE / "handrail" / "program" / "grpo.py").read_text()
+        reward = "return float(right(reply, chat))", "return float(len(reply))"  # it has a spread
+        (project / "grpo.py").write_text(text.replace(*reward))
         done = handrail(*taken, "--updates", "2", "--batch", "4")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     log, model = (project / "out" / name / part for part in ("metrics.jsonl", "model"))

@@ -187,7 +187,7 @@ def judge_village(words, pairs, before, after, found):
     then, now = (sum(map(right, texts, pairs)) / len(pairs) for texts in (before, after))
     changed = [both for both in zip(after, before, pairs, strict=True) if both[0] != both[1]]
     wins = sum(right(text, pair) and len(text) < len(old) for text, old, pair in changed)
-    share, least = wins / max(1, len(changed)), then - 0.01
+    share, least = wins / max(1, len(changed)), max(0, then - 0.01)
     found |= {"wins": share, "answer": f"{share:.0%}", "least": least}
     name, number = "answers that changed: shorter and right", f"{share:.1%} of {len(changed)}"
     return [
