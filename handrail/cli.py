@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import click
 
 from handrail import __version__
+from handrail.cloud import rent
 from handrail.project import Stop, refused, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
@@ -193,15 +194,6 @@ def estimate(folder, **typed):
     return main(folder, SimpleNamespace(**typed))
 
 
-@cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def rent(words):
-    """Do the long run on a bigger machine: four ways, each shown before it costs anything."""
-    from handrail.rent.ways import main
-
-    return main(list(words))
-
-
 @cli.command(context_settings=OWN_OPTIONS)
 @click.argument("command", metavar="COMMAND...", nargs=-1, type=click.UNPROCESSED)
 def watch(command):
@@ -234,6 +226,7 @@ def step(name):
 
 for name in STEPS:
     cli.add_command(step(name))
+cli.add_command(rent)
 
 
 def main(words=None):

@@ -329,14 +329,6 @@ class Project:
         """Return True if a file differs from what was last committed."""
         return bool(self.has_git() and self.git("status", "--porcelain", "--", file))
 
-    def mark(self):
-        """Return four letters of the first commit, to tell projects apart; "" without git."""
-        return (
-            "".join(self.git("rev-list", "--max-parents=0", "--all").split()[-1:])[:4]
-            if self.has_git()
-            else ""
-        )
-
     # --- running what is there ---
 
     def load(self, *names):

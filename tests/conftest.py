@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 # two tests run side by side (pytest-xdist), on two cores
@@ -18,6 +19,10 @@ import pytest
 import torch
 import warm
 from filelock import FileLock
+
+from handrail import __version__
+from handrail.project import PROGRAM
+from handrail.village import stories
 
 HOUSE = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -199,3 +204,34 @@ def made(folder):
         for path in sorted(folder.rglob("*"))
         if path.suffix != ".lock"
     }
+
+
+TINY = {
+    "handrail": __version__,
+    "data": "village.jsonl",
+    "vocabulary": 512,
+    "size": "1m",
+    "prompt": "One ",
+    "updates": 60,
+    "every": 6,
+    "batch": 4,
+    "context": 64,
+}
+
+
+def prepare(folder):
+    """Make `folder` a village project as the walk leaves it before the run."""
+    shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HOUSE / "handrail" / "project_template" / "requirements.txt", folder)
+    (folder / "village.jsonl").write_text(
+        "".join(json.dumps(story) + "\n" for story in islice(stories(0), 200))
+    )
+    (folder / "settings.toml").write_text(
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in TINY.items())
+    )
+    return script(folder, "tokenizer.py")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return once(tmp_path_factory, "tiny", prepare)[0]

@@ -5,7 +5,6 @@ that lose their machine.
 import contextlib
 import getpass
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -14,29 +13,17 @@ import socket
 import subprocess
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import BIN, HOUSE, decide, handrail, metrics, once, script
+from conftest import BIN, decide, handrail, made, metrics, once, script
 
-from handrail import __version__
-from handrail.project import PROGRAM
-from handrail.village import stories
+from handrail.cloud.bundle import Run
+from handrail.cloud.ssh import JOB, Machine
+from handrail.project import Stop
 
-SETTINGS = {
-    "handrail": __version__,
-    "data": "village.jsonl",
-    "vocabulary": 512,
-    "size": "1m",
-    "prompt": "One ",
-    "updates": 90,
-    "every": 6,
-    "batch": 4,
-    "context": 64,
-}
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 SERVER = """Port {port}
 ListenAddress 127.0.0.1
@@ -50,34 +37,25 @@ KbdInteractiveAuthentication no
 PidFile none
 """
 CLIENT = """Host *
+  Port {port}
   IdentityFile {folder}/me
   IdentitiesOnly yes
   IdentityAgent none
   UserKnownHostsFile {folder}/known
   GlobalKnownHostsFile /dev/null
 """
-SHELL = """#!/bin/sh
+PROGRAMS = {  # a shell over there, with a home and tools of its own; this machine's ssh
+    "shell": """#!/bin/sh
 export HOME={folder}/home PATH={folder}/bin OMP_NUM_THREADS=1
 cd "$HOME" && exec sh -c "$SSH_ORIGINAL_COMMAND"
-"""
-
-
-def prepare(folder):
-    """Make `folder` a village project as the walk leaves it before the run."""
-    shutil.copytree(PROGRAM, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HOUSE / "handrail" / "project_template" / "requirements.txt", folder)
-    (folder / "village.jsonl").write_text(
-        "".join(json.dumps(story) + "\n" for story in islice(stories(0), 200))
-    )
-    (folder / "settings.toml").write_text(
-        "".join(f"{name} = {json.dumps(value)}\n" for name, value in SETTINGS.items())
-    )
-    return script(folder, "tokenizer.py")
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    return once(tmp_path_factory, "tiny", prepare)[0]
+""",
+    "bin/python3": """#!/bin/sh
+exec {python} "$@"
+""",
+    "here/ssh": """#!/bin/sh
+exec {ssh} -F {folder}/client "$@"
+""",
+}
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +75,9 @@ def machines(tiny, tmp_path):
 
 
 @pytest.fixture
-def far(tmp_path):
+def far(tmp_path, monkeypatch):
     """A machine over there: sshd with its own keys, a home of its own, and in its PATH all of this
-    machine's tools but nvidia-smi.
+    machine's tools but nvidia-smi. This machine's ssh knows it.
     """
     if not (SSHD and shutil.which("rsync") and shutil.which("ssh-keygen")):
         pytest.fail(
@@ -107,62 +85,51 @@ def far(tmp_path):
             "On this machine: sudo apt-get install -y openssh-server rsync"
         )
     folder = tmp_path / "far"
-    for name in ("home", "bin"):
+    for name in ("home", "bin", "here"):
         (folder / name).mkdir(parents=True)
     for tool in [*Path("/bin").iterdir(), *Path("/usr/bin").iterdir()]:
-        if (
-            tool.name != "nvidia-smi"
-            and not tool.name.startswith("python3")
-            and not (folder / "bin" / tool.name).exists()
-        ):
-            (folder / "bin" / tool.name).symlink_to(tool)
-    for name, text in {
-        "bin/python3": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
-        "shell": SHELL.format(folder=folder),
-    }.items():
+        link = folder / "bin" / tool.name
+        if tool.name != "nvidia-smi" and not tool.name.startswith("python3") and not link.exists():
+            link.symlink_to(tool)
+    for name, text in PROGRAMS.items():
+        text = text.format(folder=folder, python=sys.executable, ssh=shutil.which("ssh"))
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     for key in ("host", "me", "other"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True
-        )
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
+        subprocess.run(command, check=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "server").write_text(SERVER.format(folder=folder, port=port))
-    (folder / "client").write_text(CLIENT.format(folder=folder))
+    (folder / "client").write_text(CLIENT.format(folder=folder, port=port))
+    monkeypatch.setenv("PATH", f"{folder / 'here'}:{os.environ['PATH']}")
     if os.getuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)  # as its service does; sshd wants it
-    ssh = f"ssh -F {folder}/client"
     server = psutil.Popen([SSHD, "-D", "-f", folder / "server", "-E", folder / "sshd.txt"])
     until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10)
+    user = getpass.getuser()
     yield SimpleNamespace(
         folder=folder,
         home=folder / "home",
-        there=folder / "home" / "handrail" / "first-model",
         port=port,
         server=server,
-        user=getpass.getuser(),
-        host=f"{getpass.getuser()}@127.0.0.1:{port}",
-        env=os.environ | {"HANDRAIL_SSH": ssh, "RSYNC_RSH": f"{ssh} -p {port}"},
+        user=user,
+        host=f"{user}@127.0.0.1:{port}",
     )
-    jobs = [int(file.read_text()) for file in folder.glob("home/handrail/*/out/pid")]
-    left = [
-        process
-        for pid in jobs
-        if psutil.pid_exists(pid)
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    ]
-    kill(left)  # of a test that failed
+    for file in folder.glob("home/handrail/*/job/pid"):
+        end(int(file.read_text()))  # of a test that failed
     cut(server)
     server.kill()
     server.wait()
 
 
-def kill(processes):
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # gone by itself
+def end(pid):
+    """Kill a job there: its shell, and what the shell has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # gone by itself
+        job = psutil.Process(pid)
+        for process in [job, *job.children(recursive=True)]:
             process.kill()
 
 
@@ -184,39 +151,23 @@ def until(ready, seconds=180):
         time.sleep(0.02)
 
 
-def rent(far, *words):
-    return handrail("rent", "ssh", far.host, *words, env=far.env)
+def rent(far, project, *words):
+    """Run `handrail rent ssh` to its end."""
+    here = ["--cpu", "--python", sys.executable, "--yes"]
+    return handrail("rent", "ssh", far.host, project, *(words or here))
 
 
-def begin(far, project, *words):
+def begin(far, project):
     """Start `handrail rent ssh` in the background, its output going to a file; return (process, how
     to read the file).
     """
     said = far.folder / f"said-{len(list(far.folder.glob('said-*')))}"
-    command = [
-        BIN / "handrail",
-        "rent",
-        "ssh",
-        far.host,
-        project,
-        "--cpu",
-        "--python",
-        sys.executable,
-        "--yes",
-        *words,
-    ]
+    words = ["rent", "ssh", far.host, project, "--cpu", "--python", sys.executable, "--yes"]
+    # a suite that runs in the background ignores Ctrl-C
+    command = ["env", "--default-signal=INT", BIN / "handrail", *words]
     with open(said, "w") as file:
-        heard = [
-            "env",
-            "--default-signal=INT",
-        ]  # a suite that runs in the background ignores Ctrl-C
-        process = subprocess.Popen(
-            [*heard, *map(str, command)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=far.env,
-        )
+        how = {"stdout": file, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(list(map(str, command)), **how)
     return process, said.read_text
 
 
@@ -241,234 +192,173 @@ def wrong_key(far):
 
 
 def another_machine(far):
-    (far.folder / "known").write_text(
-        f"[127.0.0.1]:{far.port} {(far.folder / 'other.pub').read_text()}"
-    )
+    key = (far.folder / "other.pub").read_text()
+    (far.folder / "known").write_text(f"[127.0.0.1]:{far.port} {key}")
 
 
-WRONG = {  # what is not right over there: how it comes about, what is typed, what must be said
+UNREACHABLE = {  # how it comes about, and what ssh says of it
     "unknown host": (
         lambda far: (far.folder / "known").write_text(""),
-        ["--cpu"],
-        ["not known to this machine", "ssh -p {port} {user}@127.0.0.1", "fingerprint"],
+        "Host key verification failed",
     ),
-    "another machine at its address": (
-        another_machine,
-        ["--cpu"],
-        ["another host key", "ssh-keygen -R '[127.0.0.1]:{port}'"],
-    ),
-    "wrong key": (wrong_key, ["--cpu"], ["takes none of your keys", "ssh-keygen -t ed25519"]),
-    "switched off": (
-        lambda far: far.server.kill(),
-        ["--cpu"],
-        ["does not answer", "Is the machine on"],
-    ),
-    "no GPU": (lambda far: None, [], ["no GPU that nvidia-smi lists", "--cpu"]),
-    "no rsync": (
-        lambda far: (far.folder / "bin" / "rsync").unlink(),
-        ["--cpu"],
-        ["It lacks rsync", "apt-get install -y rsync"],
-    ),
-    "no Python": (
-        lambda far: (far.folder / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n"),
-        ["--cpu"],
-        ["no Python of 3.11", "python3-venv"],
-    ),
-    "no yes": (lambda far: None, ["--cpu"], ["Nothing was started", "--yes"]),
+    "another machine at its address": (another_machine, "IDENTIFICATION HAS CHANGED"),
+    "wrong key": (wrong_key, "Permission denied"),
+    "switched off": (lambda far: far.server.kill(), "Connection refused"),
 }
 
 
-@pytest.mark.parametrize("fault", WRONG)
-def test_what_is_wrong_over_there_is_a_sentence(far, machines, fault):
-    """A machine that cannot do it, or that nobody said yes to, is left as it was: exit 2, what is
-    wrong, the command that mends it.
+@pytest.mark.parametrize("fault", UNREACHABLE)
+def test_a_machine_that_cannot_be_reached_is_a_sentence(far, machines, fault):
+    """Somebody who rents for the first time gets ssh's own words, the command to try by hand, and
+    how to trust a machine, never a traceback.
     """
-    come, words, said = WRONG[fault]
+    come, said = UNREACHABLE[fault]
+    run = Run(machines[0], None)
     come(far)
-    done = rent(
-        far,
-        machines[0],
-        *words,
-        *(["--python", sys.executable] if fault == "no yes" else []),
-        *([] if fault == "no yes" else ["--yes"]),
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    for part in said:
-        assert part.format(port=far.port, user=far.user) in done.stderr, done.stdout + done.stderr
+    with pytest.raises(Stop, match=f"cannot be reached: (.|\n)*{said}") as stop:
+        Machine(far.host, run).look("", "--cpu")
+    assert f"ssh -p {far.port} {far.user}@127.0.0.1" in str(stop.value)
+    assert "fingerprint" in str(stop.value) and not (far.home / "handrail").exists()
+
+
+def test_what_a_machine_lacks_is_named_before_it_costs(far, machines, monkeypatch):
+    """No GPU, no Python, no rsync: named before anything is copied; and nothing starts without a
+    yes, but all of it is shown.
+    """
+    machine = Machine(far.host, Run(machines[0], None))
+    assert machine.look("")["lacks"].startswith("a GPU that nvidia-smi lists")
+    assert "lacks" not in machine.look("", "--cpu") | machine.look(sys.executable, "--cpu")
+    assert machine.look("/usr/bin/false", "--cpu")["lacks"].startswith("torch, transformers")
+    (machines[0] / "data").mkdir()  # converted texts
+    shown = rent(far, machines[0], "--cpu")
+    assert shown.returncode == 2 and "Nothing was started" in shown.stderr, shown.stderr
+    for part in (f"rsync -rtzu -e 'ssh -p {far.port}' -R", " data out/tokens ", "job.sh start"):
+        assert part in shown.stdout, shown.stdout
+    (far.folder / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n")
+    assert machine.look("", "--cpu")["lacks"].startswith("Python 3.11 or newer")
+    (far.folder / "bin" / "rsync").unlink()
+    done = rent(far, machines[0])
+    assert done.returncode == 2 and "lacks rsync: apt-get install -y rsync" in done.stderr
+    assert "STILL COSTS MONEY" in done.stdout and "Traceback" not in done.stderr
     assert not (far.home / "handrail").exists()
-    if fault == "no yes":
-        assert (
-            f"rsync -rtzRL -e 'ssh -p {far.port}'" in done.stdout
-            and "setsid nohup sh out/job.sh" in done.stdout
-            and "costs money" in done.stdout
-        )
+    monkeypatch.setenv("PATH", str(far.folder / "here"))  # no rsync here either
+    done = rent(far, machines[0])
+    assert done.returncode == 2 and "There is no rsync on this machine" in done.stderr
 
 
 def test_a_job_continues_without_us(far, machines, whole):
-    """Ctrl-C here leaves the job running and starts nothing twice; --stop saves and fetches. The
-    same command continues, survives a dropped line, brings the same weights, and overwrites nothing
-    that was edited over there.
+    """Ctrl-C here leaves the job running; killed there, the same command brings home what was
+    saved, starts it again, survives a lost connection, and ends with the weights of a run in peace.
     """
     home = machines[0] / "out"
     process, said = begin(far, machines[0])
     until(lambda: "After update 6:" in said() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    assert (
-        process.wait(timeout=20) == 130 and "runs on" in said() and "STILL COSTS MONEY" in said()
-    ), said()
-    pid = int((far.there / "out" / "pid").read_text())
-    assert psutil.pid_exists(pid)
-    stopped = rent(far, machines[0], "--stop")
-    assert stopped.returncode == 0 and "stopped by somebody" in stopped.stdout, (
-        stopped.stdout + stopped.stderr
-    )
-    assert int((far.there / "out" / "pid").read_text()) == pid and not psutil.pid_exists(pid)
+    assert process.wait(timeout=20) == 130, said()
+    assert "it continues there" in said() and "STILL COSTS MONEY" in said()
+    (there,) = (far.home / "handrail").glob("first-model-*")
+    pid = int((there / "job" / "pid").read_text())
+    until(lambda: saved(there)[-1] >= 12)  # it continues
+    end(pid)
+    done = rent(far, machines[0])
     at = saved(machines[0])[-1]
-    assert 6 <= at < 90 and len(metrics(machines[0])) == at and not (home / "model").exists()
+    assert done.returncode == 1 and "THE JOB FAILED" in done.stdout, done.stdout + done.stderr
+    assert int((there / "job" / "pid").read_text()) == pid and 12 <= at < 60
+    assert len(metrics(machines[0])) >= at and not (home / "model").exists()
 
-    (far.there / "train.py").write_text(
-        (far.there / "train.py").read_text() + "# a thought of the night\n"
-    )
-    edited = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-    assert (
-        edited.returncode == 2
-        and "train.py in ~/" in edited.stderr
-        and "changed there after it was sent" in edited.stderr
-    ), edited.stderr
-    (far.there / "out" / "sent").unlink()
-
-    (home / "model").mkdir()
-    (home / "model" / "mine.txt").write_text("precious")
     process, said = begin(far, machines[0])
     until(lambda: f"Resuming after update {at}" in said() or process.poll() is not None)
     cut(far.server)
-    assert process.wait(timeout=180) == 0 and "was lost" in said(), said()
-    steps = range(6 * (at // 6 + 1), 91, 6)
-    assert [said().count(f"After update {step}:") for step in steps] == [1] * len(steps), (
-        said()
-    )  # nothing missed, nothing twice
-    assert (
-        weights(home) == weights(whole / "out")
-        and (home / "model-1" / "mine.txt").read_text() == "precious"
-    )
-    assert (
-        saved(machines[0])[-1] == 90
-        and len(metrics(machines[0])) == 90
-        and "After update 90" in (home / "log.txt").read_text()
-    )
+    assert process.wait(timeout=180) == 0 and "The connection is lost" in said(), said()
+    assert "After update 60" in (home / "log.txt").read_text()
+    assert weights(home) == weights(whole / "out") and saved(machines[0])[-1] == 60
+    assert len(metrics(machines[0])) == 60 and not list(home.glob("**/*.lock"))
 
-    def again():
-        return rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-
-    done = again()
-    assert done.returncode == 2 and "this run is whole" in done.stderr, done.stdout + done.stderr
-    decide(machines[0], lr=1e-3)
-    other = again()
-    assert (
-        other.returncode == 2
-        and "other lr" in other.stderr
-        and f"mv {far.there.relative_to(far.home)}" in other.stderr
-    ), other.stderr
-    far.there.rename(
-        far.there.with_name("moved")
-    )  # as it was told; what is here is of the old run too
-    other = again()
-    assert (
-        other.returncode == 2
-        and f"mv {home / 'checkpoints'}" in other.stderr
-        and not (far.there / "train.py").exists()
-    ), other.stdout + other.stderr
+    decide(machines[0], lr=1e-3)  # another run: the checkpoints here are not its own
+    other = rent(far, machines[0])
+    assert other.returncode == 2 and "belongs to another run" in other.stderr, other.stderr
+    assert len(list((far.home / "handrail").iterdir())) == 1
 
 
-def test_a_job_whose_shell_was_killed_is_followed_to_its_end(far, machines):
-    """Memory that runs short may take the shell and leave the script: it is followed until it is
-    over, and what it made comes home.
+def test_a_job_that_is_stopped_or_refused_says_so(far, machines):
+    """What is asked to stop saves first: exit 130. What the script refuses comes back as its own
+    words, and exit 2.
     """
-    decide(machines[0], updates=36)
+    machine = Machine(far.host, Run(machines[0], None))
     process, said = begin(far, machines[0])
     until(lambda: "After update 6:" in said() or process.poll() is not None)
-    os.kill(int((far.there / "out" / "pid").read_text()), signal.SIGKILL)
-    assert (
-        process.wait(timeout=120) == 0 and "was lost" not in said() and "over, and well" in said()
-    ), said()
-    assert (machines[0] / "out" / "model" / "config.json").exists()
+    machine.do(machine.there("stop", "pretrain.py"))
+    assert process.wait(timeout=60) == 130 and "The job was stopped" in said(), said()
+    assert saved(machines[0])[-1] == len(metrics(machines[0])) < 60
+
+    smi = far.folder / "bin" / "nvidia-smi"  # a GPU that torch cannot use
+    smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA T4 (UUID: GPU-1)'\n")
+    smi.chmod(0o755)
+    done = rent(far, machines[0], "--python", sys.executable, "--yes")
+    assert done.returncode == 2 and "THE JOB WAS REFUSED" in done.stdout, done.stdout + done.stderr
+    assert "no GPU that PyTorch can use" in done.stdout and "STILL COSTS MONEY" in done.stdout
+    assert "no GPU that PyTorch can use" in (machines[0] / "out" / "log.txt").read_text()
+
+
+SCRIPT = """import os, sys, time
+print("process", os.environ.get("RANK"), "of", os.environ.get("WORLD_SIZE"), sys.argv[1:])
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    "end, gpus, code",
+    [("raise ValueError('a bug')", 1, 1), ("print('Stopped. Saved.'); sys.exit(130)", 2, 130)],
+)
+def test_a_job_leaves_its_exit_code(tmp_path, monkeypatch, end, gpus, code):
+    """A script that fails must not look like one that ended well; with several GPUs it runs once on
+    each, and torchrun, which ends with 1 in any case, does not hide that it was stopped.
+    """
+    for name in ("out", "job"):
+        (tmp_path / name).mkdir()
+    shutil.copy(JOB, tmp_path / "out")
+    (tmp_path / "train.py").write_text(SCRIPT.format(end=end))
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\n" + "echo 'GPU 0: NVIDIA T4 (UUID: GPU-1)'\n" * gpus)
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = ["run", "as-it-is", sys.executable, "train.py"]
+    subprocess.run(["sh", "out/job.sh", *words], cwd=tmp_path, check=True, timeout=120)
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert int((tmp_path / "job" / "exit").read_text()) == code, log
+    assert ("process 1 of 2 []" in log) == (gpus == 2), log
 
 
 def test_projects_of_one_name_do_not_meet_over_there(machines, tmp_path):
     """Everybody's first project is called first-model: one must never follow another's job and take
-    its model home. A copy elsewhere is the same project.
+    its model home. A copy elsewhere is the same project, and more updates are another run.
     """
-    from handrail.rent.ssh import read
-
-    for number, folder in enumerate(machines):
-        for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", f"project {number}"]):
-            subprocess.run(
-                ["git", "-c", "user.name=me", "-c", "user.email=me@here", *words],
-                cwd=folder,
-                check=True,
-            )
     again = shutil.copytree(machines[0], tmp_path / "C" / "first-model")
-    mine, other, copied = (read(["me@machine", str(folder)]).far for folder in [*machines, again])
-    assert mine == copied != other and mine.startswith("handrail/first-model-"), (
-        mine,
-        other,
-        copied,
-    )
+    decide(machines[1], updates=91)
+    mine, other, copied = (Run(folder, None).name for folder in [*machines, again])
+    assert mine == copied != other and mine.startswith("first-model-"), (mine, other, copied)
 
 
-def test_a_full_disk_over_there_is_named(far, machines):
-    """A disk that fills up over there loses nothing here, and is named, not shown as a traceback;
-    one too small for the packages is refused at once.
+def test_an_older_run_overwrites_nothing(far, machines, whole, capsys):
+    """Somebody who finished the run at home, while the job was slow, keeps what is here. So does
+    somebody who changed the settings meanwhile, or whose model has lost its checkpoints.
     """
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=20", "tmpfs", far.home],
-        capture_output=True,
-    ).returncode:
-        pytest.fail(
-            "This test mounts a disk of 4 MB, which only root may do. "
-            "Run the tests as root, for instance in a container."
-        )
-    try:
-        early = rent(far, machines[0], "--cpu", "--yes")
-        assert (
-            early.returncode == 2
-            and "GB free" in early.stderr
-            and not (far.home / "handrail").exists()
-        ), early.stderr
-        copying = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-        assert (
-            copying.returncode == 2
-            and f"The disk of {far.user}@127.0.0.1 is full" in copying.stderr
-        ), copying.stdout + copying.stderr
-        subprocess.run(["mount", "-o", "remount,nr_inodes=1000", far.home], check=True)
-        done = rent(far, machines[0], "--cpu", "--python", sys.executable, "--yes")
-        assert (
-            done.returncode == 1
-            and "The disk over there is full" in done.stdout
-            and "Traceback" not in done.stderr
-        ), done.stdout + done.stderr
-        assert (
-            "could not be written" in (machines[0] / "out" / "log.txt").read_text()
-            and len(metrics(machines[0])) == 6
-        )
-    finally:
-        subprocess.run(["umount", "-l", far.home], check=True)
-
-
-def test_a_job_that_dies_at_once_is_explained(far, machines):
-    """The commonest first minute: the machine has a GPU and torch cannot use it. The log comes
-    back, and says what to do.
-    """
-    (far.folder / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA T4\n")
-    (far.folder / "bin" / "nvidia-smi").chmod(0o755)
-    done = rent(far, machines[0], "--python", sys.executable, "--yes")
-    assert done.returncode == 1 and "NVIDIA T4" in done.stdout, done.stdout + done.stderr
-    assert (
-        "THE JOB FAILED" in done.stdout
-        and "driver and this torch do not fit together" in done.stdout
-        and "STILL COSTS MONEY" in done.stdout
-    )
-    assert "no GPU that PyTorch can use" in (machines[0] / "out" / "log.txt").read_text()
+    ended = shutil.copytree(whole, far.folder / "first-model")
+    machine = Machine(far.host, Run(ended, None))
+    before = made(ended)
+    machine.fetch({"step": "00000048"})
+    assert made(ended) == before and "nothing was fetched" in capsys.readouterr().out
+    decide(ended, updates=70)  # changed here meanwhile
+    with pytest.raises(SystemExit):
+        machine.fetch({"step": "00000060"})
+    assert "belongs to another run" in capsys.readouterr().err
+    (ended / "out" / "checkpoints").rename(ended / "out" / "old")
+    (ended / "out" / "model").rename(ended / "out" / "old-model")
+    with pytest.raises(Stop, match="Nothing was fetched: what the job made is in handrail/first"):
+        machine.fetch({"step": "00000060"})
+    (ended / "out" / "old-model").rename(ended / "out" / "model")
+    with pytest.raises(Stop, match="unknown run. First, move it away: mkdir .*old-1 && mv "):
+        Run(ended, None)
 
 
 # --- sync.py ---
@@ -501,7 +391,7 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
 
     for i, kind in enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]):
         machine, before = machines[i % 2], max([notes(), *saved(machines[i % 2])])
-        process = synced(machine, f"{far.user}@127.0.0.1:kept", env=far.env)
+        process = synced(machine, f"{far.user}@127.0.0.1:kept")
         until(
             lambda: process.poll() is not None or max(saved(machine), default=0) > before  # noqa: B023
         )
@@ -512,7 +402,7 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
     assert process.returncode == 130 and notes() == max(saved(machine)), (
         said
     )  # the last word was heard, and its save is away
-    at, process = notes(), synced(machines[1], f"{far.user}@127.0.0.1:kept", env=far.env)
+    at, process = notes(), synced(machines[1], f"{far.user}@127.0.0.1:kept")
     said, _ = process.communicate(timeout=180)
     assert process.returncode == 0 and f"Resuming after update {at}" in said, said
     assert weights(machines[1] / "out") == weights(whole / "out") == weights(kept / "pretrain")
@@ -523,7 +413,7 @@ def test_a_run_that_loses_its_machines_ends_with_the_same_weights(far, machines,
         sorted(path.name for path in (kept / folder).glob("0*"))
         for folder in ("pretrain/checkpoints", "pretrain-whole")
     )
-    assert len(there) == 2 and there == noted[-2:] and there[-1] == "00000090", (there, noted)
+    assert len(there) == 2 and there == noted[-2:] and there[-1] == "00000060", (there, noted)
 
 
 def test_a_start_that_fails_leaves_nothing_in_the_way(machines, tmp_path):
@@ -534,13 +424,8 @@ def test_a_start_that_fails_leaves_nothing_in_the_way(machines, tmp_path):
     target = tmp_path / "kept"
     target.mkdir()
 
-    def sync(folder, *words):
-        return subprocess.run(
-            [sys.executable, "sync.py", target, *(words or ["pretrain.py"]), "--cpu"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
+    def sync(folder, name="pretrain.py"):
+        return script(folder, "sync.py", target, name)
 
     decide(a, lr=-1)
     assert sync(a).returncode == 2
@@ -559,15 +444,13 @@ def test_a_target_that_is_not_there_stops_the_start(machines, tmp_path):
     """A bucket that is not mounted must not be taken for an empty one: the run would begin again,
     and overwrite hours. Exit 2, nothing started.
     """
-    process = synced(machines[0], tmp_path / "not-mounted")
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 2 and "Nothing was started" in said and "Traceback" not in said, (
-        said
-    )
-    said, _ = synced(machines[0], "").communicate(
-        timeout=30
-    )  # an empty $TARGET is no target, least of all the root of this disk
-    assert "sync.py TARGET" in said and not (machines[0] / "out" / "metrics.jsonl").exists(), said
+    done = script(machines[0], "sync.py", tmp_path / "not-mounted", "pretrain.py")
+    assert done.returncode == 2 and "Nothing was started" in done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    # an empty $TARGET is no target, least of all the root of this disk
+    done = script(machines[0], "sync.py", "", "pretrain.py")
+    assert done.returncode == 2 and "sync.py TARGET" in done.stderr, done.stdout + done.stderr
+    assert not (machines[0] / "out" / "metrics.jsonl").exists()
 
 
 def test_a_run_that_outlives_sync_is_not_started_twice(machines, tmp_path):

@@ -574,7 +574,7 @@ def test_a_project_of_an_older_version_is_left_alone(grown, tmp_path):
         ["evaluate", grown],
         ["finetune"],
         ["rehearse", grown],
-        ["rent", "sky", grown, "--gpu", "L4"],
+        ["rent", "sky", grown],
         ["status", grown],
     ):
         cpu = [] if words[:1] in (["rent"], ["status"]) else ["--cpu"]
