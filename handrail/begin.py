@@ -12,7 +12,7 @@ from pathlib import Path
 from handrail import launch
 from handrail.plan import OPEN, sizes
 from handrail.project import ASKED, Project, Stop
-from handrail.sources import locate
+from handrail.data.text_files import locate
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rich.traceback import Traceback
 
-from handrail import begin, notebook, sources
+from handrail import begin, notebook
+from handrail.data import text_files as sources
 from handrail.doctor.lesson import offer
 from handrail.project import PROGRAM, TEMPLATE, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step

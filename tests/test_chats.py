@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from handrail import chats
-from handrail.chats import read_chats, split, write_chats
+from handrail.data import chats
+from handrail.data.chats import read_chats, split, write_chats
 from handrail.project import Stop
 
 U, A, S = (

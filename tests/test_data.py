@@ -10,7 +10,8 @@ import tomllib
 import pytest
 from conftest import handrail
 
-from handrail import plan, sources
+from handrail import plan
+from handrail.data import text_files as sources
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import data
@@ -146,7 +147,7 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
 )
 def test_what_the_hub_answers_becomes_what_to_do(error, said):
     """A login, a wrong name and a missing configuration each lead to their own next command."""
-    from handrail.sources import hub_fault
+    from handrail.data.text_files import hub_fault
 
     assert said in hub_fault("a/b", ValueError(error))
 

@@ -14,7 +14,7 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from handrail import sources
+from handrail.data import text_files as sources
 from handrail.doctor.findings import Finding, report
 from handrail.doctor.probes.order import EPOCHS
 from handrail.project import Stop

@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from handrail import sources
+from handrail.data import text_files as sources
 from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome

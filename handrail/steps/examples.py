@@ -6,8 +6,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from handrail import sources, village
-from handrail.chats import Chats, read_chats, write_chats
+from handrail import village
+from handrail.data import text_files
+from handrail.data.chats import Chats, read_chats, write_chats
 from handrail.plan import (
     OPEN,
     REPLY,
@@ -72,13 +73,13 @@ def hub_rows(project, source):
     """Return the first rows of a hub data set."""
     from datasets import load_dataset
 
-    sources.locate(project, source)
+    text_files.locate(project, source)
     name, config, part = (source.split(":") + ["", ""])[:3]
     try:
         rows = load_dataset(name, config or None, split=part or "train", streaming=True)
         return list(islice(rows, HUB_ROWS))
     except Exception as error:
-        raise Stop(sources.hub_fault(source, error)) from error
+        raise Stop(text_files.hub_fault(source, error)) from error
 
 
 def encode_all(program, tokenizer, chats, left_out):

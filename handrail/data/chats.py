@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 
-from handrail import sources
+from handrail.data import text_files as sources
 from handrail.project import Stop
 
 ROLES = {"user": "user", "human": "user", "prompter": "user", "system": "system"} | dict.fromkeys(
