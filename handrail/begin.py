@@ -235,6 +235,6 @@ def write_down(project, typed, step):
     elif step in ANSWERS or not project.settings.get("data"):
         part = "finetune."
     own = {name: part + name for name in ("updates", "batch", "context", "lr", "method")}
-    for name in ("column", "base", "size", "seed", *own):
+    for name in ("column", "me", "base", "size", "seed", *own):
         if getattr(typed, name) is not None:
             project.decide(own.get(name, name), getattr(typed, name), ASKED)

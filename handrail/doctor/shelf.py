@@ -30,10 +30,10 @@ ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<
 def texts_of(file, problems):
     """Return the texts of a file's rows: what stands in all its columns of text, messages included."""
     found = []
-    if file.suffix not in sources.READERS:  # a text is one document
+    if file.suffix not in sources.TABLES:  # a text is one document
         return [file.read_text(encoding="utf-8", errors="replace")[:1_000_000]]
     try:
-        for row, _ in sources.READERS.get(file.suffix, sources.text_rows)(file, problems):
+        for _, row in sources.rows(file, problems, set()):
             words = (
                 [
                     message.get("content") if isinstance(message, dict) else message
@@ -45,7 +45,7 @@ def texts_of(file, problems):
             found.append("\n".join(word for word in words if isinstance(word, str)).strip())
             if len(found) == LOOK:
                 break
-    except sources.NoRows:
+    except sources.Harmless:
         return []
     except sources.Unreadable as error:
         problems.append(str(error))
@@ -545,7 +545,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
     import numpy as np
 
     source, column = folder / settings.get("data", ""), settings.get("column", "text")
-    if not source.is_file() or source.suffix not in sources.READERS:
+    if not source.is_file() or source.suffix not in sources.TABLES:
         return
     kind, known = (
         json.loads((folder / "out" / "tokens" / "about.json").read_text()).get("dtype", "uint16"),
@@ -562,7 +562,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
             side,
         )
     places, texts, ends = {"train": 0, "val": 0}, [], Counter(known.values())
-    for row, _ in sources.READERS[source.suffix](source, []):
+    for _, row in sources.rows(source, [], set()):
         if isinstance(row.get(column), str) and row[column].strip():
             texts.append(row[column].strip())
             places[known.get(texts[-1], "train")] = (

@@ -7,10 +7,12 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from handrail.data import text_files as sources
+from handrail.data import text_files
 from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome
@@ -18,8 +20,9 @@ from handrail.steps.words import Words
 from handrail.village import stories
 
 FILES = ["data.py"]
-USES = ["data", "column", "kinds", "base", "size"]
+USES = ["data", "source", "column", "kinds", "base", "size"]
 LEAVES = []
+COPIES = ("data", "data-clean")  # folders of a project for texts that had to be made clean
 
 N_STORIES = 100_000
 SAMPLE = 2_000  # documents in which near duplicates are looked for
@@ -81,50 +84,94 @@ def choose_world(project):
         project.decide("world", "", "texts of your own")
 
 
+def origin(project):
+    """Return the source as its owner named it, where data.py reads a clean copy of it."""
+    settings = project.settings
+    original = settings.get("source")
+    copied = settings["data"] in COPIES and original and (project.folder / original).exists()
+    return original if copied else settings["data"]
+
+
 def survey(project, screen, program):
-    """Return what is in the source, as raw files or rows; raise Stop for what cannot be read."""
-    source = project.settings["data"]
-    path = sources.locate(project, source)
+    """Return (what is in the source, the column of its text), and see to it that data.py can read
+    it; raise Stop for what cannot be read.
+    """
+    source = origin(project)
+    path = text_files.locate(project, source)
     if path is None:
         screen.print(f"  Asking the hub for {source} ...")
-        return sources.survey_hub(source, program.data.rows(source, program.values.kinds))
-    files = program.data.files(path, program.values.kinds)
-    if not files:
-        raise sources.no_files(path)
-    seen = sources.survey_files(files)
-    if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(
-        files
-    ):
-        project.decide(
-            "kinds",
-            [kind for kind in program.values.kinds if kind != ".json"],
-            "no .json file in the folder holds rows of text",
-        )
-        return survey(project, screen, project.load("data"))
-    seen.files, seen.passed = (
-        len(files),
-        sources.count_endings(path, set(files)) if path.is_dir() else seen.passed,
-    )
-    passed = sources.passed_over(path, files) if path.is_dir() else ""
-    screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
-    sources.raise_problems(seen)
-    if (ending := meant_too(screen, path, seen)) is not None:
-        project.decide(
-            "kinds",
-            [*program.values.kinds, ending],
-            f"most of the folder is {ending}, and plain text",
-        )
-        return survey(project, screen, project.load("data"))
-    return seen
+        seen = text_files.survey_hub(source, program.data.rows(source, program.values.kinds))
+        return seen, choose_column(project, screen, seen)
+    with TemporaryDirectory(dir=project.out) as folder:
+        kinds = project.settings.get("kinds", text_files.KINDS)
+        seen = text_files.survey_files(path, kinds, Path(folder))
+        if not seen.read and not seen.problems:
+            raise text_files.no_files(path)
+        files = f"{seen.files} file{'s' * (seen.files > 1)}"
+        screen.print(f"  {files}, {size(seen.bytes)}.{passed_over(seen)}")
+        text_files.raise_problems(seen.problems)
+        if (ending := meant_too(screen, path, seen)) is not None:
+            why = f"most of the folder is {ending}, and plain text"
+            project.decide("kinds", [*kinds, ending], why)
+            return survey(project, screen, project.load("data"))
+        column = choose_column(project, screen, seen)
+        if is_clean(project, program, path, seen, column):
+            project.decide("data", source, "where the texts come from")
+            project.decide("source", None)
+        else:
+            copy_clean(project, screen, source, seen, column)
+    return seen, column
+
+
+def is_clean(project, program, path, seen, column):
+    """Return True if data.py can read the source where it is."""
+    read, kinds = [file.path for file in seen.read], program.values.kinds
+    if any(seen.read.values()) or column in seen.derived:
+        return False
+    if seen.no_rows and read == program.data.files(path, [k for k in kinds if k != ".json"]):
+        kinds = [kind for kind in kinds if kind != ".json"]
+        project.decide("kinds", kinds, "no .json file in the folder holds rows of text")
+    return read == program.data.files(path, kinds)
+
+
+def copy_clean(project, screen, source, seen, column):
+    """Write the texts of a source, clean, into a folder of the project, and say what was done."""
+    copies = [name for name in COPIES if (project.folder / name).resolve() != seen.path]
+    target = project.folder / copies[0]
+    number = text_files.convert(seen, column, target)
+    if not seen.pieces:
+        seen.filled[column], seen.rows = number, max(number, seen.rows)
+    project.decide("source", source, "your texts as they are; read again by `handrail data`")
+    project.decide("data", target.name, "your texts, clean, as data.py reads them")
+    screen.say(f"Written clean into {target.name}/, where data.py reads it", seen.notes)
+
+
+def passed_over(seen):
+    """Say which files of a folder are not read: empty ones by name, the others by kind."""
+    others = text_files.endings(seen.passed)
+    said = f" Passed over, not read: {others}." if others else ""
+    if seen.empty:
+        names = ", ".join(seen.empty[: text_files.NAMED])
+        more = ", ..." if len(seen.empty) > text_files.NAMED else ""
+        said += f" Empty, so skipped: {len(seen.empty)} ({names}{more})."
+    if any(file.endswith("again.") for file in seen.harmless):
+        said += f" To read documents as well: {text_files.MARKITDOWN}"
+    return said
 
 
 def meant_too(screen, path, seen):
-    """On a terminal: where most of a folder is text of another ending, ask whether it is meant too; return that ending on a yes."""
+    """On a terminal: where most of a folder is text of another ending, ask whether it is meant
+    too; return that ending on a yes.
+    """
     ending, number = next(iter(seen.passed.most_common(1)), ("", 0))
-    if not screen.talks or number <= seen.files or sources.not_text(path, ending):
+    if not screen.talks or number <= seen.files:
+        return None
+    files = text_files.local_files(path)
+    if not text_files.is_text(next(file for file in files if file.suffix == ending)):
         return None
     answer = screen.ask(
-        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? (y, or Enter for no)"
+        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? "
+        "(y, or Enter for no)"
     )
     return ending if answer.lower() == "y" else None
 
@@ -133,9 +180,10 @@ def text_column(seen, wanted):
     """Return (column, why) of the text; column is None when it cannot be told."""
     if wanted:
         return (wanted if wanted in seen.columns else None), "asked for"
-    if seen.filled["text"]:
-        return "text", "its name says it"
     longest = seen.characters.most_common(2)
+    hidden = longest and longest[0][0] in seen.derived
+    if seen.filled["text"] and not (hidden and longest[0][1] > 3 * seen.characters["text"]):
+        return "text", "its name says it"
     if len(longest) == 1:
         return longest[0][0], "the only column with text in it"
     if longest and longest[0][1] > 3 * longest[1][1]:
@@ -170,6 +218,8 @@ def choose_column(project, screen, seen):
         )
     if column != wanted and column != "text":
         project.decide("column", column, f"the column with the text: {why}")
+        if not wanted:
+            screen.print(f"  The text is in the column {column!r}: {why}. (Another: --column NAME)")
     return column
 
 
@@ -216,7 +266,7 @@ def count(program):
         place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
         if place < SAMPLE:  # each document has the same chance to be in the sample
             found.sample[place : place + 1] = [(mark, text[:4000])]
-        if found.bytes > sources.LOOK:
+        if found.bytes > text_files.LOOK:
             found.whole = False
             break
     return found
@@ -230,8 +280,8 @@ def safe_count(project, program):
         if project.edited(FILES):
             raise
         source = project.settings["data"]
-        if sources.locate(project, source) is None:
-            raise Stop(sources.hub_fault(source, error)) from error
+        if text_files.locate(project, source) is None:
+            raise Stop(text_files.hub_fault(source, error)) from error
         raise Stop(
             f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
             "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them."
@@ -305,7 +355,7 @@ def show(screen, found):
 def judge_amount(words, found):
     quantiles = np.percentile(found.lengths, [10, 50, 90, 100]).astype(int)
     largest = quantiles[3] / max(1, sum(found.lengths))
-    seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
+    seen = "" if found.whole else f" (the first {size(text_files.LOOK)} only)"
     number = f"{found.number:,}, {size(found.bytes)}{seen}"
     lengths = " · ".join(f"{q:,}" for q in quantiles)
     name = "characters: shortest 10 %, median, longest 10 %, most"
@@ -332,10 +382,10 @@ def judge_rows(words, seen, found, column):
 def judge_columns(words, seen, column):
     """Return the check that no file was skipped whole because its text has another name."""
     holding = set().union(*seen.columns.values())
-    lost = sorted(holding - seen.columns[column])
+    lost = sorted(holding - seen.columns[column], key=lambda file: file.name)
     if not lost:  # of a single file nothing has to be said
         return []
-    share = sum(file.stat().st_size for file in lost) / max(1, seen.bytes)
+    share = sum(file.size for file in lost) / max(1, seen.bytes)
     other = next(name for name, files in seen.columns.items() if lost[0] in files)
     number = f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes"
     shown = {"lost": lost[0].name, "other": other, "column": column}
@@ -410,28 +460,46 @@ def can_be_opened(screen, base):
         return False
 
 
-def refuse_too_little(project, found):
+def refuse_too_little(project, program, seen, found):
     """Raise Stop when no training is possible at all."""
-    if found.number == 0:
-        raise Stop(
-            "There is not one document with text in it. Look into the files, or name the column: --column NAME"
+    passed, kinds = how_to_read(seen, program.values.kinds), ""
+    if seen.passed.total() > seen.files:
+        kinds = (
+            f"\n{seen.passed.total():,} files were not read: {text_files.endings(seen.passed)}. "
         )
+        kinds += passed
     tokens, val = found.bytes // 4, sum(found.copies[1].values())
-    if tokens < LEAST:
-        raise Stop(
-            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few rows of text, {LEAST} at "
-            "least. Even continuing from a trained model needs some 100 kB; add texts and type the same command."
+    if found.number == 0:
+        why = (
+            "There is not one document with text in it. Look into the files, or name the column: "
+            "--column NAME"
         )
-    if val in (0, found.number) and not found.moved:
-        side = (
-            "val, so nothing could be measured"
-            if val == 0
-            else "train, so nothing could be learned"
+    elif tokens < LEAST:
+        why = (
+            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few "
+            f"rows of text, {LEAST} at least. Even continuing from a trained model needs some "
+            "100 kB; add texts and type the same command."
         )
-        raise Stop(
-            f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add "
-            f"texts. Or cut long ones, of .txt or .md, into smaller documents:\n  sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
+    elif val in (0, found.number) and not found.moved:
+        side = "train, so nothing could be learned" if val else "val, so nothing could be measured"
+        documents = "is 1 document" if found.number == 1 else f"are {found.number:,} documents"
+        file = shlex.quote(str(project.folder / "data.py"))
+        why = (
+            f"There {documents}, and none fell into {side}. About one in twenty goes to val (is_val "
+            "in data.py): add texts. Or cut long ones, of .txt or .md, into smaller documents:\n"
+            f"  sed -i 's/^PIECE = .*/PIECE = 1000/' {file}"
         )
+    else:
+        return
+    raise Stop(why + kinds)
+
+
+def how_to_read(seen, kinds):
+    """Say how the files that were not read can be."""
+    ending = seen.passed.most_common(1)[0][0] if seen.passed else ""
+    if ending.lower() in text_files.DOCUMENTS:
+        return f"They are read after this: {text_files.MARKITDOWN}"
+    return text_files.as_text([*kinds, ending])
 
 
 def beginning(found):
@@ -449,15 +517,14 @@ def run(project, screen):
     check_size(project)
     choose_world(project)
     program = project.load("data")
-    seen = survey(project, screen, program)
-    column = choose_column(project, screen, seen)
+    seen, column = survey(project, screen, program)
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:
         screen.print(
-            f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ..."
+            f"  Counting and comparing the documents, about {min(seen.bytes, text_files.LOOK) / 8e6:.0f} s ..."
         )
     found = safe_count(project, program)
-    refuse_too_little(project, found)
+    refuse_too_little(project, program, seen, found)
     if not seen.tables and found.whole and found.number > seen.files:
         screen.print(
             f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py)."
@@ -498,7 +565,7 @@ def judge_files(words, seen, kinds):
     number, ending = seen.passed.total(), seen.passed.most_common(1)[0][0]
     read = f"{seen.files:,} of {seen.files + number:,}"
     shown = {"passed": number, "ending": ending or "without an ending"}
-    shown["as_text"] = sources.as_text([*kinds, ending])
+    shown["as_text"] = how_to_read(seen, kinds)
     return [words.check("files read", read, seen.files >= number, "warn", **shown)]
 
 

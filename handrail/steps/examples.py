@@ -25,7 +25,7 @@ from handrail.steps.mistakes import contradictions, placeholders, plain
 from handrail.steps.words import Words
 
 FILES = ["messages.py", "batches.py", "packing.py"]
-USES = ["answers", "base", "finetune"]
+USES = ["answers", "me", "base", "finetune"]
 LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
 
 STORIES, NEW_STORIES = 5_760, 400  # of the built-in world: to learn from, to be asked about
@@ -66,7 +66,8 @@ def sides(project):
 def read_source(project, source):
     """Return the Chats of a file, a folder or a hub data set."""
     path = project.folder / source
-    return read_chats(path if path.exists() else hub_rows(project, source), source)
+    place = path if path.exists() else hub_rows(project, source)
+    return read_chats(place, source, project.settings.get("me"))
 
 
 def hub_rows(project, source):
