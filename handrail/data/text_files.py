@@ -276,6 +276,8 @@ def json_rows(file, problems, notes):
     if file.suffix.lower() in (".jsonl", ".ndjson") and first and first[0][1].lstrip()[0] != "[":
         yield from line_rows(file, chain(first, numbered), problems, notes)
         return
+    if file.suffix.lower() != ".json":
+        notes.add("JSON in one piece, not an object a line")
     yield from whole_rows(file, problems, notes)
 
 
@@ -750,7 +752,8 @@ def survey_file(survey, file):
             f"{file.path}: cannot be opened ({error.strerror}). `ls -l` shows who may read it."
         )
     if file.path.suffix not in CLEAN and not notes:
-        notes.add(f"{file.path.suffix or 'no ending'} read as plain text")
+        kind = "a table" if is_table(file.path) else "plain text"
+        notes.add(f"{file.path.suffix or 'no ending'} read as {kind}")
     survey.read[file] = notes
 
 
