@@ -722,7 +722,7 @@ def survey_files(source, kinds, folder):
         if survey.seen > LOOK:
             survey.read[file], survey.whole = {"not looked at"}, False
             continue
-        survey_file(survey, file)
+        survey_file(survey, file, kinds)
     if not survey.read and not survey.problems:
         survey.problems = survey.harmless
     survey.tables = any(is_table(file.path) for file in survey.read)
@@ -730,8 +730,9 @@ def survey_files(source, kinds, folder):
     return survey
 
 
-def survey_file(survey, file):
-    """Add one file to the survey, up to LOOK."""
+def survey_file(survey, file, kinds):
+    """Add one file to the survey, up to LOOK; of KINDS, data.py reads only what is CLEAN."""
+    known = CLEAN if kinds is KINDS else kinds
     notes = {"unpacked"} if file.unpacked else set()
     try:
         for _, row in rows(file.path, survey.problems, notes):
@@ -751,7 +752,7 @@ def survey_file(survey, file):
         survey.problems.append(
             f"{file.path}: cannot be opened ({error.strerror}). `ls -l` shows who may read it."
         )
-    if file.path.suffix not in CLEAN and not notes:
+    if file.path.suffix not in known and not notes:
         kind = "a table" if is_table(file.path) else "plain text"
         notes.add(f"{file.path.suffix or 'no ending'} read as {kind}")
     survey.read[file] = notes

@@ -3,9 +3,6 @@
 import json
 import random
 import shlex
-from array import array
-from collections import Counter
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from handrail.data import text_files
+from handrail.data.checks import SAMPLE, count, near_duplicates
 from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome
@@ -25,7 +23,6 @@ LEAVES = []
 COPIES = ("data", "data-clean")  # folders of a project for texts that had to be made clean
 
 N_STORIES = 100_000
-SAMPLE = 2_000  # documents in which near duplicates are looked for
 SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to continue from
 LEAST = 512  # tokens: below this there are not even a few rows of text
 
@@ -103,7 +100,8 @@ def survey(project, screen, program):
         seen = text_files.survey_hub(source, program.data.rows(source, program.values.kinds))
         return seen, choose_column(project, screen, seen)
     with TemporaryDirectory(dir=project.out) as folder:
-        kinds = project.settings.get("kinds", text_files.KINDS)
+        settings = project.settings
+        kinds = settings.get("kinds") or settings.get("source_kinds") or text_files.KINDS
         seen = text_files.survey_files(path, kinds, Path(folder))
         if not seen.read and not seen.problems:
             raise text_files.no_files(path)
@@ -143,6 +141,9 @@ def copy_clean(project, screen, source, seen, column):
         seen.filled[column], seen.rows = number, max(number, seen.rows)
     project.decide("source", source, "your texts as they are; read again by `handrail data`")
     project.decide("data", target.name, "your texts, clean, as data.py reads them")
+    if kinds := project.settings.get("kinds"):
+        project.decide("source_kinds", kinds, "the files that were read in the source")
+        project.decide("kinds", None)
     screen.say(f"Written clean into {target.name}/, where data.py reads it", seen.notes)
 
 
@@ -195,7 +196,8 @@ def choose_column(project, screen, seen):
     """Find the column that holds the text, ask for it, or raise Stop with the names there are."""
     if not seen.rows:
         raise Stop(
-            f"{project.settings['data']}: there is not one line with text in it. Is it the right file?"
+            f"{project.settings['data']}: there is not one line with text in it. Is it the right "
+            "file?"
         )
     wanted = project.settings.get("column")
     column, why = text_column(seen, wanted)
@@ -210,11 +212,13 @@ def choose_column(project, screen, seen):
             else "Which column holds the text cannot be told."
         )
         raise Stop(
-            f"{problem} The columns of {project.settings['data']}: {names}. Say which: --column NAME"
+            f"{problem} The columns of {project.settings['data']}: {names}. Say which: "
+            "--column NAME"
         )
     if not seen.filled[column]:
         raise Stop(
-            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: --column NAME"
+            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: "
+            "--column NAME"
         )
     if column != wanted and column != "text":
         project.decide("column", column, f"the column with the text: {why}")
@@ -226,54 +230,11 @@ def choose_column(project, screen, seen):
 # --- the documents, as the learner's data.py gives them ---
 
 
-@dataclass
-class Documents:
-    """What was counted over all documents that were looked at."""
-
-    lengths: array = field(default_factory=lambda: array("Q"))  # characters
-    bytes: int = 0
-    copies: tuple = field(
-        default_factory=lambda: (Counter(), Counter())
-    )  # train, val: {hash of a text: how often}
-    moved: int = 0  # asked twice, is_val gave two answers
-    sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
-    val_text: str = ""
-    val_nats: list = field(default_factory=list)  # lowest possible loss, if the data tells it
-    most: str = ""  # the text that is there most often
-    whole: bool = True
-
-    @property
-    def number(self):
-        return len(self.lengths)
-
-
-def count(program):
-    """Return the Documents of the first LOOK bytes."""
-    found, rng, most = Documents(), random.Random(0), 0
-    for document in program.data.documents(program.values):
-        text, mark = document["text"], hash(document["text"].strip())
-        val = bool(program.data.is_val(text))
-        found.moved += bool(program.data.is_val(text)) != val
-        found.copies[val][mark] += 1
-        if found.copies[val][mark] > most:
-            most, found.most = found.copies[val][mark], text
-        found.lengths.append(len(text))
-        found.bytes += len(text.encode())
-        if val and isinstance(document.get("nats"), float):
-            found.val_nats.append(document["nats"])
-        if val and len(found.val_text.split()) < 8:
-            found.val_text = text
-        place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
-        if place < SAMPLE:  # each document has the same chance to be in the sample
-            found.sample[place : place + 1] = [(mark, text[:4000])]
-        if found.bytes > text_files.LOOK:
-            found.whole = False
-            break
-    return found
-
-
 def safe_count(project, program):
-    """Count; what a library says about data that it cannot read becomes a Stop, a mistake in an edited data.py does not."""
+    """Count; what a library says about data that it cannot read becomes a Stop.
+
+    A mistake in an edited data.py does not.
+    """
     try:
         return count(program)
     except Exception as error:
@@ -283,8 +244,10 @@ def safe_count(project, program):
         if text_files.locate(project, source) is None:
             raise Stop(text_files.hub_fault(source, error)) from error
         raise Stop(
-            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
-            "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them."
+            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: "
+            f"{str(error)[:400]}\n"
+            "Fix or remove it. In a .jsonl file each line is one object, and a column holds one "
+            "kind of value in all of them."
         ) from error
 
 
@@ -298,21 +261,6 @@ def where_it_broke(program):
         except Exception:
             return file.resolve()
     return values.data
-
-
-def near_duplicates(texts):
-    """Return the share of `texts` (exact copies left out) that have at least 80 % of their groups of three words in common with one before."""
-    from datasketch import MinHash, MinHashLSH
-
-    index, near = MinHashLSH(threshold=0.8, num_perm=64), 0
-    for number, text in enumerate(texts):
-        words, mark = text.split(), MinHash(num_perm=64)
-        mark.update_batch(
-            [" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))]
-        )
-        near += bool(index.query(mark))
-        index.insert(number, mark)
-    return near / max(1, len(texts))
 
 
 # --- what is shown and judged ---
@@ -485,8 +433,9 @@ def refuse_too_little(project, program, seen, found):
         documents = "is 1 document" if found.number == 1 else f"are {found.number:,} documents"
         file = shlex.quote(str(project.folder / "data.py"))
         why = (
-            f"There {documents}, and none fell into {side}. About one in twenty goes to val (is_val "
-            "in data.py): add texts. Or cut long ones, of .txt or .md, into smaller documents:\n"
+            f"There {documents}, and none fell into {side}. About one in twenty goes to val "
+            "(is_val in data.py): add texts. Or cut long ones, of .txt or .md, into smaller "
+            "documents:\n"
             f"  sed -i 's/^PIECE = .*/PIECE = 1000/' {file}"
         )
     else:
@@ -509,7 +458,7 @@ def beginning(found):
 
 
 def total_bytes(seen, found):
-    """Return the bytes of all text: counted, or, for a source looked at in part, reckoned from its size."""
+    """Return the bytes of all text, estimated from its size if only a part was looked at."""
     return found.bytes if found.whole else max(found.bytes, seen.bytes)
 
 
@@ -520,14 +469,14 @@ def run(project, screen):
     seen, column = survey(project, screen, program)
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:
-        screen.print(
-            f"  Counting and comparing the documents, about {min(seen.bytes, text_files.LOOK) / 8e6:.0f} s ..."
-        )
+        seconds = min(seen.bytes, text_files.LOOK) / 8e6
+        screen.print(f"  Counting and comparing the documents, about {seconds:.0f} s ...")
     found = safe_count(project, program)
     refuse_too_little(project, program, seen, found)
     if not seen.tables and found.whole and found.number > seen.files:
         screen.print(
-            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py)."
+            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} "
+            "documents in all (`pieces` in data.py)."
         )
     write_floor(project, found)
     samples, plots = show(screen, found)
@@ -570,7 +519,7 @@ def judge_files(words, seen, kinds):
 
 
 def write_floor(project, found):
-    """Write out/floor.json, the lowest possible loss of each val document in nats, if it is known."""
+    """Write out/floor.json, the lowest possible loss of each val document in nats, if known."""
     file = project.out / "floor.json"
     if found.whole and len(found.val_nats) == sum(found.copies[1].values()) > 0:
         file.write_text(json.dumps(found.val_nats))
