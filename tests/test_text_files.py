@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+from importlib.util import find_spec
 
 import pytest
 
@@ -265,9 +266,64 @@ def test_turns_anywhere_in_an_export():
         assert [(turn["role"], exports.joined(turn["content"])) for turn in found] == wanted
 
 
-def test_documents_are_asked_for_with_the_command(tmp_path):
-    """A PDF among texts is passed over with the command that reads it, and stops nothing."""
+def test_documents_are_asked_for_with_the_command(tmp_path, monkeypatch):
+    """Where the package is missing, a PDF among texts is passed over, with the command that reads
+    it, and stops nothing.
+    """
+    monkeypatch.setattr(text_files, "find_spec", lambda name: None)
     put(tmp_path / "in" / "a.txt", WORDS)
     put(tmp_path / "in" / "b.pdf", b"%PDF-1.4")
     seen = text_files.survey_files(tmp_path / "in", text_files.KINDS, tmp_path)
     assert seen.files == 1 and "b.pdf" in seen.harmless[0] and not seen.problems
+
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
+DOCX = {
+    "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" '
+    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
+    f'Type="{OFFICE}" Target="word/document.xml"/></Relationships>',
+    "word/document.xml": f'<w:document xmlns:w="{WORD}"><w:body><w:p><w:r><w:t>The quiet river.'
+    "</w:t></w:r></w:p></w:body></w:document>",
+}
+BOOK = {
+    "mimetype": "application/epub+zip",
+    "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
+    '<rootfiles><rootfile full-path="c.opf"/></rootfiles></container>',
+    "c.opf": '<package xmlns="http://www.idpf.org/2007/opf"><metadata/><manifest><item id="c1" '
+    'href="c1.xhtml" media-type="application/xhtml+xml"/></manifest><spine><itemref idref="c1"/>'
+    "</spine></package>",
+    "c1.xhtml": "<html><body><p>The quiet river.</p></body></html>",
+}
+SHOWN = b"BT /F1 12 Tf 72 720 Td (The quiet river.) Tj ET"
+PDF = [
+    b"<</Type/Catalog/Pages 2 0 R>>",
+    b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+    b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R"
+    b"/Resources<</Font<</F1 5 0 R>>>>>>",
+    b"<</Length %d>>stream\n%s\nendstream" % (len(SHOWN), SHOWN),
+    b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+]
+
+
+def zipped(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+@pytest.mark.skipif(find_spec("markitdown") is None, reason=f"needs: {text_files.MARKITDOWN}")
+def test_documents_become_text(tmp_path):
+    """A web page, a Word document, an e-book and a PDF: what is written in them, nothing else."""
+    pdf = b"".join(b"%d 0 obj\n%s\nendobj\n" % pair for pair in enumerate(PDF, start=1))
+    page = "<html><style>p{}</style><body><p>The quiet river.</p><script>x()</script></body></html>"
+    put(tmp_path / "in" / "a.html", page)
+    put(tmp_path / "in" / "b.docx", zipped(DOCX))
+    put(tmp_path / "in" / "c.epub", zipped(BOOK))
+    put(tmp_path / "in" / "d.pdf", b"%PDF-1.4\n" + pdf + b"trailer\n<</Size 6/Root 1 0 R>>\n%%EOF")
+    texts, _ = read(tmp_path / "in", tmp_path)
+    assert [text.strip() for text in texts] == ["The quiet river."] * 4

@@ -254,9 +254,9 @@ def document_rows(file, problems, notes):
     try:
         text = MarkItDown(enable_plugins=False).convert_local(str(file)).text_content
     except Exception as error:  # each of its converters has errors of its own
-        raise Harmless(
-            f"{file}: no text could be taken out ({type(error).__name__}). A scan has none."
-        ) from error
+        raise Harmless(f"{file}: no text could be taken out ({type(error).__name__}).") from error
+    if not text.strip():
+        raise Harmless(f"{file}: there is no text in it (a scan has none).")
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         if line.strip():
             yield number, {"text": line.rstrip("\n") + "\n\n"}
@@ -732,7 +732,7 @@ def survey_files(source, kinds, folder):
 
 def survey_file(survey, file, kinds):
     """Add one file to the survey, up to LOOK; of KINDS, data.py reads only what is CLEAN."""
-    known = CLEAN if kinds is KINDS else kinds
+    known = {*CLEAN, *kinds}.difference(set(KINDS).difference(CLEAN))
     notes = {"unpacked"} if file.unpacked else set()
     try:
         for _, row in rows(file.path, survey.problems, notes):
