@@ -19,6 +19,8 @@ PART = {"type": "text", "text": "Hi!"}
 TALK = [U("Hello"), A("Hi!")]
 LONG = [S("Be kind."), U("Hello"), A("Hi!"), U("And now?"), A("Tea.")]
 
+DIALOG = [U("Hello to you"), A("Hi to you")]
+
 FORMS = {  # a row and the messages that it must become
     "messages": ({"messages": LONG, "id": 7}, LONG),
     "conversation": ({"Conversation": TALK, "system": "Be kind."}, [S("Be kind."), *TALK]),
@@ -74,6 +76,28 @@ FORMS = {  # a row and the messages that it must become
             A("Four."),
         ],
     ),
+    "tools in parts": (
+        {
+            "messages": [
+                U([{"type": "text", "text": "2 + 2?"}]),
+                A([{"type": "tool_use", "name": "add", "input": {"a": 2}}]),
+                U([{"type": "tool_result", "content": "4"}]),
+                A([{"type": "text", "text": "Four."}]),
+            ]
+        },
+        [
+            U("2 + 2?"),
+            A('<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'),
+            U("<tool_response>\n4\n</tool_response>"),
+            A("Four."),
+        ],
+    ),
+    "an answer that is JSON": (
+        {"question": "Hello", "answer": '{"say": "Hi!"}'},
+        [U("Hello"), A('{"say": "Hi!"}')],
+    ),
+    "texts in turns": ({"id": 7, "dialog": ["Hello to you", "Hi to you"]}, DIALOG),
+    "columns in an object": ({"data": {"question": "Hello", "answer": "Hi!"}, "n": 3}, TALK),
     "messages as text": ({"messages": json.dumps(TALK)}, TALK),
     "an object as text": ({"conversation": json.dumps({"messages": TALK})}, TALK),
     "one level down": ({"custom_id": "1", "body": {"model": "x", "messages": TALK}}, TALK),
@@ -383,6 +407,45 @@ def test_a_folder_is_read_file_by_file(tmp_path):
     write(tmp_path / "c.jsonl", [PAIRS["texts"]])
     with pytest.raises(Stop, match="these do not: a.jsonl; b.json"):
         read_chats(tmp_path, "folder")
+
+
+def test_marks_that_cannot_be_obeyed_stop(tmp_path):
+    """Half a weight is neither read nor learned, and a bad answer of KTO's is not learned as a good
+    one: the first stops, the second is left out.
+    """
+    with pytest.raises(Stop, match="line 1: .*weight of 0.5"):
+        file = write(tmp_path / "w.jsonl", [{"messages": [U("Hello"), A("Hi!") | {"weight": 0.5}]}])
+        read_chats(file, "w")
+    rows = [{"prompt": "Hello", "completion": "Hi!", "label": i == 0} for i in range(3)]
+    found = read_chats(rows, "kto")
+    assert len(found.rows) == 1 and "take out" in list(found.left_out)[0]
+
+
+def test_who_answers_is_asked_for(tmp_path):
+    """In an export with names for roles nobody is guessed: the names are listed, --me decides."""
+    turns = [{"from": who, "text": f"Text {i}"} for i, who in enumerate(["Ada", "Bo"] * 4)]
+    (tmp_path / "chat.json").write_text(json.dumps({"name": "x", "messages": turns}))
+    with pytest.raises(Stop, match="--me NAME, one of: Ada, Bo") as stop:
+        read_chats(tmp_path / "chat.json", "chat")
+    assert stop.value.wants == "me"
+    (row,) = read_chats(tmp_path / "chat.json", "chat", "Bo").rows
+    assert row["messages"][:2] == [U("Text 0"), A("Text 1")] and len(row["messages"]) == 8
+    with pytest.raises(Stop, match="Nobody in .* is called 'Eve'"):
+        read_chats(tmp_path / "chat.json", "chat", "Eve")
+
+
+def test_an_id_or_link_is_no_answer():
+    """What looks like an id or a link is never learned as an answer, whatever its name."""
+    rows = [
+        {"title": f"A title {i}", "node": f"{i:08}-0000-0000-0000-000000000000"} for i in range(9)
+    ]
+    with pytest.raises(Stop, match="match no form"):
+        read_chats(rows, "x")
+    rows = [{"question": f"Number {i}?", "answer": f"https://example.org/{i}"} for i in range(9)]
+    with pytest.raises(Stop, match="ids or links"):
+        read_chats(rows, "x")
+    with pytest.raises(Stop, match="match no form"):
+        read_chats([{"body": f"Some text {i}", "n": i} for i in range(9)], "x")
 
 
 def test_no_question_is_on_both_sides(tmp_path):

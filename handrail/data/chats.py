@@ -189,6 +189,7 @@ def nested_talks(table, column, me):
     found = []
     for where, row in table:
         turns = exports.find_turns(row[column]) if column in row else exports.talk(row)
+        turns = turns or alternating(row)
         if turns:
             found.append((where, turns))
     if len(found) > len(table) / 2:
@@ -197,6 +198,24 @@ def nested_talks(table, column, me):
     if turns and not column and len({turn["role"] for turn in turns}) <= len(turns) / 2:
         return talks([(table[0][0].split(",")[0], turns)], me)
     return None
+
+
+def alternating(row):
+    """Return the turns of a row that holds nothing but a list of texts, said in turns, or None."""
+    values = [exports.parsed(v) if exports.is_json(v) else v for v in row.values()]
+    lists = [value for value in values if isinstance(value, list)]
+    rest = [value for value in values if is_text(value) and not text_files.is_id(value)]
+    turns = len(lists) == 1 and len(lists[0]) > 1 and all(map(exports.is_words, lists[0]))
+    return history(lists[0][: len(lists[0]) // 2 * 2]) if turns and not rest else None
+
+
+def opened(row):
+    """Return a row with the columns of the objects in it as its own."""
+    found = {}
+    for name, value in row.items():
+        value = exports.unpacked(value)
+        found |= value if isinstance(value, dict) else {name: value}
+    return found
 
 
 # --- the form: which column is which part of a chat ---
@@ -309,6 +328,10 @@ def find_parts(name, table, chats, me):
     if not parts and (nested := nested_talks(table, "", me)):
         notes.append(f"{name}: the turns of a talk were found inside it; nothing else is used.")
         return {"messages": "messages"}, nested
+    if not parts and any(opened(row).keys() != row.keys() for row in rows):
+        table = [(where, opened(row)) for where, row in table]
+        notes.append(f"{name}: the columns inside of objects are taken as columns.")
+        return find_parts(name, table, chats, me)
     if not parts and (parts := two_columns(columns, rows)):
         asks, answers = parts.values()
         notes.append(
@@ -412,13 +435,10 @@ def content(message, remarks):
     if isinstance(said, dict):
         said = said.get("parts") or [said]
     if isinstance(said, list):
-        parts = [{"text": part} if isinstance(part, str) else part for part in said]
-        texts = [part for part in parts if isinstance(part, dict) and is_words(part)]
-        if len(texts) < len(parts):
-            remarks.append(PICTURES)
-        if parts and not texts:
+        texts = [part_text(part, remarks) for part in said]
+        if said and not any(texts):
             raise Unusable("nothing but a picture or a file, so no text")
-        said = "".join(part["text"] for part in texts)
+        said = "".join(texts)
     said = worded(said)
     if not isinstance(said, str | None):
         raise Unusable(f"content that is not text ({type(said).__name__})")
@@ -430,8 +450,24 @@ def content(message, remarks):
     return said or ""
 
 
-def is_words(part):
-    return isinstance(part.get("text"), str)
+def part_text(part, remarks):
+    """Return the text of a part of a message: a text, a thought, a call of a tool or its result."""
+    part = {"text": part} if isinstance(part, str) else part
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "tool_use":
+        remarks.append(CALLS)
+        return calls({"function_call": {"name": part.get("name"), "arguments": part.get("input")}})
+    if kind == "tool_result":
+        remarks.append(CALLS)
+        result = content({"content": part.get("content")}, remarks)
+        return f"<tool_response>\n{result}\n</tool_response>"
+    if kind == "thinking" and is_text(part.get("thinking")):
+        remarks.append(THOUGHTS)
+        return f"<think>\n{part['thinking'].strip()}\n</think>\n\n"
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        return part["text"]
+    remarks.append(PICTURES)
+    return ""
 
 
 def calls(message):
@@ -533,14 +569,17 @@ def tidy(messages, remarks):
 
 
 def said_by(who, value):
-    value = exports.unpacked(value)
-    return value if isinstance(value, list) else [{"role": who, "content": value}]
+    """Return a column as messages: a list of them, or one that `who` says."""
+    found = exports.unpacked(value)
+    messages = isinstance(found, list) and all(isinstance(turn, dict) for turn in found)
+    said = messages and all(turn.keys() & {"role", "from"} for turn in found)
+    return found if said else [{"role": who, "content": value}]
 
 
 def asked(cell, remarks):
     """Return what comes before the answer, as messages."""
     question = cell.get("question")
-    if is_text(question) and question == exports.unpacked(question):
+    if is_text(question) and said_by("user", question)[0].get("content") is question:
         before, after = (
             content({"content": cell.get(part)}, remarks) for part in ("before", "after")
         )
@@ -608,7 +647,7 @@ def conversation(cell):
     """Return {"messages": ...} that ends with an answer, and remarks about it."""
     remarks = []
     if not is_learned(cell) or str(cell.get("label")).lower() in ("false", "0", "0.0"):
-        raise Unusable("marked as not to be learned (weight, train or label)")
+        raise Unusable("marked as not to be learned; to keep it, take out weight, train or label")
     if "messages" in cell:
         said = clean(cell["messages"], remarks)
     else:
@@ -694,6 +733,8 @@ def convert(chats, parts, table):
         except Unusable as reason:
             left_out[str(reason)].append(where)
             continue
+        except Stop as stop:
+            raise Stop(f"{where}: {stop}") from stop
         chats.rows.append(made)
         chats.places.append(where)
         for remark in dict.fromkeys(said):

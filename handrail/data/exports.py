@@ -11,7 +11,7 @@ import re
 from itertools import groupby, pairwise
 
 WHO = "role from sender sender_name author creator speaker user username participant name".split()
-SAID = "content value text body message parts msg".split()
+SAID = "content value text body message parts msg utterance".split()
 WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
 KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
 
@@ -82,7 +82,10 @@ def as_turn(item):
     who = next((item[key] for key in WHO if item.get(key)), None)
     if isinstance(who, dict):
         who = who.get("role") or who.get("name")
-    key = next((key for key in SAID if key in item and item[key] is not None), None)
+    key = next((key for key in SAID if item.get(key) is not None), None)
+    if key is None:  # under another name: the longest text of several words
+        others = {name: text for name, text in item.items() if name not in WHO and is_words(text)}
+        key = max(others, key=lambda name: len(others[name]), default=None)
     if not isinstance(who, str) or not (key or item.keys() & {*SAID, "tool_calls"}):
         return None
     content = item.get(key) if key else None
@@ -94,6 +97,10 @@ def as_turn(item):
     return {"role": who, "content": content, "when": when} | {
         key: item[key] for key in KEPT if item.get(key) is not None
     }
+
+
+def is_words(value):
+    return isinstance(value, str) and " " in value.strip()
 
 
 def branch(nodes, last):
