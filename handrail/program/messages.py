@@ -86,7 +86,9 @@ def encode(tokenizer, messages):
         if spans and not prompt.startswith(text):
             texts.append((text, spans))
             spans = []
-        text = prompt + reply.replace("@@", message["content"])
+        thinks = message["content"].startswith("<think>")
+        shown = reply.replace("<think>\n\n</think>\n\n", "") if thinks else reply
+        text = prompt + shown.replace("@@", message["content"])
         spans = [*spans, (len(prompt), text.rindex(tokenizer.decode([end])))]
     texts.append((text, spans))
     return [mask(tokenizer, text, spans, end) for text, spans in texts if spans]
