@@ -2,6 +2,7 @@
 rightly.
 """
 
+import gzip
 import json
 import random
 import subprocess
@@ -469,6 +470,47 @@ def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_pa
         Stop, match="rows.json"
     ):  # broken is not the same as meant for something else
         look(project, folder, kinds=[".md", ".json"])
+
+
+def test_a_source_that_is_not_clean_is_copied_clean(project, tmp_path, capsys):
+    """Old encodings and a packed table: clean copies in data/, the source is untouched, a change of
+    it is seen, and without it the copy still does.
+    """
+    from handrail.walk import source_of
+
+    some, folder = texts(300), tmp_path / "notes"
+    for number, text in enumerate(some[:200]):
+        write(folder / f"{number}.txt", f"{text} Grüße".encode("cp1252" if number % 2 else "utf-8"))
+    write(folder / "more.jsonl.gz", gzip.compress(rows(some[200:]).encode()))
+    checks = look(project, folder)
+    assert checks["documents"].measured.startswith("300, ")
+    settings, said = project.settings, capsys.readouterr().out
+    assert (settings["data"], settings["source"]) == ("data", str(folder))
+    assert "decoded from cp1252: 100 files" in said and "unpacked: 1 file" in said
+    assert (folder / "1.txt").read_bytes().endswith("Grüße".encode("cp1252"))
+    assert (project.folder / "data" / "1.txt").read_text().endswith("Grüße\n")
+
+    before = source_of(project, "source")
+    write(folder / "1.txt", "Something new")
+    assert source_of(project, "source") != before
+    folder.rename(tmp_path / "gone")
+    again = {check.name: check for check in data.run(project, Screen(yes=True)).checks}
+    assert again["documents"].measured.startswith("300, ")
+    assert project.settings["source"] == str(folder)
+    write(tmp_path / "clean.jsonl", rows(some))
+    look(project, tmp_path / "clean.jsonl")
+    assert "source" not in project.settings and "clean" in project.settings["data"]
+
+
+def test_rows_whose_types_change_are_read(project, tmp_path):
+    """One number where texts are, a column that comes late: no document becomes JSON in quotes."""
+    lines = rows(texts(300)) + '{"text": 1984, "edited": true}\n'
+    checks = look(project, write(tmp_path / "a.jsonl", lines))
+    assert checks["rows with text that became documents"].measured == "301"
+    assert checks["rows with text that became documents"].verdict == "pass"
+    program = project.load("data")
+    found = [document["text"] for document in program.data.documents(program.values)]
+    assert found == [*texts(300), "1984"]
 
 
 def test_a_project_does_not_read_itself(project, tmp_path):

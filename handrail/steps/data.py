@@ -114,8 +114,9 @@ def survey(project, screen, program):
             return survey(project, screen, project.load("data"))
         column = choose_column(project, screen, seen)
         if is_clean(project, program, path, seen, column):
-            project.decide("data", source, "where the texts come from")
-            project.decide("source", None)
+            if source not in COPIES:  # else it is the copy, and the source is gone
+                project.decide("source", None)
+                project.decide("data", source, "where the texts come from")
         else:
             copy_clean(project, screen, source, seen, column)
     return seen, column
