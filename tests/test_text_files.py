@@ -192,6 +192,8 @@ def test_json_of_any_form(tmp_path):
         ("lines.txt", lines, texts),
         ("list.jsonl", json.dumps(rows, indent=1), texts),
         ("strings.json", json.dumps(texts), texts),
+        ("pretty.jsonl", "\n".join(json.dumps(row, indent=1) for row in rows), texts),
+        ("joined.json", "".join(map(json.dumps, rows)), texts),
         ("tweets.js", f"window.YTD.tweets.part0 = {json.dumps(rows)}", texts),
         ("odd.jsonl", "".join(json.dumps(row) + "\n" for row in odd), [*texts, "1984"]),
         (
@@ -210,6 +212,7 @@ def test_an_id_a_link_and_an_index_are_no_text(tmp_path):
     row = {
         "uuid": "12345678-1234-1234-1234-123456789012",
         "link": "https://example.org/" + "a/long/path/" * 20,
+        "path": "/r/long/" + "path/" * 20,
         "when": "2024-05-01T00:00:00Z",
         "n": "17",
         "said": "The quiet river",
@@ -238,9 +241,17 @@ def test_turns_in_lines_of_text(form):
         assert turns[-1]["content"] == "Good\nand a second line"
 
 
+LOG = "2024-01-01 10:00:00 INFO server: started\n" * 9
+
+
 def test_an_ordinary_text_is_no_chat():
     """Prose, code and lists of names with a colon stay what they are."""
-    for text in ("Chapter one: the river\n" + WORDS, "def f(x):\n    return x\n" * 9, "a: b\n" * 9):
+    for text in (
+        "Chapter one: the river\n" + WORDS,
+        "def f(x):\n    return x\n" * 9,
+        "a: b\n" * 9,
+        LOG,
+    ):
         assert exports.read_lines(text.splitlines()) is None
 
 

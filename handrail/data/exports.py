@@ -16,8 +16,9 @@ WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
 KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
 
 TIME = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?)?"
-LINE = re.compile(rf"\[?({TIME})\]?(?: -|:)? +([^:]{{1,60}}?): ?(.*)", re.S)  # a turn of WhatsApp
-NOTICE = re.compile(rf"\[?({TIME})\]?(?: -|:)? ")
+STAMP = rf"(?:\[({TIME})\]|({TIME})\s-):? +"
+LINE = re.compile(rf"{STAMP}([^:]{{1,60}}?): ?(.*)", re.S)  # a turn of WhatsApp
+NOTICE = re.compile(STAMP)
 NAMED = re.compile(
     r"(?:\[?\d\d?:\d\d(?::\d\d)?\]? +)?(?:<([^<>]{1,40})>|([^\W\d][^:\n]{0,30}):) +(.*)"
 )
@@ -172,12 +173,13 @@ def read_lines(lines):
     for line in lines:
         plain = line.translate(UNSEEN).strip()
         if found := pattern.match(plain):
-            when, who, said = (
-                found.groups() if pattern is LINE else ("", found[1] or found[2], found[3])
-            )
+            *when, who, said = found.groups()
+            if pattern is NAMED:
+                who, when = when[0] or who, []
             notice = OMITTED.fullmatch(said) or re.match(r".*?: ?\u200e", line)
             content = None if notice else said
-            turns.append({"role": who.strip("~ \xa0"), "content": content, "when": when})
+            turns.append({"role": who.strip("~ \xa0"), "content": content})
+            turns[-1]["when"] = next(filter(None, when), "")
         elif pattern is LINE and NOTICE.match(plain):
             turns.append({"role": "", "content": None, "when": ""})
         elif turns and turns[-1]["content"] is not None:

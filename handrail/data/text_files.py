@@ -38,7 +38,9 @@ MARKITDOWN = f'{shlex.quote(sys.executable)} -m pip install "markitdown[docx,pdf
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?%?"
-ID = re.compile(rf"{UUID}|{NUMBER}|\w+://\S*|www\.\S+|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+", re.I)
+ID = re.compile(
+    rf"{UUID}|{NUMBER}|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+", re.I
+)
 
 
 class Unreadable(Exception):
@@ -273,7 +275,8 @@ def json_rows(file, problems, notes):
     if one_a_line and (len(first) > 1 or file.suffix.lower() != ".json"):
         yield from line_rows(file, chain(first, numbered), problems, notes)
         return
-    if file.suffix.lower() in (".jsonl", ".ndjson") and first and first[0][1].lstrip()[0] != "[":
+    in_one_piece = not first or first[0][1].strip() == "{" or first[0][1].lstrip()[0] == "["
+    if file.suffix.lower() in (".jsonl", ".ndjson") and not in_one_piece:
         yield from line_rows(file, chain(first, numbered), problems, notes)
         return
     if file.suffix.lower() != ".json":
@@ -343,13 +346,19 @@ def whole_rows(file, problems, notes):
     if script := re.match(r"\s*[\w.$]+\s*=\s*(?=[\[{])", text):  # Twitter's window.YTD... = [
         text = text[script.end() :].rstrip().rstrip(";")
         notes.add("the list taken out of a script")
+    values, end, text, decoder = [], 0, text.rstrip(), json.JSONDecoder()
     try:
-        found = json.loads(text)
+        while end < len(text):
+            value, end = decoder.raw_decode(text, re.compile(r"\s*").match(text, end).end())
+            values.append(value)
     except json.JSONDecodeError as error:
         raise Unreadable(
             f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). "
             "Fix that place."
         ) from error
+    found = values[0] if len(values) == 1 else values
+    if len(values) > 1:
+        notes.add("objects one after another")
     if isinstance(found, list) and found and all(isinstance(row, str) for row in found):
         found, _ = [{"text": text} for text in found], notes.add("a list of texts")
     if isinstance(found, dict):
