@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from handrail import launch
+from handrail.data.text_files import locate
 from handrail.plan import OPEN, sizes
 from handrail.project import ASKED, Project, Stop
-from handrail.data.text_files import locate
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """
