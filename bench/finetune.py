@@ -29,7 +29,7 @@ import torch
 from smollm2 import chats, smollm2
 from tables import head, options, row
 
-from handrail.chats import split, write_chats
+from handrail.data.chats import split, write_chats
 
 TURNS = ["handrail", "TRL, defaults", "handrail, for memory", "TRL, packing, for memory"]
 LR, WARMUP = 2e-4, 2

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from handrail import launch
+from handrail.data.text_files import locate
 from handrail.plan import OPEN, sizes
 from handrail.project import ASKED, Project, Stop
-from handrail.sources import locate
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """
@@ -235,6 +235,6 @@ def write_down(project, typed, step):
     elif step in ANSWERS or not project.settings.get("data"):
         part = "finetune."
     own = {name: part + name for name in ("updates", "batch", "context", "lr", "method")}
-    for name in ("column", "base", "size", "seed", *own):
+    for name in ("column", "me", "base", "size", "seed", *own):
         if getattr(typed, name) is not None:
             project.decide(own.get(name, name), getattr(typed, name), ASKED)

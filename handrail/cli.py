@@ -31,6 +31,7 @@ OPTIONS = [
     click.option("--data", metavar="SRC", help="Texts: file, folder, hub data set, or village."),
     click.option("--answers", metavar="SRC", help="Questions with answers; for dpo: pairs."),
     click.option("--column", help="The column of a table that holds the text."),
+    click.option("--me", metavar="NAME", help="In a chat export: whose messages are the answers."),
     *RUN,
     click.option("--lr", type=float, help="Learning rate: how far an update moves the weights."),
     click.option("--seed", type=int, help="Where the random numbers start."),

@@ -11,6 +11,7 @@ import ast
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 from handrail.project import PROGRAM, Stop
@@ -73,10 +74,40 @@ def parameters(shape, vocabulary):
     return 12 * layers * width**2 + vocabulary * width
 
 
+def check_trainable(base):
+    """Raise Stop for what is on this disk and no model to train: a LoRA adapter, a GGUF file."""
+    folder = Path(base).expanduser()
+    adapter, files = folder / "adapter_config.json", [folder]
+    if adapter.exists() and not (folder / "config.json").exists():
+        below = json.loads(adapter.read_text()).get("base_model_name_or_path")
+        merge = (
+            "import sys; from peft import AutoPeftModelForCausalLM as Model; "
+            "from transformers import AutoTokenizer as Tokens; "
+            "Model.from_pretrained(sys.argv[1]).merge_and_unload().save_pretrained(sys.argv[3]); "
+            "Tokens.from_pretrained(sys.argv[2]).save_pretrained(sys.argv[3])"
+        )
+        command = ["python", "-c", merge, str(folder), str(below), f"{folder}-merged"]
+        raise Stop(
+            f"{base} holds a LoRA adapter: small corrections to {below}, and no model by itself. "
+            f"Merge it into its base once, and then start from that: --from {folder}-merged\n"
+            f"  {shlex.join(command)}"
+        )
+    if folder.is_dir() and not (folder / "config.json").exists():
+        files = sorted(folder.iterdir())
+    if gguf := [file for file in files if file.suffix.lower() == ".gguf" and file.exists()]:
+        raise Stop(
+            f"{base}: a GGUF file ({gguf[0].name}) is made for running a model (llama.cpp, "
+            "Ollama), not for training it. handrail needs the same model as a Transformers folder: config.json, "
+            "tokenizer.json and .safetensors files. Its page on https://huggingface.co usually "
+            "names it, and the hub name is enough: --from OWNER/NAME"
+        )
+
+
 def opened(kind, base, **how):
     """Return what an Auto class of Transformers makes of a pretrained model, without running anybody's program; raise Stop if it cannot."""
     from huggingface_hub.errors import StrictDataclassError
 
+    check_trainable(base)
     try:
         return kind.from_pretrained(base, trust_remote_code=False, **how)
     except (OSError, ValueError, StrictDataclassError) as error:
@@ -88,12 +119,6 @@ def opened(kind, base, **how):
         if str(base).startswith(("/", ".", "~")) and not Path(base).exists():
             raise Stop(
                 f"There is no folder {base}. Look with `ls`, then name it again: --from THE/RIGHT/PATH"
-            ) from error
-        if gguf := [file.name for file in sorted(Path(base).glob("*.gguf"))]:
-            raise Stop(
-                f"{base} holds a GGUF file ({gguf[0]}): made for running a model, not for training it. "
-                "handrail needs the same model as a Transformers folder: config.json, tokenizer.json "
-                "and .safetensors files. Its page on https://huggingface.co usually names it (--from)."
             ) from error
         if Path(base).is_dir():
             raise Stop(

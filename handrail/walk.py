@@ -15,14 +15,21 @@ from pathlib import Path
 
 from rich.traceback import Traceback
 
-from handrail import begin, notebook, sources
+from handrail import begin, notebook
+from handrail.data import text_files
 from handrail.doctor.lesson import offer
 from handrail.project import PROGRAM, TEMPLATE, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
-SOURCES = ("data", "answers", "pairs", "base")  # settings that name files which others write
+SOURCES = (
+    "data",
+    "source",
+    "answers",
+    "pairs",
+    "base",
+)  # settings that name files which others write
 LARGE, SAMPLE = 50_000_000, 2**20  # bytes: of a larger file, about so many samples are read
 KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop"
 
@@ -55,7 +62,7 @@ def content(file, size, changed):
 
 def contents(place, kinds=None):
     """Return the names and contents of all files (of these kinds) in a folder, or of one file."""
-    found = [file for file in sources.local_files(place) if not kinds or file.suffix in kinds]
+    found = [file for file in text_files.local_files(place) if not kinds or file.suffix in kinds]
     seen = [(file, file.stat()) for file in found]
     return [
         [str(file.relative_to(place)), content(file, about.st_size, about.st_mtime_ns)]
@@ -77,9 +84,7 @@ def source_of(project, key):
             value, found = json.loads(known.read_text())
             return found if value == named else named
         return named
-    kinds = [".json", ".safetensors"]
-    if key != "base":
-        kinds = project.settings.get("kinds", sources.KINDS)
+    kinds = {"base": [".json", ".safetensors"], "data": project.settings.get("kinds")}.get(key)
     return hashlib.sha256(json.dumps(contents(place, kinds)).encode()).hexdigest()
 
 
@@ -229,7 +234,9 @@ def patiently(project, screen, name, work):
                 f"\n{readable(stop, screen.width)}\n", markup=False, soft_wrap=True
             )
             typed = screen.ask(
-                "The path of the file, or q to stop here:"
+                {"me": "The name, or q to stop here:"}.get(
+                    stop.wants, "The path of the file, or q to stop here:"
+                )
                 if stop.wants
                 else "Fix that, then Enter to try again, q to stop here:"
             )
@@ -241,12 +248,14 @@ def patiently(project, screen, name, work):
 
 def accept(project, screen, name, typed):
     """Write a source that was typed at a question into the settings, if there is such a one."""
+    if name == "me":
+        return project.decide(name, typed, "whose messages are the answers")
     source = typed
     with suppress(ValueError):  # quotes that do not close
         words = shlex.split(typed)  # a path may be typed in quotes, as for a shell
         source = words[0] if len(words) == 1 else typed
     try:
-        sources.locate(project, begin.absolute(source), "answers")
+        text_files.locate(project, begin.absolute(source), "answers")
     except Stop as stop:
         screen.print(f"\n{stop}\n")
     else:

@@ -198,6 +198,24 @@ def test_exactly_the_answers_are_trained(name, case):
     assert rows == wanted
 
 
+def test_a_turn_that_is_marked_is_read_and_not_learned():
+    """`"train": false` makes an answer context, and a thought is not written twice."""
+    import messages
+
+    def learned(template, turns):
+        tokenizer = byte_tokenizer(template)
+        return [
+            tokenizer.decode([i for i, said in zip(ids, mask, strict=True) if said])
+            for ids, mask in messages.encode(tokenizer, turns)
+        ]
+
+    turns = chat(MULTI)
+    turns[1]["train"] = False
+    assert learned(messages.CHATML, turns) == ["See you<|im_end|>"]
+    thought = chat([("user", "Hi"), ("assistant", "<think>\nGreet.\n</think>\n\nHello!")])
+    assert learned(TEMPLATES["qwen3"], thought) == ["<think>\nGreet.\n</think>\n\nHello!<|im_end|>"]
+
+
 def some_rows(tokenizer, number=4):
     import messages
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from handrail import chats
-from handrail.chats import read_chats, split, write_chats
+from handrail.data import chats
+from handrail.data.chats import read_chats, split, write_chats
 from handrail.project import Stop
 
 U, A, S = (
@@ -19,9 +19,121 @@ PART = {"type": "text", "text": "Hi!"}
 TALK = [U("Hello"), A("Hi!")]
 LONG = [S("Be kind."), U("Hello"), A("Hi!"), U("And now?"), A("Tea.")]
 
+DIALOG = [U("Hello to you"), A("Hi to you")]
+
 FORMS = {  # a row and the messages that it must become
     "messages": ({"messages": LONG, "id": 7}, LONG),
     "conversation": ({"Conversation": TALK, "system": "Be kind."}, [S("Be kind."), *TALK]),
+    "turns out of order": (
+        {"messages": [A("Welcome!"), U("Hel"), S("Be kind."), U("lo"), A("Hi!"), U("Bye")]},
+        [S("You have greeted: Welcome!"), U("Hel\n\nBe kind.\n\nlo"), A("Hi!")],
+    ),
+    "developer": (
+        {"messages": [{"role": "developer", "content": "Be kind."}, *TALK]},
+        [S("Be kind."), *TALK],
+    ),
+    "pictures": (
+        {"messages": [U([{"type": "image_url", "image_url": {"url": "x"}}, PART]), A([PART])]},
+        [U("Hi!"), A("Hi!")],
+    ),
+    "not learned": (
+        {"messages": [U("Hello"), A("No.") | {"weight": 0}, U("Please?"), A("Hi!")]},
+        [U("Hello"), A("No.") | {"train": False}, U("Please?"), A("Hi!")],
+    ),
+    "history": (
+        {"instruction": "And now?", "output": "Tea.", "history": [["Hello", "Hi!"]]},
+        LONG[1:],
+    ),
+    "choices": (
+        {"question": "6 * 7?", "choices": ["41", "42"], "answer": 1},
+        [U("6 * 7?\nA. 41\nB. 42"), A("B. 42")],
+    ),
+    "choices in columns": (
+        {"question": "6 * 7?", "A": "41", "B": "42", "C": "43", "answer": "B"},
+        [U("6 * 7?\nA. 41\nB. 42\nC. 43"), A("B. 42")],
+    ),
+    "thoughts": (
+        {"messages": [U("Hello"), A("Hi!") | {"reasoning_content": "Greet."}]},
+        [U("Hello"), A("<think>\nGreet.\n</think>\n\nHi!")],
+    ),
+    "tools": (
+        {
+            "messages": [
+                U("2 + 2?"),
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"function": {"name": "add", "arguments": '{"a": 2}'}}],
+                },
+                {"role": "tool", "content": "4"},
+                A("Four."),
+            ]
+        },
+        [
+            U("2 + 2?"),
+            A('<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'),
+            U("<tool_response>\n4\n</tool_response>"),
+            A("Four."),
+        ],
+    ),
+    "tools in parts": (
+        {
+            "messages": [
+                U([{"type": "text", "text": "2 + 2?"}]),
+                A([{"type": "tool_use", "name": "add", "input": {"a": 2}}]),
+                U([{"type": "tool_result", "content": "4"}]),
+                A([{"type": "text", "text": "Four."}]),
+            ]
+        },
+        [
+            U("2 + 2?"),
+            A('<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'),
+            U("<tool_response>\n4\n</tool_response>"),
+            A("Four."),
+        ],
+    ),
+    "an answer that is JSON": (
+        {"question": "Hello", "answer": '{"say": "Hi!"}'},
+        [U("Hello"), A('{"say": "Hi!"}')],
+    ),
+    "texts in turns": ({"id": 7, "dialog": ["Hello to you", "Hi to you"]}, DIALOG),
+    "columns in an object": ({"data": {"question": "Hello", "answer": "Hi!"}, "n": 3}, TALK),
+    "messages as text": ({"messages": json.dumps(TALK)}, TALK),
+    "an object as text": ({"conversation": json.dumps({"messages": TALK})}, TALK),
+    "one level down": ({"custom_id": "1", "body": {"model": "x", "messages": TALK}}, TALK),
+    "ChatGPT's tree": (
+        {
+            "title": "A long title of this",
+            "current_node": "c2",
+            "mapping": {
+                "r": {"id": "r", "message": None, "parent": None},
+                "c1": {
+                    "parent": "r",
+                    "message": {"author": {"role": "user"}, "content": {"parts": ["Hello"]}},
+                },
+                "c3": {
+                    "parent": "c1",
+                    "message": {"author": {"role": "assistant"}, "content": {"parts": ["No!"]}},
+                },
+                "c2": {
+                    "parent": "c1",
+                    "message": {"author": {"role": "assistant"}, "content": {"parts": ["Hi!"]}},
+                },
+            },
+        },
+        TALK,
+    ),
+    "Claude's export": (
+        {
+            "uuid": "12345678-1234-1234-1234-123456789012",
+            "name": "A title",
+            "chat_messages": [
+                {"sender": "human", "text": "Hello", "created_at": "2024-05-01T00:00:00Z"},
+                {"sender": "assistant", "text": "Hi!", "created_at": "2024-05-01T00:01:00Z"},
+            ],
+        },
+        TALK,
+    ),
     "content in parts": (
         {"messages": [U([PART | {"text": "Hel"}, PART | {"text": "lo"}], "User"), A([PART])]},
         TALK,
@@ -88,14 +200,13 @@ BAD = {  # a row that cannot be used, and what is said of it
     "not a list of messages": "Hello",
     "empty answer": [U("Hello"), A(" ")],
     "empty question": [U(""), A("Hi!")],
-    "unknown role 'tool'": [U("Hello"), {"role": "tool", "content": "9"}, A("Hi!")],
+    "unknown role 'narrator'": [U("Hello"), {"role": "narrator", "content": "9"}, A("Hi!")],
     "without a role": [{"content": "Hello"}, A("Hi!")],
-    "without content": [{"role": "user", "text": "Hello"}, A("Hi!")],
-    "two questions in a row": [U("Hello"), U("Hello?"), A("Hi!")],
-    "begins with an answer": [S("Be kind."), A("Hi!"), U("Hello"), A("Hi!")],
-    "system message that is not the first": [U("Hello"), S("Be kind."), A("Hi!")],
+    "without content": [{"role": "user", "note": "Hello"}, A("Hi!")],
+    "begins with an answer, and no question": [S("Be kind."), A("Hi!")],
+    "no answer to learn": [U("Hello"), A("Hi!") | {"weight": 0}],
     "not text (bool)": [U("Hello"), A(True)],
-    "not text (list)": [U("Hello"), A([{"type": "image"}])],
+    "nothing but a picture": [U("Hello"), A([{"type": "image"}])],
 }
 
 
@@ -191,14 +302,14 @@ def test_what_is_kept_but_odd_is_noted():
     ]
     found = read_chats(rows, "hub/set")
     assert (
-        [len(row["messages"]) for row in found.rows] == [2, 2, 2, 3]
+        [len(row["messages"]) for row in found.rows] == [2, 2, 2, 2]
         and len(found.copies) == 2
         and not found.left_out
     )
     notes = " ".join(found.notes)
     assert (
         "last question without an answer, cut off (row 3)" in notes
-        and "two answers in a row" in notes
+        and "two messages of one person in a row, joined" in notes
         and "(row 4)" in notes
     )
     assert "not used, the column score" in notes
@@ -262,9 +373,8 @@ STOPS = {
         ["broken.jsonl, line 2", "not valid JSON", "sed -i.bak '2d'"],
     ),
     "uneven.csv": ("q,a\nb,2,3\n", ["uneven.csv, line 2", "3 columns"]),
-    "semicolon.csv": ("q;a\nb;2\n", ["separated by ';'", "pandas"]),
     "cut.parquet": ("PAR1", ["cut.parquet", "not a complete parquet file"]),
-    "a.pdf": ("x", ["not read"]),
+    "a.pdf": ("x", ["plain text"]),
 }
 
 
@@ -297,6 +407,45 @@ def test_a_folder_is_read_file_by_file(tmp_path):
     write(tmp_path / "c.jsonl", [PAIRS["texts"]])
     with pytest.raises(Stop, match="these do not: a.jsonl; b.json"):
         read_chats(tmp_path, "folder")
+
+
+def test_marks_that_cannot_be_obeyed_stop(tmp_path):
+    """Half a weight is neither read nor learned, and a bad answer of KTO's is not learned as a good
+    one: the first stops, the second is left out.
+    """
+    with pytest.raises(Stop, match="line 1: .*weight of 0.5"):
+        file = write(tmp_path / "w.jsonl", [{"messages": [U("Hello"), A("Hi!") | {"weight": 0.5}]}])
+        read_chats(file, "w")
+    rows = [{"prompt": "Hello", "completion": "Hi!", "label": i == 0} for i in range(3)]
+    found = read_chats(rows, "kto")
+    assert len(found.rows) == 1 and "take out" in list(found.left_out)[0]
+
+
+def test_who_answers_is_asked_for(tmp_path):
+    """In an export with names for roles nobody is guessed: the names are listed, --me decides."""
+    turns = [{"from": who, "text": f"Text {i}"} for i, who in enumerate(["Ada", "Bo"] * 4)]
+    (tmp_path / "chat.json").write_text(json.dumps({"name": "x", "messages": turns}))
+    with pytest.raises(Stop, match="--me NAME, one of: Ada, Bo") as stop:
+        read_chats(tmp_path / "chat.json", "chat")
+    assert stop.value.wants == "me"
+    (row,) = read_chats(tmp_path / "chat.json", "chat", "Bo").rows
+    assert row["messages"][:2] == [U("Text 0"), A("Text 1")] and len(row["messages"]) == 8
+    with pytest.raises(Stop, match="Nobody in .* is called 'Eve'"):
+        read_chats(tmp_path / "chat.json", "chat", "Eve")
+
+
+def test_an_id_or_link_is_no_answer():
+    """What looks like an id or a link is never learned as an answer, whatever its name."""
+    rows = [
+        {"title": f"A title {i}", "node": f"{i:08}-0000-0000-0000-000000000000"} for i in range(9)
+    ]
+    with pytest.raises(Stop, match="match no form"):
+        read_chats(rows, "x")
+    rows = [{"question": f"Number {i}?", "answer": f"https://example.org/{i}"} for i in range(9)]
+    with pytest.raises(Stop, match="ids or links"):
+        read_chats(rows, "x")
+    with pytest.raises(Stop, match="match no form"):
+        read_chats([{"body": f"Some text {i}", "n": i} for i in range(9)], "x")
 
 
 def test_no_question_is_on_both_sides(tmp_path):

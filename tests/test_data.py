@@ -2,6 +2,7 @@
 rightly.
 """
 
+import gzip
 import json
 import random
 import subprocess
@@ -10,7 +11,8 @@ import tomllib
 import pytest
 from conftest import handrail
 
-from handrail import plan, sources
+from handrail import plan
+from handrail.data import text_files
 from handrail.project import Project, Stop
 from handrail.screen import Screen
 from handrail.steps import data
@@ -60,11 +62,6 @@ BAD = {
     "empty.txt": (b"", ["empty.txt", "empty"]),
     "blank.txt": (b"\n \n\n", ["blank.txt", "not one line with text"]),
     "picture.txt": (b"\x89PNG\0\0\1" * 99, ["picture.txt", "null bytes"]),
-    "windows.txt": ("Grüße\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16 -t UTF-8"]),
-    "old.txt": (
-        "fine\nfine\ncafé\n".encode("latin-1"),
-        ["old.txt, line 3, byte 4", "0xe9", "iconv -f WINDOWS-1252"],
-    ),
     "endless.txt": (b"word " * 11_000_000, ["endless.txt, line 1", "longer than 50 MB", "fold -s"]),
     "broken.jsonl": (
         ('{"text": "a"}\n' + '{"text": "b\n' * 7).encode(),
@@ -72,22 +69,18 @@ BAD = {
     ),
     "arrays.jsonl": (b'{"text": "a"}\n["b"]\n', ["arrays.jsonl, line 2", "object"]),
     "half.jsonl": (b'{"text": "a\\ud800"}\n', ["half.jsonl, line 1", "half a character"]),
-    "object.json": (b'{\n"rows": [{"text": "a"}]}', ["object.json", "no list of objects"]),
-    "one-line.json": (b'{"data": [{"text": "a"}]}', ["one-line.json", "no list of objects"]),
     "comma.json": (b'[{"text": "a"},\n{"text": }]', ["comma.json, line 2", "not valid JSON"]),
     "uneven.csv": (b"text,n\na,1\nb,2,3\n", ["uneven.csv, line 3", "3 columns"]),
     "quote.csv": (b'text,n\n"a,1\nb,2\n', ["quote.csv, line 3", "doubled"]),
-    "headless.csv": (
-        (" ".join(WORDS) + "\n").encode() * 9,
-        ["headless.csv, line 1", "sed -i.bak '1i column1'"],
-    ),
-    "semicolon.csv": (b"text;n\na;1\n", ["separated by ';'", "pandas"]),
     "cut.parquet": (b"PAR1 and then nothing", ["cut.parquet", "parquet"]),
     "numbers.jsonl": (b'{"a": 1, "b": 2}\n', ["a, b", "--column NAME"]),
     "names.csv": (b"first,last\nMia,Bell\nTom,Hill\n", ["first, last", "--column NAME"]),
     "tiny.txt": (b"A few words.\n", ["tokens", "add texts"]),
     "single.txt": (b"One document only, but not short. " * 99, ["fell into val", "One in twenty"]),
-    "notes.log": (b"words", ["not read", 'kinds = [".log"]']),
+    "settings.json": (b'{\n"rows": ["a", 1]}', ["settings.json", "no list of objects"]),
+    "sheet.ods": (b"PK\0\0", ["no text", ".csv"]),
+    "broken.zip": (b"PK and then nothing", ["broken.zip", "cannot be unpacked"]),
+    "page.html": (b"<p>Hello</p>", ["page.html", 'pip install "markitdown']),
 }
 
 
@@ -120,7 +113,7 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     for source, said in {
         "nowhere/notes.txt": "`ls`",
         "nowhere": "`ls`",
-        tmp_path / "scans": "1 .pdf.*pdftotext",
+        tmp_path / "scans": r"a\.pdf(.|\n)*pip install .markitdown",
         tmp_path / "mixed": r'kinds = \[""\]',
     }.items():
         with pytest.raises(Stop, match=said):
@@ -146,7 +139,7 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
 )
 def test_what_the_hub_answers_becomes_what_to_do(error, said):
     """A login, a wrong name and a missing configuration each lead to their own next command."""
-    from handrail.sources import hub_fault
+    from handrail.data.text_files import hub_fault
 
     assert said in hub_fault("a/b", ValueError(error))
 
@@ -479,6 +472,47 @@ def test_json_that_holds_no_rows_does_not_stop_a_folder_of_texts(project, tmp_pa
         look(project, folder, kinds=[".md", ".json"])
 
 
+def test_a_source_that_is_not_clean_is_copied_clean(project, tmp_path, capsys):
+    """Old encodings and a packed table: clean copies in data/, the source is untouched, a change of
+    it is seen, and without it the copy still does.
+    """
+    from handrail.walk import source_of
+
+    some, folder = texts(300), tmp_path / "notes"
+    for number, text in enumerate(some[:200]):
+        write(folder / f"{number}.txt", f"{text} Grüße".encode("cp1252" if number % 2 else "utf-8"))
+    write(folder / "more.jsonl.gz", gzip.compress(rows(some[200:]).encode()))
+    checks = look(project, folder)
+    assert checks["documents"].measured.startswith("300, ")
+    settings, said = project.settings, capsys.readouterr().out
+    assert (settings["data"], settings["source"]) == ("data", str(folder))
+    assert "decoded from cp1252: 100 files" in said and "unpacked: 1 file" in said
+    assert (folder / "1.txt").read_bytes().endswith("Grüße".encode("cp1252"))
+    assert (project.folder / "data" / "1.txt").read_text().endswith("Grüße\n")
+
+    before = source_of(project, "source")
+    write(folder / "1.txt", "Something new")
+    assert source_of(project, "source") != before
+    folder.rename(tmp_path / "gone")
+    again = {check.name: check for check in data.run(project, Screen(yes=True)).checks}
+    assert again["documents"].measured.startswith("300, ")
+    assert project.settings["source"] == str(folder)
+    write(tmp_path / "clean.jsonl", rows(some))
+    look(project, tmp_path / "clean.jsonl")
+    assert "source" not in project.settings and "clean" in project.settings["data"]
+
+
+def test_rows_whose_types_change_are_read(project, tmp_path):
+    """One number where texts are, a column that comes late: no document becomes JSON in quotes."""
+    lines = rows(texts(300)) + '{"text": 1984, "edited": true}\n'
+    checks = look(project, write(tmp_path / "a.jsonl", lines))
+    assert checks["rows with text that became documents"].measured == "301"
+    assert checks["rows with text that became documents"].verdict == "pass"
+    program = project.load("data")
+    found = [document["text"] for document in program.data.documents(program.values)]
+    assert found == [*texts(300), "1984"]
+
+
 def test_a_project_does_not_read_itself(project, tmp_path):
     """`handrail --data .` grows a project among the texts: its own papers, those of others and
     hidden files are no data.
@@ -495,7 +529,7 @@ def test_a_project_does_not_read_itself(project, tmp_path):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("Not meant.")
     assert look(project, tmp_path)["documents"].measured.startswith("200, ")
-    assert {file.parent.name for file in sources.local_files(tmp_path)} == {"notes"}
+    assert {file.parent.name for file in text_files.local_files(tmp_path)} == {"notes"}
 
 
 def test_decisions_are_where_toml_wants_them(project):

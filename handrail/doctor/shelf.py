@@ -14,12 +14,13 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from handrail import sources
+from handrail.data import text_files as sources
 from handrail.doctor.findings import Finding, report
 from handrail.doctor.probes.order import EPOCHS
 from handrail.project import Stop
 
 VAL = re.compile(r"^(val|valid|validation|test|dev|eval)\b", re.I)
+NESTED = {"columns that change from row to row", "columns with other columns in them"}  # usual
 LOOK = 20_000  # rows of a file that are read
 ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<|end|>")
 
@@ -27,13 +28,16 @@ ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<
 # --- data ---
 
 
-def texts_of(file, problems):
-    """Return the texts of a file's rows: what stands in all its columns of text, messages included."""
+def texts_of(file, problems, notes=None):
+    """Return the texts of a file's rows: what is in all its columns of text, messages included.
+
+    What a reader had to do before there were rows is added to `notes`.
+    """
     found = []
-    if file.suffix not in sources.READERS:  # a text is one document
+    if file.suffix not in sources.TABLES:  # a text is one document
         return [file.read_text(encoding="utf-8", errors="replace")[:1_000_000]]
     try:
-        for row, _ in sources.READERS.get(file.suffix, sources.text_rows)(file, problems):
+        for _, row in sources.rows(file, problems, set() if notes is None else notes):
             words = (
                 [
                     message.get("content") if isinstance(message, dict) else message
@@ -45,7 +49,7 @@ def texts_of(file, problems):
             found.append("\n".join(word for word in words if isinstance(word, str)).strip())
             if len(found) == LOOK:
                 break
-    except sources.NoRows:
+    except sources.Harmless:
         return []
     except sources.Unreadable as error:
         problems.append(str(error))
@@ -68,13 +72,22 @@ def look_at_data(path):
         else [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix in sources.KINDS and file.is_file()
+            if file.suffix in sources.CLEAN and file.is_file()
         ]
     )
     files = [file for file in files if not file.name.startswith(("metrics", "checks"))]
     known, problems, empty, total = {}, [], 0, 0
     for file in files:
-        rows = texts_of(file, problems)
+        notes = set()
+        rows = texts_of(file, problems, notes)
+        if unclean := sorted(notes - NESTED):
+            yield Finding(
+                "data-not-clean",
+                "warning",
+                "A loader such as load_dataset does not read this file rightly as it is.",
+                f"{file.name}: {'; '.join(unclean)}",
+                advice="train on a clean copy: `handrail new` writes one into its folder data/",
+            )
         known[file] = [row for row in rows if row]
         empty += len(rows) - len(known[file])
         total += len(rows)
@@ -545,7 +558,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
     import numpy as np
 
     source, column = folder / settings.get("data", ""), settings.get("column", "text")
-    if not source.is_file() or source.suffix not in sources.READERS:
+    if not source.is_file() or source.suffix not in sources.TABLES:
         return
     kind, known = (
         json.loads((folder / "out" / "tokens" / "about.json").read_text()).get("dtype", "uint16"),
@@ -562,7 +575,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
             side,
         )
     places, texts, ends = {"train": 0, "val": 0}, [], Counter(known.values())
-    for row, _ in sources.READERS[source.suffix](source, []):
+    for _, row in sources.rows(source, [], set()):
         if isinstance(row.get(column), str) and row[column].strip():
             texts.append(row[column].strip())
             places[known.get(texts[-1], "train")] = (
@@ -673,7 +686,7 @@ def main(words):
         files = (
             [Path(options.data)]
             if Path(options.data).is_file()
-            else [file for file in Path(options.data).rglob("*") if file.suffix in sources.KINDS]
+            else [file for file in Path(options.data).rglob("*") if file.suffix in sources.CLEAN]
         )
         rows = [
             row for file in files if not VAL.search(file.name) for row in texts_of(file, []) if row

@@ -33,7 +33,10 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 
 def load_rows(file):
-    """Return the rows of a file of JSON lines: {"messages": [{"role", "content"}, ...], ...}."""
+    """Return the rows of a file of JSON lines: {"messages": [{"role", "content"}, ...], ...}.
+
+    A message with "train": false is read, not learned.
+    """
     with open(file, encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
@@ -75,7 +78,7 @@ def encode(tokenizer, messages):
     reply, end = end_of_turn(tokenizer)
     texts, text, spans = [], "", []
     for i, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or not message.get("train", True):  # only read
             continue
         prompt = tokenizer.apply_chat_template(
             messages[:i], tokenize=False, add_generation_prompt=True
@@ -83,7 +86,9 @@ def encode(tokenizer, messages):
         if spans and not prompt.startswith(text):
             texts.append((text, spans))
             spans = []
-        text = prompt + reply.replace("@@", message["content"])
+        thinks = message["content"].startswith("<think>")
+        shown = reply.replace("<think>\n\n</think>\n\n", "") if thinks else reply
+        text = prompt + shown.replace("@@", message["content"])
         spans = [*spans, (len(prompt), text.rindex(tokenizer.decode([end])))]
     texts.append((text, spans))
     return [mask(tokenizer, text, spans, end) for text, spans in texts if spans]

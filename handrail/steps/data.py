@@ -3,14 +3,14 @@
 import json
 import random
 import shlex
-from array import array
-from collections import Counter
-from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from handrail import sources
+from handrail.data import text_files
+from handrail.data.checks import SAMPLE, count, near_duplicates
 from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
 from handrail.project import Stop
 from handrail.screen import Outcome
@@ -18,11 +18,11 @@ from handrail.steps.words import Words
 from handrail.village import stories
 
 FILES = ["data.py"]
-USES = ["data", "column", "kinds", "base", "size"]
+USES = ["data", "source", "column", "kinds", "base", "size"]
 LEAVES = []
+COPIES = ("data", "data-clean")  # folders of a project for texts that had to be made clean
 
 N_STORIES = 100_000
-SAMPLE = 2_000  # documents in which near duplicates are looked for
 SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to continue from
 LEAST = 512  # tokens: below this there are not even a few rows of text
 
@@ -81,50 +81,99 @@ def choose_world(project):
         project.decide("world", "", "texts of your own")
 
 
+def origin(project):
+    """Return the source as its owner named it, where data.py reads a clean copy of it."""
+    settings = project.settings
+    original = settings.get("source")
+    copied = settings["data"] in COPIES and original and (project.folder / original).exists()
+    return original if copied else settings["data"]
+
+
 def survey(project, screen, program):
-    """Return what is in the source, as raw files or rows; raise Stop for what cannot be read."""
-    source = project.settings["data"]
-    path = sources.locate(project, source)
+    """Return (what is in the source, the column of its text), and see to it that data.py can read
+    it; raise Stop for what cannot be read.
+    """
+    source = origin(project)
+    path = text_files.locate(project, source)
     if path is None:
         screen.print(f"  Asking the hub for {source} ...")
-        return sources.survey_hub(source, program.data.rows(source, program.values.kinds))
-    files = program.data.files(path, program.values.kinds)
-    if not files:
-        raise sources.no_files(path)
-    seen = sources.survey_files(files)
-    if seen.no_rows and len(seen.no_rows) == sum(file.suffix == ".json" for file in files) < len(
-        files
-    ):
-        project.decide(
-            "kinds",
-            [kind for kind in program.values.kinds if kind != ".json"],
-            "no .json file in the folder holds rows of text",
-        )
-        return survey(project, screen, project.load("data"))
-    seen.files, seen.passed = (
-        len(files),
-        sources.count_endings(path, set(files)) if path.is_dir() else seen.passed,
-    )
-    passed = sources.passed_over(path, files) if path.is_dir() else ""
-    screen.print(f"  {len(files)} file{'s' * (len(files) > 1)}, {size(seen.bytes)}.{passed}")
-    sources.raise_problems(seen)
-    if (ending := meant_too(screen, path, seen)) is not None:
-        project.decide(
-            "kinds",
-            [*program.values.kinds, ending],
-            f"most of the folder is {ending}, and plain text",
-        )
-        return survey(project, screen, project.load("data"))
-    return seen
+        seen = text_files.survey_hub(source, program.data.rows(source, program.values.kinds))
+        return seen, choose_column(project, screen, seen)
+    with TemporaryDirectory(dir=project.out) as folder:
+        settings = project.settings
+        kinds = settings.get("kinds") or settings.get("source_kinds") or text_files.KINDS
+        seen = text_files.survey_files(path, kinds, Path(folder))
+        if not seen.read and not seen.problems:
+            raise text_files.no_files(path)
+        files = f"{seen.files} file{'s' * (seen.files > 1)}"
+        screen.print(f"  {files}, {size(seen.bytes)}.{passed_over(seen)}")
+        text_files.raise_problems(seen.problems)
+        if (ending := meant_too(screen, path, seen)) is not None:
+            why = f"most of the folder is {ending}, and plain text"
+            project.decide("kinds", [*kinds, ending], why)
+            return survey(project, screen, project.load("data"))
+        column = choose_column(project, screen, seen)
+        if is_clean(project, program, path, seen, column):
+            if source not in COPIES:  # else it is the copy, and the source is gone
+                project.decide("source", None)
+                project.decide("data", source, "where the texts come from")
+        else:
+            copy_clean(project, screen, source, seen, column)
+    return seen, column
+
+
+def is_clean(project, program, path, seen, column):
+    """Return True if data.py can read the source where it is."""
+    read, kinds = [file.path for file in seen.read], program.values.kinds
+    if any(seen.read.values()) or column in seen.derived:
+        return False
+    if seen.no_rows and read == program.data.files(path, [k for k in kinds if k != ".json"]):
+        kinds = [kind for kind in kinds if kind != ".json"]
+        project.decide("kinds", kinds, "no .json file in the folder holds rows of text")
+    return read == program.data.files(path, kinds)
+
+
+def copy_clean(project, screen, source, seen, column):
+    """Write the texts of a source, clean, into a folder of the project, and say what was done."""
+    copies = [name for name in COPIES if (project.folder / name).resolve() != seen.path]
+    target = project.folder / copies[0]
+    number = text_files.convert(seen, column, target)
+    if not seen.pieces:
+        seen.filled[column], seen.rows = number, max(number, seen.rows)
+    project.decide("source", source, "your texts as they are; read again by `handrail data`")
+    project.decide("data", target.name, "your texts, clean, as data.py reads them")
+    if kinds := project.settings.get("kinds"):
+        project.decide("source_kinds", kinds, "the files that were read in the source")
+        project.decide("kinds", None)
+    screen.say(f"Written clean into {target.name}/, where data.py reads it", seen.notes)
+
+
+def passed_over(seen):
+    """Say which files of a folder are not read: empty ones by name, the others by kind."""
+    others = text_files.endings(seen.passed)
+    said = f" Passed over, not read: {others}." if others else ""
+    if seen.empty:
+        names = ", ".join(seen.empty[: text_files.NAMED])
+        more = ", ..." if len(seen.empty) > text_files.NAMED else ""
+        said += f" Empty, so skipped: {len(seen.empty)} ({names}{more})."
+    if any(file.endswith("again.") for file in seen.harmless):
+        said += f" To read documents as well: {text_files.MARKITDOWN}"
+    return said
 
 
 def meant_too(screen, path, seen):
-    """On a terminal: where most of a folder is text of another ending, ask whether it is meant too; return that ending on a yes."""
+    """On a terminal: where most of a folder is text of another ending, ask whether it is meant
+    too; return that ending on a yes.
+    """
     ending, number = next(iter(seen.passed.most_common(1)), ("", 0))
-    if not screen.talks or number <= seen.files or sources.not_text(path, ending):
+    if not screen.talks or number <= seen.files:
+        return None
+    files = text_files.local_files(path)
+    if not text_files.is_text(next(file for file in files if file.suffix == ending)):
         return None
     answer = screen.ask(
-        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? (y, or Enter for no)"
+        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? "
+        "(y, or Enter for no)"
     )
     return ending if answer.lower() == "y" else None
 
@@ -133,9 +182,10 @@ def text_column(seen, wanted):
     """Return (column, why) of the text; column is None when it cannot be told."""
     if wanted:
         return (wanted if wanted in seen.columns else None), "asked for"
-    if seen.filled["text"]:
-        return "text", "its name says it"
     longest = seen.characters.most_common(2)
+    hidden = longest and longest[0][0] in seen.derived
+    if seen.filled["text"] and not (hidden and longest[0][1] > 3 * seen.characters["text"]):
+        return "text", "its name says it"
     if len(longest) == 1:
         return longest[0][0], "the only column with text in it"
     if longest and longest[0][1] > 3 * longest[1][1]:
@@ -147,7 +197,8 @@ def choose_column(project, screen, seen):
     """Find the column that holds the text, ask for it, or raise Stop with the names there are."""
     if not seen.rows:
         raise Stop(
-            f"{project.settings['data']}: there is not one line with text in it. Is it the right file?"
+            f"{project.settings['data']}: there is not one line with text in it. Is it the right "
+            "file?"
         )
     wanted = project.settings.get("column")
     column, why = text_column(seen, wanted)
@@ -162,79 +213,42 @@ def choose_column(project, screen, seen):
             else "Which column holds the text cannot be told."
         )
         raise Stop(
-            f"{problem} The columns of {project.settings['data']}: {names}. Say which: --column NAME"
+            f"{problem} The columns of {project.settings['data']}: {names}. Say which: "
+            "--column NAME"
         )
     if not seen.filled[column]:
         raise Stop(
-            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: --column NAME"
+            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: "
+            "--column NAME"
         )
     if column != wanted and column != "text":
         project.decide("column", column, f"the column with the text: {why}")
+        if not wanted:
+            screen.print(f"  The text is in the column {column!r}: {why}. (Another: --column NAME)")
     return column
 
 
 # --- the documents, as the learner's data.py gives them ---
 
 
-@dataclass
-class Documents:
-    """What was counted over all documents that were looked at."""
-
-    lengths: array = field(default_factory=lambda: array("Q"))  # characters
-    bytes: int = 0
-    copies: tuple = field(
-        default_factory=lambda: (Counter(), Counter())
-    )  # train, val: {hash of a text: how often}
-    moved: int = 0  # asked twice, is_val gave two answers
-    sample: list = field(default_factory=list)  # (hash of the whole text, its beginning)
-    val_text: str = ""
-    val_nats: list = field(default_factory=list)  # lowest possible loss, if the data tells it
-    most: str = ""  # the text that is there most often
-    whole: bool = True
-
-    @property
-    def number(self):
-        return len(self.lengths)
-
-
-def count(program):
-    """Return the Documents of the first LOOK bytes."""
-    found, rng, most = Documents(), random.Random(0), 0
-    for document in program.data.documents(program.values):
-        text, mark = document["text"], hash(document["text"].strip())
-        val = bool(program.data.is_val(text))
-        found.moved += bool(program.data.is_val(text)) != val
-        found.copies[val][mark] += 1
-        if found.copies[val][mark] > most:
-            most, found.most = found.copies[val][mark], text
-        found.lengths.append(len(text))
-        found.bytes += len(text.encode())
-        if val and isinstance(document.get("nats"), float):
-            found.val_nats.append(document["nats"])
-        if val and len(found.val_text.split()) < 8:
-            found.val_text = text
-        place = found.number - 1 if found.number <= SAMPLE else rng.randrange(found.number)
-        if place < SAMPLE:  # each document has the same chance to be in the sample
-            found.sample[place : place + 1] = [(mark, text[:4000])]
-        if found.bytes > sources.LOOK:
-            found.whole = False
-            break
-    return found
-
-
 def safe_count(project, program):
-    """Count; what a library says about data that it cannot read becomes a Stop, a mistake in an edited data.py does not."""
+    """Count; what a library says about data that it cannot read becomes a Stop.
+
+    A mistake in an edited data.py does not.
+    """
     try:
         return count(program)
     except Exception as error:
         if project.edited(FILES):
             raise
         source = project.settings["data"]
-        if sources.locate(project, source) is None:
-            raise Stop(sources.hub_fault(source, error)) from error
+        if text_files.locate(project, source) is None:
+            raise Stop(text_files.hub_fault(source, error)) from error
         raise Stop(
-            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: {str(error)[:400]}\n"
-            "Mend or remove it. In a .jsonl file each line is one object, and a column holds one kind of value in all of them."
+            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: "
+            f"{str(error)[:400]}\n"
+            "Fix or remove it. In a .jsonl file each line is one object, and a column holds one "
+            "kind of value in all of them."
         ) from error
 
 
@@ -248,21 +262,6 @@ def where_it_broke(program):
         except Exception:
             return file.resolve()
     return values.data
-
-
-def near_duplicates(texts):
-    """Return the share of `texts` (exact copies left out) that have at least 80 % of their groups of three words in common with one before."""
-    from datasketch import MinHash, MinHashLSH
-
-    index, near = MinHashLSH(threshold=0.8, num_perm=64), 0
-    for number, text in enumerate(texts):
-        words, mark = text.split(), MinHash(num_perm=64)
-        mark.update_batch(
-            [" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))]
-        )
-        near += bool(index.query(mark))
-        index.insert(number, mark)
-    return near / max(1, len(texts))
 
 
 # --- what is shown and judged ---
@@ -305,7 +304,7 @@ def show(screen, found):
 def judge_amount(words, found):
     quantiles = np.percentile(found.lengths, [10, 50, 90, 100]).astype(int)
     largest = quantiles[3] / max(1, sum(found.lengths))
-    seen = "" if found.whole else f" (the first {size(sources.LOOK)} only)"
+    seen = "" if found.whole else f" (the first {size(text_files.LOOK)} only)"
     number = f"{found.number:,}, {size(found.bytes)}{seen}"
     lengths = " · ".join(f"{q:,}" for q in quantiles)
     name = "characters: shortest 10 %, median, longest 10 %, most"
@@ -332,10 +331,10 @@ def judge_rows(words, seen, found, column):
 def judge_columns(words, seen, column):
     """Return the check that no file was skipped whole because its text has another name."""
     holding = set().union(*seen.columns.values())
-    lost = sorted(holding - seen.columns[column])
+    lost = sorted(holding - seen.columns[column], key=lambda file: file.name)
     if not lost:  # of a single file nothing has to be said
         return []
-    share = sum(file.stat().st_size for file in lost) / max(1, seen.bytes)
+    share = sum(file.size for file in lost) / max(1, seen.bytes)
     other = next(name for name, files in seen.columns.items() if lost[0] in files)
     number = f"{len(lost):,} of {seen.files:,}, {share:.0%} of the bytes"
     shown = {"lost": lost[0].name, "other": other, "column": column}
@@ -410,28 +409,47 @@ def can_be_opened(screen, base):
         return False
 
 
-def refuse_too_little(project, found):
+def refuse_too_little(project, program, seen, found):
     """Raise Stop when no training is possible at all."""
-    if found.number == 0:
-        raise Stop(
-            "There is not one document with text in it. Look into the files, or name the column: --column NAME"
+    passed, kinds = how_to_read(seen, program.values.kinds), ""
+    if seen.passed.total() > seen.files:
+        kinds = (
+            f"\n{seen.passed.total():,} files were not read: {text_files.endings(seen.passed)}. "
         )
+        kinds += passed
     tokens, val = found.bytes // 4, sum(found.copies[1].values())
-    if tokens < LEAST:
-        raise Stop(
-            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few rows of text, {LEAST} at "
-            "least. Even continuing from a trained model needs some 100 kB; add texts and type the same command."
+    if found.number == 0:
+        why = (
+            "There is not one document with text in it. Look into the files, or name the column: "
+            "--column NAME"
         )
-    if val in (0, found.number) and not found.moved:
-        side = (
-            "val, so nothing could be measured"
-            if val == 0
-            else "train, so nothing could be learned"
+    elif tokens < LEAST:
+        why = (
+            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few "
+            f"rows of text, {LEAST} at least. Even continuing from a trained model needs some "
+            "100 kB; add texts and type the same command."
         )
-        raise Stop(
-            f"There {'is 1 document' if found.number == 1 else f'are {found.number:,} documents'}, and none fell into {side}. About one in twenty goes to val (is_val in data.py): add "
-            f"texts. Or cut long ones, of .txt or .md, into smaller documents:\n  sed -i 's/^PIECE = .*/PIECE = 1000/' {shlex.quote(str(project.folder / 'data.py'))}"
+    elif val in (0, found.number) and not found.moved:
+        side = "train, so nothing could be learned" if val else "val, so nothing could be measured"
+        documents = "is 1 document" if found.number == 1 else f"are {found.number:,} documents"
+        file = shlex.quote(str(project.folder / "data.py"))
+        why = (
+            f"There {documents}, and none fell into {side}. About one in twenty goes to val "
+            "(is_val in data.py): add texts. Or cut long ones, of .txt or .md, into smaller "
+            "documents:\n"
+            f"  sed -i 's/^PIECE = .*/PIECE = 1000/' {file}"
         )
+    else:
+        return
+    raise Stop(why + kinds)
+
+
+def how_to_read(seen, kinds):
+    """Say how the files that were not read can be."""
+    ending = seen.passed.most_common(1)[0][0] if seen.passed else ""
+    if ending.lower() in text_files.DOCUMENTS:
+        return f"They are read after this: {text_files.MARKITDOWN}"
+    return text_files.as_text([*kinds, ending])
 
 
 def beginning(found):
@@ -441,7 +459,7 @@ def beginning(found):
 
 
 def total_bytes(seen, found):
-    """Return the bytes of all text: counted, or, for a source looked at in part, reckoned from its size."""
+    """Return the bytes of all text, estimated from its size if only a part was looked at."""
     return found.bytes if found.whole else max(found.bytes, seen.bytes)
 
 
@@ -449,18 +467,17 @@ def run(project, screen):
     check_size(project)
     choose_world(project)
     program = project.load("data")
-    seen = survey(project, screen, program)
-    column = choose_column(project, screen, seen)
+    seen, column = survey(project, screen, program)
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:
-        screen.print(
-            f"  Counting and comparing the documents, about {min(seen.bytes, sources.LOOK) / 8e6:.0f} s ..."
-        )
+        seconds = min(seen.bytes, text_files.LOOK) / 8e6
+        screen.print(f"  Counting and comparing the documents, about {seconds:.0f} s ...")
     found = safe_count(project, program)
-    refuse_too_little(project, found)
+    refuse_too_little(project, program, seen, found)
     if not seen.tables and found.whole and found.number > seen.files:
         screen.print(
-            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} documents in all (`pieces` in data.py)."
+            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} "
+            "documents in all (`pieces` in data.py)."
         )
     write_floor(project, found)
     samples, plots = show(screen, found)
@@ -498,12 +515,12 @@ def judge_files(words, seen, kinds):
     number, ending = seen.passed.total(), seen.passed.most_common(1)[0][0]
     read = f"{seen.files:,} of {seen.files + number:,}"
     shown = {"passed": number, "ending": ending or "without an ending"}
-    shown["as_text"] = sources.as_text([*kinds, ending])
+    shown["as_text"] = how_to_read(seen, kinds)
     return [words.check("files read", read, seen.files >= number, "warn", **shown)]
 
 
 def write_floor(project, found):
-    """Write out/floor.json, the lowest possible loss of each val document in nats, if it is known."""
+    """Write out/floor.json, the lowest possible loss of each val document in nats, if known."""
     file = project.out / "floor.json"
     if found.whole and len(found.val_nats) == sum(found.copies[1].values()) > 0:
         file.write_text(json.dumps(found.val_nats))

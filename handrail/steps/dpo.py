@@ -3,7 +3,7 @@
 from itertools import islice
 
 from handrail import village
-from handrail.chats import split, write_chats
+from handrail.data.chats import split, write_chats
 from handrail.plan import plan_pairs
 from handrail.project import Stop
 from handrail.screen import Outcome

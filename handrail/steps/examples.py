@@ -6,8 +6,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from handrail import sources, village
-from handrail.chats import Chats, read_chats, write_chats
+from handrail import village
+from handrail.data import text_files
+from handrail.data.chats import Chats, read_chats, write_chats
 from handrail.plan import (
     OPEN,
     REPLY,
@@ -24,7 +25,7 @@ from handrail.steps.mistakes import contradictions, placeholders, plain
 from handrail.steps.words import Words
 
 FILES = ["messages.py", "batches.py", "packing.py"]
-USES = ["answers", "base", "finetune"]
+USES = ["answers", "me", "base", "finetune"]
 LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
 
 STORIES, NEW_STORIES = 5_760, 400  # of the built-in world: to learn from, to be asked about
@@ -65,20 +66,21 @@ def sides(project):
 def read_source(project, source):
     """Return the Chats of a file, a folder or a hub data set."""
     path = project.folder / source
-    return read_chats(path if path.exists() else hub_rows(project, source), source)
+    place = path if path.exists() else hub_rows(project, source)
+    return read_chats(place, source, project.settings.get("me"))
 
 
 def hub_rows(project, source):
     """Return the first rows of a hub data set."""
     from datasets import load_dataset
 
-    sources.locate(project, source)
+    text_files.locate(project, source)
     name, config, part = (source.split(":") + ["", ""])[:3]
     try:
         rows = load_dataset(name, config or None, split=part or "train", streaming=True)
         return list(islice(rows, HUB_ROWS))
     except Exception as error:
-        raise Stop(sources.hub_fault(source, error)) from error
+        raise Stop(text_files.hub_fault(source, error)) from error
 
 
 def encode_all(program, tokenizer, chats, left_out):

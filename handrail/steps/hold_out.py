@@ -3,7 +3,7 @@
 import zlib
 from collections import defaultdict
 
-from handrail.chats import split
+from handrail.data.chats import split
 from handrail.program.replies import facts
 
 FEW = 200  # rows; of fewer, a fact that is held out is missed

@@ -1,0 +1,251 @@
+"""Exports of chats: one rule finds the turns in whatever is around them, and who says each.
+
+A turn becomes {"role": who, "content": what}, with the marks that it has. Nothing here knows which
+program made an export, except for two forms that are no nested list: WhatsApp's lines of text, and
+ChatGPT's tree.
+"""
+
+import ast
+import json
+import re
+from itertools import groupby, pairwise
+
+WHO = "role from sender sender_name author creator speaker user username participant name".split()
+SAID = "content value text body message parts msg utterance".split()
+WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
+KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
+
+TIME = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?)?"
+STAMP = rf"(?:\[({TIME})\]|({TIME})\s-):? +"
+LINE = re.compile(rf"{STAMP}([^:]{{1,60}}?): ?(.*)", re.S)  # a turn of WhatsApp
+NOTICE = re.compile(STAMP)
+NAMED = re.compile(
+    r"(?:\[?\d\d?:\d\d(?::\d\d)?\]? +)?(?:<([^<>]{1,40})>|([^\W\d][^:\n]{0,30}):) +(.*)"
+)
+UNSEEN = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202f\u2068\u2069\ufeff"))
+OMITTED = re.compile(r"<[^<>]{3,40}>")  # Android's way to say that a picture is not in the file
+TURNS = 16  # of a chat that never ends, at most so many make one conversation
+
+
+# --- in JSON ---
+
+
+def unpacked(value):
+    """Return the list or object that is in a cell as text, or the cell as it is."""
+    starts = isinstance(value, str) and re.match(r"\s*(\[\s*)?\{\s*[\"']\w+[\"']\s*:", value)
+    return parsed(value) if starts else value
+
+
+def parsed(text):
+    """Return what a text says as JSON, or as Python or numpy print it, or the text as it is."""
+    printed = re.sub(r"\}\s*\n ?\{", "}, {", text)  # numpy prints a list without commas
+    for read, form in ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, printed)):
+        try:
+            return read(form)
+        except (ValueError, SyntaxError):
+            pass
+    return text
+
+
+def joined(parts):
+    """Return the text of a content in parts (texts, or objects with a text), else None."""
+    if isinstance(parts, dict) and "parts" in parts:
+        parts = parts["parts"]
+    parts = parts if isinstance(parts, list) else [parts]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    known = [text for text in texts if isinstance(text, str)]
+    return "".join(known) if known or not parts else None
+
+
+def texts_in(value):
+    """Yield all texts inside lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(inner)
+
+
+def repaired(text):
+    """Return a text whose UTF-8 was taken for Latin-1, as Facebook exports it, as it was typed."""
+    try:
+        return text.encode("latin-1").decode()
+    except ValueError:
+        return text
+
+
+def as_turn(item):
+    """Return an object as a turn with its marks, or None if nobody says anything in it."""
+    if not isinstance(item, dict):
+        return None
+    if isinstance(item.get("message"), dict):  # a node of ChatGPT's tree
+        item = item["message"]
+    who = next((item[key] for key in WHO if item.get(key)), None)
+    if isinstance(who, dict):
+        who = who.get("role") or who.get("name")
+    key = next((key for key in SAID if item.get(key) is not None), None)
+    if key is None:  # under another name: the longest text of several words
+        others = {name: text for name, text in item.items() if name not in WHO and is_words(text)}
+        key = max(others, key=lambda name: len(others[name]), default=None)
+    if not isinstance(who, str) or not (key or item.keys() & {*SAID, "tool_calls"}):
+        return None
+    content = item.get(key) if key else None
+    if isinstance(content, dict):
+        content = joined(content)
+    if "sender_name" in item:
+        who, content = repaired(who), repaired(content) if isinstance(content, str) else content
+    when = next((str(item[key]) for key in WHEN if item.get(key)), "")
+    return {"role": who, "content": content, "when": when} | {
+        key: item[key] for key in KEPT if item.get(key) is not None
+    }
+
+
+def is_words(value):
+    return isinstance(value, str) and " " in value.strip()
+
+
+def branch(nodes, last):
+    """Return the nodes of a tree of messages from its root to `last` (or to its newest leaf)."""
+    last = last if last in nodes else list(nodes)[-1]
+    found = []
+    while last in nodes and len(found) < len(nodes):
+        found.append(nodes[last])
+        last = nodes[last].get("parent")
+    return found[::-1]
+
+
+def as_turns(value, last=None):
+    """Return the turns in a list (or a tree) of them, or None if it is something else."""
+    if isinstance(value, dict) and len(value) > 1:
+        nodes = [node for node in value.values() if isinstance(node, dict)]
+        tree = len(nodes) == len(value) and all("parent" in node for node in nodes)
+        value = branch(value, last) if tree else None
+    if not isinstance(value, list) or not value:
+        return None
+    found = [turn for turn in map(as_turn, value) if turn]
+    if not found or 2 * len(found) < len([item for item in value if isinstance(item, dict)]):
+        return None
+    times = [turn["when"] for turn in found if turn["when"]]
+    if len(times) == len(found) and times[0] > times[-1]:
+        found.reverse()  # the newest was first
+    return found
+
+
+def size(value):
+    return len(json.dumps(value, default=str))
+
+
+def find_turns(value, last=None, depth=4):
+    """Return the longest list of turns that is anywhere in a value, or None."""
+    value = unpacked(value)
+    if (found := as_turns(value, last)) or depth == 0 or not isinstance(value, dict):
+        return found
+    last = value.get("current_node")
+    inner = [find_turns(part, last, depth - 1) for part in value.values()]
+    return max(filter(None, inner), key=size, default=None)
+
+
+def talk(row):
+    """Return the turns in a row, if they are most of it, else None."""
+    nested = [value for value in row.values() if isinstance(value, (list, dict)) or is_json(value)]
+    found = find_turns(row) if nested else None
+    rest = sum(len(value) for value in row.values() if isinstance(value, str))
+    return found if found and size(nested) > rest - size(nested) / 2 else None
+
+
+def is_json(value):
+    return isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
+
+
+# --- in lines of text ---
+
+
+def read_lines(lines):
+    """Return the turns of a chat in lines of text (WhatsApp, or "Name: text"), or None.
+
+    What a phone says about itself (pictures left out, messages deleted) is no turn.
+    """
+    lines = [line.rstrip("\r\n") for line in lines]
+    pattern = LINE if is_stamped(lines[:100]) else NAMED
+    if pattern is NAMED and not is_transcript(lines):
+        return None
+    turns = []
+    for line in lines:
+        plain = line.translate(UNSEEN).strip()
+        if found := pattern.match(plain):
+            *when, who, said = found.groups()
+            if pattern is NAMED:
+                who, when = when[0] or who, []
+            notice = OMITTED.fullmatch(said) or re.match(r".*?: ?\u200e", line)
+            content = None if notice else said
+            turns.append({"role": who.strip("~ \xa0"), "content": content})
+            turns[-1]["when"] = next(filter(None, when), "")
+        elif pattern is LINE and NOTICE.match(plain):
+            turns.append({"role": "", "content": None, "when": ""})
+        elif turns and turns[-1]["content"] is not None:
+            turns[-1]["content"] += f"\n{plain}"
+    turns = [turn | {"content": turn["content"].strip()} for turn in turns if turn["content"]]
+    return turns or None
+
+
+def is_stamped(lines):
+    """Return True for the lines of a chat with the time before each turn, as WhatsApp writes it."""
+    filled = [line.translate(UNSEEN).strip() for line in lines if line.strip()]
+    return sum(bool(LINE.match(line)) for line in filled) > max(2, len(filled) / 5)
+
+
+def is_transcript(lines):
+    """Return True if most lines begin with a name, and a few names say everything."""
+    lines = [line.translate(UNSEEN).strip() for line in lines if line.strip()]
+    found = [match for line in lines if (match := NAMED.match(line))]
+    names = {match[1] or match[2] for match in found}
+    return len(found) > 3 and 2 <= len(names) <= len(found) / 2 and len(found) > 0.7 * len(lines)
+
+
+# --- from one endless chat to conversations ---
+
+
+def conversations(turns, me):
+    """Yield lists of turns: a day's talk (at most TURNS turns) that ends with what `me` says.
+
+    `me` becomes the assistant, all others the user; where there are several others, their names
+    stay in front of what they say.
+    """
+    others = {turn["role"] for turn in turns} - {me}
+    changes = sum(day_of(turn) != day_of(after) for turn, after in pairwise(turns))
+    cut = changes < len(turns) / 4  # else the days say nothing
+    said = []
+    for who, day, text in spoken(turns, cut):
+        role = "assistant" if who == me else "user"
+        if len(others) > 1 and role == "user":
+            text = f"{who}: {text}"
+        said.append((day, {"role": role, "content": text}))
+    for _, group in groupby(said, lambda turn: turn[0]):
+        found = [turn for _, turn in group]
+        for start in range(0, len(found), TURNS):
+            part = found[start : start + TURNS]
+            while part and part[0]["role"] == "assistant":
+                part = part[1:]  # there is no question before it
+            while part and part[-1]["role"] == "user":
+                part = part[:-1]
+            if part:
+                yield part
+
+
+def spoken(turns, cut):
+    """Yield (who, day, text): what one person says in a row, on one day if `cut`, is one text."""
+    for (who, day), group in groupby(turns, lambda turn: (turn["role"], cut and day_of(turn))):
+        contents = (joined(turn["content"]) for turn in group)
+        text = "\n".join(content for content in contents if content and content.strip())
+        if text:
+            yield who, day, text
+
+
+def day_of(turn):
+    return re.split(r"[T, ]", turn["when"])[0]
+
+
+def written(turns):
+    """Return turns as one text, a blank line between two."""
+    said = ((turn["role"], joined(turn["content"])) for turn in turns)
+    return "\n\n".join(f"{who}: {text}" for who, text in said if text and text.strip())
