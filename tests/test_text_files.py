@@ -7,7 +7,6 @@ import io
 import json
 import tarfile
 import zipfile
-from importlib.util import find_spec
 
 import pytest
 
@@ -327,7 +326,6 @@ def zipped(files):
     return out.getvalue()
 
 
-@pytest.mark.skipif(find_spec("markitdown") is None, reason=f"needs: {text_files.MARKITDOWN}")
 def test_documents_become_text(tmp_path):
     """A web page, a Word document, an e-book and a PDF: what is written in them, nothing else."""
     pdf = b"".join(b"%d 0 obj\n%s\nendobj\n" % pair for pair in enumerate(PDF, start=1))
