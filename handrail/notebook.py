@@ -10,11 +10,11 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
-import tomlkit
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from handrail.plots import draw
+from handrail.project import read_settings
 from handrail.steps import LATER, WALK, path
 
 HOUSE = Path(__file__).parent
@@ -28,19 +28,6 @@ def read(text):
     except json.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def read_settings(file):
-    """Return [(name, value, why)] of settings.toml; the why is the comment behind the value."""
-
-    def rows(table, prefix=""):
-        for key, item in table.body:  # of dotted names, such as finetune.lr, there is one each
-            if isinstance(item, dict):
-                yield from rows(item.value, f"{prefix}{key.key}.")
-            elif key:
-                yield prefix + key.key, item.as_string(), item.trivia.comment.lstrip("# ")
-
-    return list(rows(tomlkit.parse(file.read_text(encoding="utf-8")))) if file.exists() else []
 
 
 def worst(record):

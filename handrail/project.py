@@ -86,6 +86,19 @@ def usual():
     return "." if Path("settings.toml").exists() else "first-model"
 
 
+def read_settings(file):
+    """Return [(name, value, why)] of settings.toml; the why is the comment behind the value."""
+
+    def rows(table, prefix=""):
+        for key, item in table.body:  # of dotted names, such as finetune.lr, there is one each
+            if isinstance(item, dict):
+                yield from rows(item.value, f"{prefix}{key.key}.")
+            elif key:
+                yield prefix + key.key, item.as_string(), item.trivia.comment.lstrip("# ")
+
+    return list(rows(tomlkit.parse(file.read_text(encoding="utf-8")))) if file.exists() else []
+
+
 class Project:
     """A folder with settings.toml in it; `cpu` is True when a person chose the CPU."""
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from handrail.notebook import read_settings
-from handrail.project import Project, Stop
+from handrail.project import Project, Stop, read_settings
 from handrail.screen import Outcome
 from handrail.steps.words import Words
 
