@@ -57,7 +57,7 @@ def count(program):
 def near_duplicates(texts):
     """Return the share of `texts` (no exact copies among them) that are nearly one before.
 
-    Nearly: at least 80 % of their groups of three words are the same.
+    Nearly: at least 80% of their groups of three words are the same.
     """
     from datasketch import MinHash, MinHashLSH
 

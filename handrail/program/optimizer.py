@@ -78,7 +78,7 @@ class Muon(torch.optim.AdamW):
             state = self.state[weight]
             if not state:  # "step" is not used, but AdamW expects it when a checkpoint is loaded
                 state.update(step=torch.tensor(0.0), average=torch.zeros_like(weight))
-            average = state["average"].lerp_(weight.grad, 1 - momentum)  # moves 5 % of the way
+            average = state["average"].lerp_(weight.grad, 1 - momentum)  # moves 5% of the way
             direction = weight.grad.lerp(average, momentum)
             shapes.setdefault(weight.shape, []).append((weight, direction))
         for shape, pairs in shapes.items():
@@ -100,6 +100,6 @@ def make_optimizer(model, lr):
 
 
 def make_schedule(lr, updates, warmup=0.05):
-    """Return schedule(step): `lr` is reached after 5 % of the run, and falls from 30 % on."""
+    """Return schedule(step): `lr` is reached after 5% of the run, and falls from 30% on."""
     rise, fall = max(1, round(updates * warmup)), round(updates * 0.7)
     return lambda step: lr * min(1, (step + 1) / rise, (updates - step) / fall)

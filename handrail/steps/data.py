@@ -307,7 +307,7 @@ def judge_amount(words, found):
     seen = "" if found.whole else f" (the first {size(text_files.LOOK)} only)"
     number = f"{found.number:,}, {size(found.bytes)}{seen}"
     lengths = " · ".join(f"{q:,}" for q in quantiles)
-    name = "characters: shortest 10 %, median, longest 10 %, most"
+    name = "characters: shortest 10%, median, longest 10%, most"
     checks = [
         words.check("documents", number, found.number >= 20, "warn"),
         words.check(name, lengths, quantiles[1] > 20, "warn"),

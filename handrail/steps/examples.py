@@ -229,7 +229,7 @@ def judge_rows(words, rows, end):
     empty = (learned == 0).sum()
     low, half, high = np.percentile(learned, [10, 50, 90]).astype(int)
     last, number = "rows whose end mark is trained", f"{low} · {half} · {high}"
-    length = "learned tokens per row: shortest 10 %, median, longest 10 %"
+    length = "learned tokens per row: shortest 10%, median, longest 10%"
     return [
         words.check(last, f"{ends:,}", ends == len(rows), rows=len(rows)),
         words.check("rows with nothing to train", empty, empty == 0),

@@ -77,7 +77,7 @@ def run(project, screen):
     low = losses[lowest]
     good = [lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0]
     if not project.asked("lr"):
-        why = "the smallest rate that made 95 % of the best one's progress in a short run"
+        why = "the smallest rate that made 95% of the best one's progress in a short run"
         project.decide("lr", min(good, default=min(losses)), why)
     picked = project.settings["lr"]
     finite = {lr: loss for lr, loss in losses.items() if loss < 2 * first}

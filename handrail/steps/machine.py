@@ -26,9 +26,9 @@ LEAVES = ["machine.json"]
 LEAST = 0.05  # TFLOP/s that any processor of today does
 
 # How far off the CPU's an update may be, in loss, gradient (of one tensor: twice that) and step.
-# Measured on a CPU: honest 32-bit gradients differ by 0.0001 %, the shortened ones (TF32) of some
-# GPUs by 0.1 %, bf16 by 0.9 %; one matrix that is 3 % too large makes 1 %. AdamW's first step
-# follows the gradient's sign, which flips where the gradient is near 0: TF32 3 %, bf16 12 %.
+# Measured on a CPU: honest 32-bit gradients differ by 0.0001%, the shortened ones (TF32) of some
+# GPUs by 0.1%, bf16 by 0.9%; one matrix that is 3% too large makes 1%. AdamW's first step
+# follows the gradient's sign, which flips where the gradient is near 0: TF32 3%, bf16 12%.
 LIMITS_32 = {"loss": 1e-4, "gradient": 0.005, "step": 0.1}
 LIMITS_16 = {"loss": 1e-3, "gradient": 0.05, "step": 0.3}
 

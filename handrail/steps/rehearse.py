@@ -290,5 +290,5 @@ def memory(project, counted, peak):
         return words.check("peak memory, GB", f"{peak:.2f}", True, counted=expected)
     estimate.remember(project, "peak memory, GB", counted, peak)
     near = abs(peak / counted - 1) < 0.1
-    expected = f"{counted:.2f} ± 10 %"
+    expected = f"{counted:.2f} ± 10%"
     return words.check("peak memory, GB", f"{peak:.2f}", near, "warn", counted=expected)
