@@ -85,8 +85,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_named_with_a_way_to_fix_them(project, tmp_path, name):
+def test_bad_files_are_named_with_a_way_to_fix_them(project, tmp_path, name, monkeypatch):
     """Whatever a newcomer's file holds: what, where and how to fix it, and never a traceback."""
+    monkeypatch.setattr(text_files, "find_spec", lambda _: None)  # without the documents extra
     content, said = BAD[name]
     with pytest.raises(Stop) as stop:
         look(project, write(tmp_path / name, content))
@@ -107,6 +108,7 @@ def test_an_empty_note_is_skipped(project, tmp_path, capsys):
 
 def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     """A wrong path, a folder without texts and a hub data set out of reach each say what to do."""
+    monkeypatch.setattr(text_files, "find_spec", lambda _: None)  # without the documents extra
     write(tmp_path / "scans" / "a.pdf", b"%PDF\0\1")
     for name, content in {"words": b"Some words.", "words.dat": b"\0\0\0\2"}.items():
         write(tmp_path / "mixed" / name, content)

@@ -70,8 +70,13 @@ def test_a_file_of_two_encodings(tmp_path):
 
 
 def test_a_clean_file_needs_nothing(tmp_path):
-    """What data.py can read is used where it is: no note, no copy."""
-    put(tmp_path / "in" / "a.txt", WORDS)
+    """What data.py can read is used where it is: no note, no copy; also a text with an example of
+    a chat in it.
+    """
+    chat = (
+        '{"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B"}]}'
+    )
+    put(tmp_path / "in" / "a.txt", f"{WORDS}\n\n{chat}\n\n{WORDS}")
     put(tmp_path / "in" / "b.jsonl", '{"text": "One", "n": 1}\n{"text": "Two", "n": 2}\n')
     put(tmp_path / "in" / "c.csv", "text,n\nThree,3\n")
     seen = text_files.survey_files(tmp_path / "in", text_files.KINDS, tmp_path)

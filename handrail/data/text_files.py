@@ -698,7 +698,8 @@ def plain(row):
 def add(survey, row, file=None):
     """Count one row, of a file."""
     survey.rows += 1
-    for name, value in plain(row).items():
+    is_text_file = file and not is_table(file.path)  # what looks like a talk in it is text, too
+    for name, value in (row if is_text_file else plain(row)).items():
         holding = survey.columns.setdefault(name, set())
         if value is not row.get(name):
             survey.derived.add(name)

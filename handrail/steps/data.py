@@ -500,7 +500,8 @@ def run(project, screen):
         lines.append(f"{name} = {value}: {meanings[name]}{reason}")
     if tested:
         lines.append("These values were tested with the built-in stories.")
-    screen.say("Chosen from your data and machine, in settings.toml", lines)
+    chosen = "for the built-in stories" if tested else "from your data and machine"
+    screen.say(f"Chosen {chosen}, in settings.toml", lines)
     val = sum(found.copies[1].values())
     values = {"number": found.number, "size": size(bytes_), "val": val}
     values["answer"] = f"{found.number:,} documents"
