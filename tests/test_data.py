@@ -488,7 +488,7 @@ def test_a_source_that_is_not_clean_is_copied_clean(project, tmp_path, capsys):
     assert checks["documents"].measured.startswith("300, ")
     settings, said = project.settings, capsys.readouterr().out
     assert (settings["data"], settings["source"]) == ("data", str(folder))
-    assert "decoded from cp1252: 100 files" in said and "unpacked: 1 file" in said
+    assert "decoded from windows-1252: 100 files" in said and "unpacked: 1 file" in said
     assert (folder / "1.txt").read_bytes().endswith("Grüße".encode("cp1252"))
     assert (project.folder / "data" / "1.txt").read_text().endswith("Grüße\n")
 

@@ -47,7 +47,12 @@ def put(path, content):
         "utf-16-le": WORDS,
         "utf-32": WORDS,
         "cp1252": WORDS,
-        "cp1250": "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 20,
+        "cp1250": "Šli jsme podél řeky a nikoho jsme nepotkali, žádný člověk tam nebyl. " * 20,
+        "iso8859-2": "Gdzie padał śnieg, żółte liście leżały na ścieżce i było cicho. " * 20,
+        "cp1254": "Şehir ışıkları gece çok güzel görünüyordu, değil mi? Işık söndü. " * 20,
+        "mac_roman": "Wir gingen früh zurück; Äpfel und schöne Grüße über die Straße. " * 20,
+        "cp850": "L'élève était déjà là, où ça se passe très bien, à côté. " * 20,
+        "euc_jp": "私たちは川に沿って歩きましたが、誰にも会いませんでした。" * 20,
         "cp1251": "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 10,
         "koi8-r": "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 10,
         "shift_jis": "今日は良い天気ですね。公園へ行きましょう。" * 10,
@@ -60,6 +65,22 @@ def test_any_encoding(tmp_path, codec, text):
     texts, notes = read(put(tmp_path / "old.txt", text.encode(codec)), tmp_path)
     assert texts[0].strip("\ufeff\n") == text.strip("\n")
     assert codec == "utf-8-sig" or "decoded from" in notes
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_two_bytes_a_letter_without_a_mark(tmp_path, codec):
+    """Windows programs write so; in Russian or Japanese hardly a byte in it is zero."""
+    text = "今日は良い天気ですね。公園へ行きましょう。\n" * 10
+    assert read(put(tmp_path / "old.txt", text.encode(codec)), tmp_path)[0] == [text]
+
+
+@pytest.mark.parametrize(
+    "quote", ["It’s fine, she said.", "Das war über den Berg.", "Olá, não há."]
+)
+def test_a_few_letters_in_a_long_text(tmp_path, quote):
+    """Most old English files: one curly quote in 80 lines, which must not become Chinese."""
+    text = "The weather was fine and we walked along the river.\n" * 80 + f"{quote}\n"
+    assert read(put(tmp_path / "old.txt", text.encode("cp1252")), tmp_path)[0] == [text]
 
 
 def test_a_file_of_two_encodings(tmp_path):

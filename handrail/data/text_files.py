@@ -35,6 +35,7 @@ PACKED = [".gz", ".bz2", ".xz", ".zst"]
 ARCHIVES = [".zip", ".tar", ".tgz"]
 MARKITDOWN = f'{shlex.quote(sys.executable)} -m pip install "markitdown[docx,pdf]"'
 
+FOREIGN = "[\u0370-\u0e7f]"  # Greek, Cyrillic, Hebrew, Arabic, Thai, ...: no Latin letters
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?%?"
@@ -122,52 +123,55 @@ def codec_of(file):
 
     Raise Harmless for a file that is no text.
     """
+    from chardet import detect
+
     with open(file, "rb") as stream:
         start = stream.read(8192)
-        if not start:
-            raise Harmless(f"{file}: the file is empty. Remove it, or fill it.")
-        if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-            return "utf-32", False
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16", False
-        even, odd = start[::2].count(0), start[1::2].count(0)
-        if max(even, odd) > len(start) / 8 and min(even, odd) == 0:
-            return ("utf-16-le" if odd else "utf-16-be"), False
-        if even or odd:
-            raise Harmless(
-                f"{file}: there are null bytes in it, so it is not plain text (a picture, a "
-                "program?). Remove it from the data."
-            )
-        decoder, chunk = codecs.getincrementaldecoder("utf-8")(), start
-        try:
-            while chunk:
+    if not start:
+        raise Harmless(f"{file}: the file is empty. Remove it, or fill it.")
+    found = (detect(start)["encoding"] or "").lower()
+    if found.startswith(("utf-16", "utf-32")):
+        return found, False
+    if not found and b"\0" in start:
+        raise Harmless(
+            f"{file}: there are null bytes in it, so it is not plain text (a picture, a "
+            "program?). Remove it from the data."
+        )
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(file, "rb") as stream:
+            while chunk := stream.read(2**20):
                 decoder.decode(chunk)
-                chunk = stream.read(2**20)
-            decoder.decode(b"", True)
-        except UnicodeDecodeError:
-            return guessed_codec(file)
+        decoder.decode(b"", True)
+    except UnicodeDecodeError:
+        return guessed_codec(file)
     return "utf-8-sig", False
 
 
 def guessed_codec(file):
-    """Return (codec, mixed) of a text that is not UTF-8, from the lines that are not."""
-    from charset_normalizer import from_bytes
+    """Return (codec, mixed) of a text that is not UTF-8, without its lines that are.
+
+    A few letters say little, so only codecs of today are tried for them. Where most words of
+    another script have Latin letters in them too, the guess was wrong.
+    """
+    from chardet import EncodingEra, detect
 
     utf8, others, sample = 0, 0, bytearray()
     with open(file, "rb") as stream:
         for line in stream:
-            if line.isascii():
-                continue
             try:
-                line.decode()
-                utf8 += 1
+                utf8 += not line.isascii() and bool(line.decode())
             except UnicodeDecodeError:
                 others += 1
-                sample += line[: max(0, 60_000 - len(sample))]
-    found = from_bytes(bytes(sample))
-    names = [name for match in found for name in match.could_be_from_charset]
-    # the letters of Western Europe are the same in many codecs; Windows has the quotes as well
-    codec = "cp1252" if "cp1252" in names or not names else names[0]
+                sample += line[: max(0, 100_000 - len(sample))]
+            if line.isascii() and len(sample) < 8192:
+                sample += line
+    few = sum(byte > 127 for byte in sample) < 20
+    era = EncodingEra.MODERN_WEB if few else EncodingEra.ALL
+    codec = (detect(bytes(sample), encoding_era=era)["encoding"] or "cp1252").lower()
+    words = re.findall(rf"\w*{FOREIGN}\w*", sample.decode(codec, errors="replace"))
+    if sum(bool(re.search("[A-Za-z]", word)) for word in words) > len(words) / 2:
+        codec = "cp1252"
     return codec, utf8 > 0.1 * others
 
 
