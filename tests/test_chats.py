@@ -421,6 +421,52 @@ def test_marks_that_cannot_be_obeyed_stop(tmp_path):
     assert len(found.rows) == 1 and "take out" in list(found.left_out)[0]
 
 
+def test_messages_in_rows_of_their_own(tmp_path):
+    """A row for each message: by its conversation, by the message that it answers, or as a tree of
+    replies; two answers to one question are two conversations, never one.
+    """
+    rows = [
+        {"conversation_id": n, "role": role, "content": f"{role} {n}"}
+        for n in (1, 2)
+        for role in ("user", "assistant")
+    ]
+    tree = [{"message_id": "q", "parent_id": None, "role": "prompter", "text": "Why?"}]
+    tree += [
+        {"message_id": f"a{n}", "parent_id": "q", "role": "assistant", "text": f"So {n}."}
+        for n in (1, 2)
+    ]
+    nested = [{"prompt": {**tree[0], "replies": tree[1:]}}]
+    for made, wanted in (
+        (rows, ["assistant 1", "assistant 2"]),
+        (tree, ["So 1.", "So 2."]),
+        (nested, ["So 1.", "So 2."]),
+    ):
+        chats = read_chats(write(tmp_path / "rows.jsonl", made), "rows.jsonl")
+        assert [row["messages"][-1]["content"] for row in chats.rows] == wanted, chats.notes
+        assert all(len(row["messages"]) == 2 for row in chats.rows)
+
+
+def test_choices_counted_from_one_or_by_their_text():
+    """An answer that is a number: counted from 1 if the last number is there and 0 is not."""
+    four = ["red", "blue", "green", "pink"]
+    rows = [{"question": f"Which? {n}", "choices": four, "answer": n} for n in (1, 2, 3, 4)]
+    said = [row["messages"][-1]["content"] for row in read_chats(rows, "x").rows]
+    assert said == ["A. red", "B. blue", "C. green", "D. pink"]
+    rows = [{"question": "Which?", "choices": ["3", "2", "1"], "answer": "2"}]
+    assert read_chats(rows, "x").rows[0]["messages"][-1]["content"] == "B. 2"
+
+
+def test_other_names_for_marks_of_a_message():
+    """`loss` and `loss_weight` are obeyed; a mark whose meaning is not known stops."""
+    for mark in ({"loss": False}, {"loss_weight": 0}):
+        said = [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "no"} | mark]
+        said += [{"role": "user", "content": "B?"}, {"role": "assistant", "content": "yes"}]
+        assert read_chats([{"messages": said}], "x").rows[0]["messages"][1]["train"] is False
+    said[1] = {"role": "assistant", "content": "no", "mask": True}
+    with pytest.raises(Stop, match="row 1: There is a mark 'mask'"):
+        read_chats([{"messages": said}], "x")
+
+
 def test_who_answers_is_asked_for(tmp_path):
     """In an export with names for roles nobody is guessed: the names are listed, --me decides."""
     turns = [{"from": who, "text": f"Text {i}"} for i, who in enumerate(["Ada", "Bo"] * 4)]

@@ -196,6 +196,33 @@ SUBTITLES = {
 }
 
 
+def test_commas_without_quotes_cut_no_text(tmp_path):
+    """A list of texts that was saved as CSV by hand: one name on top, and commas as they come."""
+    said = "The old man left, and never came back, he said."
+    found, notes = read(put(tmp_path / "a.csv", f"text\n{said}\n{said}\n"), tmp_path)
+    assert found == [said, said] and "one column" in notes
+
+
+def test_a_caption_is_not_the_text(tmp_path):
+    """A column that is called `text` but holds next to nothing beside another is asked about."""
+    row = {"text": "Chapter one", "article": WORDS}
+    file = put(tmp_path / "a.jsonl", (json.dumps(row) + "\n") * 5)
+    seen = text_files.survey_files(file, text_files.KINDS, tmp_path)
+    assert text_column(seen, None)[0] == "article"
+
+
+def test_prose_that_begins_with_json_is_prose(tmp_path):
+    """A page about chat formats is no table, and no advice deletes its lines."""
+    text = '{"a": 1}\n{"a": 2}\n' + "And then some words about it.\n" * 5
+    assert read(put(tmp_path / "a.txt", text), tmp_path)[0] == [text]
+
+
+def test_a_line_that_says_a_number_is_said(tmp_path):
+    """Of subtitles, only the numbers and names of cues are left out."""
+    film = "1\n00:00:01,000 --> 00:00:02,000\n1984\n\n2\n00:00:03,000 --> 00:00:04,000\nNOTE it.\n"
+    assert read(put(tmp_path / "a.srt", film), tmp_path)[0][0].split() == ["1984", "NOTE", "it."]
+
+
 @pytest.mark.parametrize("kind", SUBTITLES)
 def test_subtitles_are_what_is_said(tmp_path, kind):
     """No numbers, no times, no markup."""
@@ -266,6 +293,7 @@ def test_turns_in_lines_of_text(form):
         assert turns[-1]["content"] == "Good\nand a second line"
 
 
+DIARY = "03.05.2019 08:15 - Met Anna: we talked.\n03.05.2019 09:15 - Walked along the river.\n" * 9
 LOG = "2024-01-01 10:00:00 INFO server: started\n" * 9
 
 
@@ -276,6 +304,7 @@ def test_an_ordinary_text_is_no_chat():
         "def f(x):\n    return x\n" * 9,
         "a: b\n" * 9,
         LOG,
+        DIARY,
     ):
         assert exports.read_lines(text.splitlines()) is None
 

@@ -31,12 +31,15 @@ COLUMNS = {  # each part of a chat and the names of its column, in any letter ca
     "chosen": ["chosen"],
     "rejected": ["rejected"],
     "messages": ["messages", "conversations", "conversation"],
-    "question": ["instruction", "prompt", "question", "query", "input", "q"],
-    "answer": ["completion", "response", "answer", "output", "a", "answers", "answerkey"],
+    "question": ["instruction", "prompt", "question", "query", "input", "q", "frage", "pregunta"],
+    "answer": [
+        *["completion", "response", "answer", "output", "a", "answers", "answerkey"],
+        *["antwort", "réponse", "respuesta"],
+    ],
     "before": ["context", "passage", "story", "text"],  # what the question is about
     "after": ["input"],  # what the instruction is to be done with
     "system": ["system", "system_prompt"],
-    "history": ["history"],  # earlier turns
+    "history": ["history", "chat_history", "previous_turns"],  # earlier turns
     "choices": ["choices", "options"],  # of which the answer is one
     "reasoning": ["reasoning", "reasoning_content", "thinking"],  # before the answer
     "tools": ["tools", "functions"],
@@ -44,6 +47,7 @@ COLUMNS = {  # each part of a chat and the names of its column, in any letter ca
     "weight": ["weight"],
     "train": ["train"],
 }
+UNKNOWN = ["mask", "train_detail", "channel"]  # marks inside of messages
 MORE = ["system", "tools", "label", "weight", "train"]
 NO_QUESTION = "id uuid url source date author language lang license split file filename".split()
 
@@ -187,6 +191,10 @@ def talks(found, me):
 def nested_talks(table, column, me):
     """Return the table with the turns that are nested in its rows as `messages`, or None."""
     found = []
+    tree = [(where, branch) for where, row in table for branch in exports.branches(row)]
+    if tree:
+        found = [(where, exports.as_turns(branch)) for where, branch in tree]
+        return talks([(where, turns) for where, turns in found if turns], me)
     for where, row in table:
         turns = exports.find_turns(row[column]) if column in row else exports.talk(row)
         turns = turns or alternating(row)
@@ -194,6 +202,12 @@ def nested_talks(table, column, me):
             found.append((where, turns))
     if len(found) > len(table) / 2:
         return talks(found, me)
+    grouped = [exports.as_turns(thread) for thread in exports.threads([row for _, row in table])]
+    if not column and any(grouped):
+        name = table[0][0].split(",")[0]
+        return talks(
+            [(f"{name}, talk {n}", turns) for n, turns in enumerate(grouped, 1) if turns], me
+        )
     turns = exports.as_turns([row for _, row in table])
     if turns and not column and len({turn["role"] for turn in turns}) <= len(turns) / 2:
         return talks([(table[0][0].split(",")[0], turns)], me)
@@ -277,6 +291,8 @@ def two_columns(columns, rows):
     texts = [c for c in columns if any(is_text(row.get(c)) for row in rows) and not ids(rows, c)]
     if len(columns) == 2 and texts == columns[:1] and sums(rows, columns[1]):
         texts = columns
+    if texts and len(rows) > 10 and len({row.get(texts[0]) for row in rows}) < len(rows) / 5:
+        return {}  # a handful of words over and over: a group, no question
     return dict(zip(["question", "answer"], texts, strict=True)) if len(texts) == 2 else {}
 
 
@@ -484,13 +500,18 @@ def calls(message):
 
 def is_learned(marks):
     """Return False for what is marked as not to be learned; raise Stop for a mark between."""
-    weight = marks.get("weight")
+    weight = marks.get("weight", marks.get("loss_weight"))
+    if unknown := [mark for mark in UNKNOWN if marks.get(mark) is not None]:
+        raise Stop(
+            f"There is a mark {unknown[0]!r} in a message, and what it means is not known. Write "
+            '"train": false where the model must not learn a message, and take this mark out.'
+        )
     if weight not in (None, 0, 1, "0", "1", "0.0", "1.0"):
         raise Stop(
             f"There is a weight of {weight!r}. What is learned here is learned with weight 1, or "
             "not at all (0). Round the weights, or take them out, then type the same command again."
         )
-    train = str(marks.get("train")).lower()
+    train = str(marks.get("train", marks.get("loss"))).lower()
     return weight not in (0, "0", "0.0") and train not in ("false", "0", "no")
 
 
@@ -623,6 +644,13 @@ def choices(value):
     return dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", map(str, texts), strict=False))
 
 
+def first_choice(parts, table):
+    """Return 1 if the choices of a table are counted from 1, else 0."""
+    numbers = {str(row.get(parts.get("answer"))) for _, row in table}
+    last = {len(row.get(parts.get("choices")) or ()) for _, row in table}
+    return int("0" not in numbers and bool(numbers & set(map(str, last))))
+
+
 def answered(cell):
     """Return the answer; one that is the number or letter of a choice becomes that choice."""
     answer = cell["answer"]
@@ -633,10 +661,11 @@ def answered(cell):
     if cell.get("choices"):
         found, answer = choices(cell["choices"]), str(answer).strip()
         letters = list(found)
-        if answer.isdigit() and answer not in found and int(answer) < len(letters):
-            answer = letters[int(answer)]
-        if answer not in found and answer in found.values():
+        if answer in found.values():
             answer = next(letter for letter in letters if found[letter] == answer)
+        place = int(answer) - cell.get("first", 0) if answer.isdigit() else -1
+        if answer not in found and 0 <= place < len(letters):
+            answer = letters[place]
         if answer not in found:
             raise Unusable("an answer that is none of the choices")
         answer = f"{answer}. {found[answer]}"
@@ -726,9 +755,11 @@ def pair(cell):
 def convert(chats, parts, table):
     """Add the rows of one file to `chats`; return {remark: where}."""
     remarks, left_out = defaultdict(list), defaultdict(list, chats.left_out)
+    first = first_choice(parts, table)
     for where, row in table:
         try:
             cell = {part: worded(row.get(column)) for part, column in parts.items()}
+            cell |= {"first": first} if "choices" in parts else {}
             made, said = (pair if chats.pairs else conversation)(cell)
         except Unusable as reason:
             left_out[str(reason)].append(where)

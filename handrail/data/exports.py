@@ -15,7 +15,9 @@ SAID = "content value text body message parts msg utterance".split()
 WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
 KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
 
-TIME = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?)?"
+DATE = r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?"
+CLOCK = r"\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?| Uhr)?"
+TIME = rf"{DATE}(?:T|,? +(?:(?:à|at|um|klo) )?){CLOCK}"
 STAMP = rf"(?:\[({TIME})\]|({TIME})\s-):? +"
 LINE = re.compile(rf"{STAMP}([^:]{{1,60}}?): ?(.*)", re.S)  # a turn of WhatsApp
 NOTICE = re.compile(STAMP)
@@ -23,7 +25,10 @@ NAMED = re.compile(
     r"(?:\[?\d\d?:\d\d(?::\d\d)?\]? +)?(?:<([^<>]{1,40})>|([^\W\d][^:\n]{0,30}):) +(.*)"
 )
 UNSEEN = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202f\u2068\u2069\ufeff"))
-OMITTED = re.compile(r"<[^<>]{3,40}>")  # Android's way to say that a picture is not in the file
+# how phones say that a picture is not in the file, or that a message was edited
+OMITTED = re.compile(r"null|<[^<>]{3,40}>|\w+ (omitted|weggelassen|omitida|omitido|absente?)", re.I)
+EDITED = re.compile(r"\s*<[^<>]{3,40}>$")
+CONVERSATION = r"(conversation|conv|thread|dialog|dialogue|chat|session|message_tree|topic)_?id"
 TURNS = 16  # of a chat that never ends, at most so many make one conversation
 
 
@@ -131,6 +136,33 @@ def as_turns(value, last=None):
     return found
 
 
+def threads(rows):
+    """Return lists of turns from rows that are one message each and name their conversation.
+
+    Where a row names the one that it answers (its parent), each last answer has a list of its own.
+    """
+    columns = [key for key in rows[0] if re.fullmatch(CONVERSATION, str(key), re.I)]
+    key = next((key for key in columns if len({str(row.get(key)) for row in rows}) > 1), None)
+    nodes = {row["message_id"]: row for row in rows if row.get("message_id")}
+    parents = {row.get("parent_id") for row in rows}
+    if len(nodes) == len(rows) and not parents.isdisjoint(nodes):
+        for row in rows:
+            if row["message_id"] not in parents:
+                yield path_to(nodes, row)
+    elif key:
+        for name in dict.fromkeys(str(row.get(key)) for row in rows):
+            yield [row for row in rows if str(row.get(key)) == name]
+
+
+def path_to(nodes, row):
+    """Return the messages from the first one to `row`, each the answer to the one before."""
+    path = []
+    while row and row not in path:
+        path.append(row)
+        row = nodes.get(row.get("parent_id"))
+    return path[::-1]
+
+
 def size(value):
     return len(json.dumps(value, default=str))
 
@@ -145,8 +177,20 @@ def find_turns(value, last=None, depth=4):
     return max(filter(None, inner), key=size, default=None)
 
 
+def branches(row):
+    """Yield the messages to each last answer of a row that is a tree of replies."""
+    root = row["prompt"] if isinstance(row.get("prompt"), dict) else row
+    replies = root.get("replies")
+    for reply in replies if isinstance(replies, list) else []:
+        if isinstance(reply, dict):
+            for path in list(branches(reply)) or [[reply]]:
+                yield [root, *path]
+
+
 def talk(row):
-    """Return the turns in a row, if they are most of it, else None."""
+    """Return the turns in a row (of a tree, the first branch) if they are most of it, else None."""
+    if first := next(branches(row), None):
+        return as_turns(first)
     nested = [value for value in row.values() if isinstance(value, (list, dict)) or is_json(value)]
     found = find_turns(row) if nested else None
     rest = sum(len(value) for value in row.values() if isinstance(value, str))
@@ -177,7 +221,7 @@ def read_lines(lines):
             if pattern is NAMED:
                 who, when = when[0] or who, []
             notice = OMITTED.fullmatch(said) or re.match(r".*?: ?\u200e", line)
-            content = None if notice else said
+            content = None if notice else EDITED.sub("", said)
             turns.append({"role": who.strip("~ \xa0"), "content": content})
             turns[-1]["when"] = next(filter(None, when), "")
         elif pattern is LINE and NOTICE.match(plain):
@@ -189,15 +233,21 @@ def read_lines(lines):
 
 
 def is_stamped(lines):
-    """Return True for the lines of a chat with the time before each turn, as WhatsApp writes it."""
+    """Return True for the lines of a chat with the time before each turn, as WhatsApp writes it.
+
+    A diary and a log have times too; in a chat, most of them come before one of a few names.
+    """
     filled = [line.translate(UNSEEN).strip() for line in lines if line.strip()]
-    return sum(bool(LINE.match(line)) for line in filled) > max(2, len(filled) / 5)
+    times = [line for line in filled if NOTICE.match(line)]
+    names = [found[3] for found in map(LINE.match, times) if found]
+    known = 1 < len(set(names)) <= len(names) / 2 and len(names) > len(times) / 2
+    return known and len(names) > max(2, len(filled) / 5)
 
 
 def is_transcript(lines):
     """Return True if most lines begin with a name, and a few names say everything."""
     lines = [line.translate(UNSEEN).strip() for line in lines if line.strip()]
-    found = [match for line in lines if (match := NAMED.match(line))]
+    found = list(filter(None, map(NAMED.match, lines)))
     names = {match[1] or match[2] for match in found}
     return len(found) > 3 and 2 <= len(names) <= len(found) / 2 and len(found) > 0.7 * len(lines)
 

@@ -6,6 +6,7 @@ data.py can read it where it is. `convert` writes the others, clean, into the pr
 
 import codecs
 import csv
+import html
 import json
 import re
 import shlex
@@ -17,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from handrail.data import exports
@@ -36,11 +37,13 @@ ARCHIVES = [".zip", ".tar", ".tgz"]
 MARKITDOWN = f'{shlex.quote(sys.executable)} -m pip install "markitdown[docx,pdf]"'
 
 FOREIGN = "[\u0370-\u0e7f]"  # Greek, Cyrillic, Hebrew, Arabic, Thai, ...: no Latin letters
+NOWHERE = "\x1f"  # a sign that no text has in it
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?%?"
 ID = re.compile(
-    rf"{UUID}|{NUMBER}|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+", re.I
+    rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+",
+    re.I,
 )
 
 
@@ -216,7 +219,7 @@ def text_rows(file, problems, notes):
     """A line is a row: data.py cuts documents as it likes. Of a phone's chat, a turn is one."""
     numbered = lines(file, notes)
     start = list(islice(numbered, 100))
-    if not exports.is_stamped([text for _, text in start]):
+    if file.suffix == ".md" or not exports.is_stamped([text for _, text in start]):
         for number, text in chain(start, numbered):
             yield number, {"text": text}
         return
@@ -230,18 +233,18 @@ def text_rows(file, problems, notes):
 def subtitle_rows(file, problems, notes):
     """What is said, without numbers, times and markup; a line that is shown twice comes once."""
     notes.add("subtitles without their time codes")
-    before = skipped = ""
-    for number, line in lines(file, notes):
+    before, skipped, new = "", False, True
+    for (number, line), (_, after) in pairwise(chain(lines(file, notes), [(0, "")])):
         text = line.strip()
         if file.suffix.lower() == ".ass":
             text = text.split(",", 9)[-1] if text.startswith("Dialogue:") else ""
             text = text.replace("\\N", " ")
-        if re.match(r"(WEBVTT|NOTE|STYLE|REGION)\b", text):
-            skipped = text
-        if not text:
-            skipped = ""
-        text = re.sub(r"<[^>]*>|\{\\[^}]*\}", "", text).strip()
-        if skipped or not text or text.isdigit() or "-->" in text or text == before:
+        if new and file.suffix.lower() == ".vtt":
+            skipped = bool(re.match(r"(WEBVTT|NOTE|STYLE|REGION)\b", text))
+        new = not text
+        text = html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", text)).strip()
+        name_of_cue = "-->" in after
+        if skipped or not text or name_of_cue or "-->" in text or text == before:
             continue
         before = text
         yield number, {"text": text + ("\n\n" if text[-1] in '.!?…"”' else "\n")}
@@ -297,7 +300,7 @@ def is_object(text):
 
 def line_rows(file, numbered, problems, notes):
     """All broken lines are collected, so that they can be fixed in one go."""
-    broken, shapes = [], set()
+    broken, shapes, good = [], set(), 0
     for number, text in numbered:
         try:
             row = json.loads(text)
@@ -312,9 +315,11 @@ def line_rows(file, numbered, problems, notes):
             problems.append(f"{file}, line {number}: {half}.")
             broken.append(number)
         else:
-            if isinstance(row, dict):
-                shapes.add(shape(row))
-                yield number, row
+            made = as_row(row, notes)
+            if made is not None:
+                shapes.add(shape(made))
+                good += 1
+                yield number, made
             else:
                 kind = type(row).__name__
                 problems.append(
@@ -324,11 +329,24 @@ def line_rows(file, numbered, problems, notes):
         if len(broken) == 1000:  # no JSON lines at all
             return
     note_shapes(shapes, notes)
-    if 0 < len(broken) <= 20:
+    if good and 0 < len(broken) <= 20:
         command = f"sed -i.bak '{';'.join(f'{n}d' for n in broken)}' {shlex.quote(str(file))}"
         problems.append(
             f"To leave those lines out (the file as it was is kept as .bak):\n  {command}"
         )
+
+
+def as_row(value, notes):
+    """Return a value of JSON as a row: an object, a text, or a list of messages; else None."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        notes.add("a list of texts")
+        return {"text": value}
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        notes.add("a list of messages")
+        return {"messages": value}
+    return None
 
 
 def shape(row):
@@ -363,22 +381,20 @@ def whole_rows(file, problems, notes):
     found = values[0] if len(values) == 1 else values
     if len(values) > 1:
         notes.add("objects one after another")
-    if isinstance(found, list) and found and all(isinstance(row, str) for row in found):
-        found, _ = [{"text": text} for text in found], notes.add("a list of texts")
     if isinstance(found, dict):
         name, found = longest_list(found)
         if not found:
             raise NoRows(f"{file}: no list of objects. Expected is [{{...}}, {{...}}].")
         notes.add(f"the rows taken out of {name!r}" if name else "one object")
     shapes = set()
-    for number, row in enumerate(found, start=1):
-        if isinstance(row, dict):
+    for number, value in enumerate(found, start=1):
+        row = as_row(value, notes)
+        if row is not None:
             shapes.add(shape(row))
             yield number, row
         else:
-            problems.append(
-                f"{file}, item {number}: {type(row).__name__} where an object {{...}} is expected."
-            )
+            kind = type(value).__name__
+            problems.append(f"{file}, item {number}: {kind} where an object {{...}} is expected.")
     note_shapes(shapes, notes)
 
 
@@ -420,7 +436,10 @@ def csv_rows(file, problems, notes):
         sign, start = named[1], start[1:]
     else:
         sign = separator([line for _, line in start])
-    if sign != ",":
+    if is_one_column([line for _, line in start], sign):
+        notes.add("one column, with no quotes around its commas")
+        sign = NOWHERE
+    elif sign != ",":
         notes.add(f"columns separated by {sign!r}")
     skipped = start[0][0] - 1 if start else 0
     reader = csv.reader((line for _, line in chain(start, text)), delimiter=sign, strict=True)
@@ -445,6 +464,13 @@ def csv_rows(file, problems, notes):
             f"{file}, line {reader.line_num + skipped}: {error}. A text with quotes or line breaks "
             'must be inside "...", with its own quotes doubled.'
         ) from error
+
+
+def is_one_column(start, sign):
+    """Return True for one name on top, and below it texts that have a comma or so in them."""
+    cells = next(csv.reader(start[1:], delimiter=sign), [])
+    plain = bool(start) and re.fullmatch(r'"?\w+"?', start[0].strip())
+    return bool(plain) and len(cells) > 1 and any(cell.count(" ") > 2 for cell in cells)
 
 
 def separator(start):
@@ -531,8 +557,9 @@ def holds_json(file):
         start = stream.read(100_000).decode("utf-8-sig", errors="replace")
     if re.match(r"\s*window\.[\w.]+\s*=\s*\[", start):
         return True
-    first = start.split("\n", 2)[:2]
-    return len(first) == 2 and all(is_object(line) for line in first)
+    first = [line for line in start.split("\n")[:20] if line.strip()]
+    whole = first[:-1] if len(start) == 100_000 else first
+    return len(whole) > 1 and all(map(is_object, whole))
 
 
 def is_table(file):
@@ -683,6 +710,8 @@ def is_id(text):
 def plain(row):
     """Return a row with texts in its columns: a talk is written out, objects are opened."""
     if not any(isinstance(value, (list, dict)) or exports.is_json(value) for value in row.values()):
+        if "sender_name" in row:  # of Facebook, or of Instagram
+            return {n: exports.repaired(v) if isinstance(v, str) else v for n, v in row.items()}
         return row
     if turns := exports.talk(row):
         return {"text": exports.written(turns)}

@@ -183,8 +183,10 @@ def text_column(seen, wanted):
     if wanted:
         return (wanted if wanted in seen.columns else None), "asked for"
     longest = seen.characters.most_common(2)
+    short = seen.characters["text"] < 200 * seen.filled["text"]  # a title, say, or a caption
     hidden = longest and longest[0][0] in seen.derived
-    if seen.filled["text"] and not (hidden and longest[0][1] > 3 * seen.characters["text"]):
+    rival = longest and longest[0][1] > 3 * seen.characters["text"] and (hidden or short)
+    if seen.filled["text"] and not rival:
         return "text", "its name says it"
     if len(longest) == 1:
         return longest[0][0], "the only column with text in it"
