@@ -179,9 +179,10 @@ def explain_error(project, screen, error, name):
         shown = Traceback.from_exception(type(error), error, own, suppress=libraries)
         screen.console.print(shown)
     table = (TEMPLATE / "AGENTS.md").read_text()
-    promises = [re.search(rf"^\| `{file}` \| (.+) \|$", table, re.M) for file in changed]
     lines = [f"{type(error).__name__}: {error}", f"You changed {', '.join(changed)}."]
-    lines += [f"{p[0].split('`')[1]} promises: {p[1]}" for p in promises if p]
+    for file in changed:
+        if promise := re.search(rf"^\| `{file}` \| (.+) \|$", table, re.M):
+            lines.append(f"{file} promises: {promise[1]}")
     return Stop("\n".join([*lines, f"`git diff` in {here} shows your changes."]))
 
 

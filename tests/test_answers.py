@@ -719,14 +719,10 @@ def test_chat_answers_and_is_what_generate_gives(answering):
     ), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "finetune",
-        pytest.param("dpo", marks=pytest.mark.long),
-        pytest.param("grpo", marks=pytest.mark.long),
-    ],
-)
+OBJECTIVES = ["finetune", *(pytest.param(name, marks=pytest.mark.long) for name in ("dpo", "grpo"))]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, tmp_path, name):
     """The same loop, so the same promise: killed without warning and started again, each objective
     ends with the same bits.
@@ -762,14 +758,7 @@ def test_a_killed_run_of_every_objective_ends_with_the_same_weights(answering, t
     assert whole.joinpath(*model).read_bytes() == killed.joinpath(*model).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "finetune",
-        pytest.param("dpo", marks=pytest.mark.long),
-        pytest.param("grpo", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_log_that_was_lost_costs_the_log_and_not_the_run(answering, tmp_path, name):
     """metrics.jsonl is only a note. Where it is half a line, the step still measures the model,
     trains nothing again, and says what is missing: no traceback.

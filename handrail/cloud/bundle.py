@@ -11,6 +11,7 @@ import click
 
 from handrail import launch
 from handrail.project import PROGRAM, Project, Stop, usual
+from handrail.words import parts
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md", "data"]
 DATA = {"pretrain": "tokens", "finetune": "chats", "dpo": "pairs", "grpo": "chats"}  # in out/
@@ -86,5 +87,4 @@ def agree(yes=False):
 
 def words(part, **values):
     """Return a part of words.md, its {names} replaced by values."""
-    text = Path(__file__).with_name("words.md").read_text(encoding="utf-8")
-    return text.split(f"\n## {part}\n")[1].split("\n## ")[0].strip().format(**values)
+    return parts(Path(__file__).with_name("words.md"))[part].strip().format(**values)

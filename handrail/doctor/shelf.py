@@ -14,7 +14,7 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from handrail.data import text_files as sources
+from handrail.data import text_files
 from handrail.doctor.findings import Finding, report
 from handrail.doctor.probes.order import EPOCHS
 from handrail.project import Stop
@@ -34,10 +34,10 @@ def texts_of(file, problems, notes=None):
     What a reader had to do before there were rows is added to `notes`.
     """
     found = []
-    if file.suffix not in sources.TABLES:  # a text is one document
+    if file.suffix not in text_files.TABLES:  # a text is one document
         return [file.read_text(encoding="utf-8", errors="replace")[:1_000_000]]
     try:
-        for _, row in sources.rows(file, problems, set() if notes is None else notes):
+        for _, row in text_files.rows(file, problems, set() if notes is None else notes):
             words = (
                 [
                     message.get("content") if isinstance(message, dict) else message
@@ -49,9 +49,9 @@ def texts_of(file, problems, notes=None):
             found.append("\n".join(word for word in words if isinstance(word, str)).strip())
             if len(found) == LOOK:
                 break
-    except sources.Harmless:
+    except text_files.Harmless:
         return []
-    except sources.Unreadable as error:
+    except text_files.Unreadable as error:
         problems.append(str(error))
     return found
 
@@ -72,7 +72,7 @@ def look_at_data(path):
         else [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix in sources.CLEAN and file.is_file()
+            if file.suffix in text_files.CLEAN and file.is_file()
         ]
     )
     files = [file for file in files if not file.name.startswith(("metrics", "checks"))]
@@ -558,7 +558,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
     import numpy as np
 
     source, column = folder / settings.get("data", ""), settings.get("column", "text")
-    if not source.is_file() or source.suffix not in sources.TABLES:
+    if not source.is_file() or source.suffix not in text_files.TABLES:
         return
     kind, known = (
         json.loads((folder / "out" / "tokens" / "about.json").read_text()).get("dtype", "uint16"),
@@ -575,7 +575,7 @@ def look_at_prepared(folder, settings, tokenizer, most=500):
             side,
         )
     places, texts, ends = {"train": 0, "val": 0}, [], Counter(known.values())
-    for _, row in sources.rows(source, [], set()):
+    for _, row in text_files.rows(source, [], set()):
         if isinstance(row.get(column), str) and row[column].strip():
             texts.append(row[column].strip())
             places[known.get(texts[-1], "train")] = (
@@ -686,7 +686,7 @@ def main(words):
         files = (
             [Path(options.data)]
             if Path(options.data).is_file()
-            else [file for file in Path(options.data).rglob("*") if file.suffix in sources.CLEAN]
+            else [file for file in Path(options.data).rglob("*") if file.suffix in text_files.CLEAN]
         )
         rows = [
             row for file in files if not VAL.search(file.name) for row in texts_of(file, []) if row
