@@ -477,10 +477,11 @@ def run(project, screen):
     found = safe_count(project, program)
     refuse_too_little(project, program, seen, found)
     if not seen.tables and found.whole and found.number > seen.files:
-        screen.print(
-            f"  Long texts are cut, at blank lines where there are any, into {found.number:,} "
+        cut = (
+            f"Long texts are cut, at blank lines where there are any, into {found.number:,} "
             "documents in all (`pieces` in data.py)."
         )
+        screen.print(screen.fill(cut))
     write_floor(project, found)
     samples, plots = show(screen, found)
     bytes_ = total_bytes(seen, found)
