@@ -3,7 +3,7 @@
     python bench/doctor.py              bench/corpus/pairs under `handrail watch`; 30 minutes
     python bench/doctor.py --only 06 21 some of them
     python bench/doctor.py --line       the same, a Doctor put in by hand; 25 minutes
-    python bench/doctor.py --lessons    handrail/doctor/faults, as `handrail break`; 40 minutes
+    python bench/doctor.py --lessons    handrail/lessons/faults, as `handrail break`; 40 minutes
     python bench/doctor.py --walk       the same patches in a learner's project; 60 minutes
     python bench/doctor.py --peers      what the libraries say by themselves; 15 minutes
     python bench/doctor.py --healthy    runs without a mistake (bench/corpus/healthy); 6 minutes
@@ -29,9 +29,10 @@ from pathlib import Path
 
 from tables import head, options, row
 
-from handrail.doctor import lesson, shelf
+from handrail.doctor import shelf
 from handrail.doctor.findings import in_order
 from handrail.doctor.watch import read_findings, watch
+from handrail.lessons import lessons
 from handrail.project import Project
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ CORPUS = HERE / "corpus"
 HANDRAIL, TORCHRUN = (
     str(Path(sys.executable).with_name(name)) for name in ("handrail", "torchrun")
 )
-FAULTS = lesson.faults()
+FAULTS = lessons.faults()
 NAMES = {fault.number: name for name, fault in FAULTS.items()}
 
 
@@ -171,8 +172,8 @@ def lessons(only):
     for name, fault in patches(only).items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            lesson.prepare(fault, None, folder, lambda text: None)
-            calm, broken = (lesson.run(fault, folder / side)[1] for side in ("healthy", "broken"))
+            lessons.prepare(fault, None, folder, lambda text: None)
+            calm, broken = (lessons.run(fault, folder / side)[1] for side in ("healthy", "broken"))
         new = without(broken, calm)
         mine = [finding.update for finding in new if finding.name == name]
         total, named = total + 1, named + bool(mine)
@@ -210,13 +211,13 @@ def put_in(fault, folder):
     mark, chosen = "diff --git", "diff --git a/settings.toml"
     before, found, after = fault.diff.partition(chosen)
     if not found:
-        return lesson.apply(fault, folder)
+        return lessons.apply(fault, folder)
     settings, more, rest = after.partition(mark)
     for line in re.findall(r"^\+(\S+ = .*)$", settings, re.M):
         name, value = line.split(" = ", 1)
         value = tomllib.loads(f"x = {value}")["x"]
         Project(folder, cpu=True).decide(name, value, "a mistake")
-    return lesson.apply(replace(fault, diff=before + more + rest), folder)
+    return lessons.apply(replace(fault, diff=before + more + rest), folder)
 
 
 def complaints(folder):

@@ -180,7 +180,7 @@ def explain(words):
 @click.argument("folder", metavar="[DIR]", default=usual)
 def break_(fault, folder):
     """Show a silent training mistake happening; without FAULT, list them all."""
-    from handrail.doctor.lesson import main
+    from handrail.lessons.lessons import main
 
     return main(fault, folder)
 

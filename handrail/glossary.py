@@ -24,7 +24,7 @@ def words():
 
 def faults():
     """Return {name: what it is} of the silent mistakes that the doctor names."""
-    from handrail.doctor.lesson import faults
+    from handrail.lessons.lessons import faults
 
     return {
         name: f"{fault.parts['What it is']}\n\nIn real life: {fault.parts['In real life']}\n\n"

@@ -17,7 +17,7 @@ from rich.traceback import Traceback
 
 from handrail import begin, notebook
 from handrail.data import text_files
-from handrail.doctor.lesson import offer
+from handrail.lessons.lessons import offer
 from handrail.project import PROGRAM, TEMPLATE, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder

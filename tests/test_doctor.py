@@ -17,8 +17,9 @@ from accelerate.state import AcceleratorState
 from conftest import handrail
 
 from handrail import Doctor
-from handrail.doctor import ground, lesson, shelf
+from handrail.doctor import shelf
 from handrail.doctor.watch import watch
+from handrail.lessons import lessons, practice
 from handrail.project import PROGRAM
 
 HOUSE = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ def seen_in(script, broken):
 
 def test_every_fault_is_a_lesson_that_fits_the_program(tmp_path):
     """39 faults, each with its text; every patch applies to the files as they are handed over, or `handrail break` would show nothing."""
-    known = lesson.faults()
+    known = lessons.faults()
     assert sorted(fault.number for fault in known.values()) == list(range(1, CATALOGUE + 1))
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     for fault in known.values():
@@ -51,8 +52,8 @@ def test_every_fault_is_a_lesson_that_fits_the_program(tmp_path):
         }, fault.name
         for file in PROGRAM.glob("*.py"):
             (tmp_path / file.name).write_text(file.read_text())
-        (tmp_path / "settings.toml").write_text(ground.settings())
-        assert lesson.apply(fault, tmp_path), fault.name
+        (tmp_path / "settings.toml").write_text(practice.settings())
+        assert lessons.apply(fault, tmp_path), fault.name
 
 
 def test_a_lesson_shows_healthy_and_broken_and_names_the_fault():

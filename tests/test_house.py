@@ -9,7 +9,7 @@ import sys
 from conftest import HOUSE
 
 # each room imports only rooms below it, and everybody may use doctor/ and program/
-ROOMS = """cli walk begin cloud notebook steps cost plan data glossary screen plots village words
+ROOMS = """cli walk begin cloud notebook lessons steps cost plan data glossary screen plots village words
 launch project""".split()
 
 

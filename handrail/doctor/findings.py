@@ -41,7 +41,7 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
     "reward-without-spread": {"no-gradient", "rate-too-low"},
 }
 LEVELS = ("certain", "warning")
-FAULTS = Path(__file__).parent / "faults"
+FAULTS = Path(__file__).parents[1] / "lessons" / "faults"
 
 
 @dataclass

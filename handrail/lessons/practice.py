@@ -104,9 +104,9 @@ def make(folder, taught):
     (folder / "out" / "metrics.jsonl").unlink()
 
 
-def ground(taught=False, say=print):
-    """Return the folder of the ground; never work in it, copy it."""
-    kept = Path(tempfile.gettempdir()) / f"handrail-ground-{os.getuid()}"
+def practice_project(taught=False, say=print):
+    """Return the folder of the practice project; never work in it, copy it."""
+    kept = Path(tempfile.gettempdir()) / f"handrail-practice-{os.getuid()}"
     name = f"{__version__}-{stamp()}" + "-taught" * taught
     if not (kept / name).exists():
         say(

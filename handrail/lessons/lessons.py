@@ -92,10 +92,10 @@ def apply(fault, folder):
 
 def prepare(fault, project, folder, say):
     """Make folder/healthy and folder/broken, of the learner's own files where the patch fits them; return whose files these are."""
-    from handrail.doctor.ground import ground
+    from handrail.lessons.practice import practice_project
 
     taught = any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py"))
-    source, whose = ground(taught, say), "the files as they were handed over"
+    source, whose = practice_project(taught, say), "the files as they were handed over"
     for side in ("healthy", "broken"):
         shutil.copytree(source, folder / side)
     own = (
