@@ -9,8 +9,8 @@ import sys
 from conftest import HOUSE
 
 # each room imports only rooms below it, and everybody may use doctor/ and program/
-ROOMS = """cli walk begin cloud notebook lessons steps cost plan data glossary screen plots village words
-launch project""".split()
+ROOMS = """cli walk begin cloud notebook steps glossary lessons cost plan data screen plots village
+words launch project""".split()
 
 
 def imported(file):

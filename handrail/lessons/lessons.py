@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from handrail.project import Stop
-from handrail.steps import LATER, WALK
 
 FAULTS = Path(__file__).parent / "faults"
 HERE = {
@@ -67,12 +66,11 @@ def show_list(screen):
     screen.print(
         "Silent mistakes of training: nothing crashes, the loss looks normal, the model is bad.\nhandrail break NAME shows one happening, and what catches it.\n"
     )
-    for step in [*WALK, *LATER]:
-        here = [fault for fault in known.values() if fault.head["Step"] == step]
-        if here:
-            screen.console.print(f"[bold cyan]{step}[/]")
-        for fault in here:
-            screen.print(f"  {fault.name:30} {fault.head['Title']}")
+    for step in dict.fromkeys(fault.head["Step"] for fault in known.values()):
+        screen.console.print(f"[bold cyan]{step}[/]")
+        for fault in known.values():
+            if fault.head["Step"] == step:
+                screen.print(f"  {fault.name:30} {fault.head['Title']}")
 
 
 def apply(fault, folder):
