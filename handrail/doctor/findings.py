@@ -1,6 +1,7 @@
 """What the doctor says: one Finding a mistake, certain or only likely, each with how it is known and how to fix it."""
 
 import textwrap
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,7 @@ FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
 }
 LEVELS = ("certain", "warning")
 FAULTS = Path(__file__).parents[1] / "lessons" / "faults"
+CATALOGUE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
 
 
 @dataclass
@@ -52,11 +54,13 @@ class Finding:
     level: str  # certain, or warning: worth a look, may be meant
     message: str  # what is wrong, in one sentence
     evidence: str = ""  # tensor names, tokens, rows, figures
-    causes: list = field(
-        default_factory=list
-    )  # (cause, how likely from 0 to 1), the likeliest first
+    causes: list = field(default_factory=list)  # the likeliest first
     advice: str = ""  # how to fix it
     update: int = 0
+
+    def __post_init__(self):
+        # until all words are in the catalogue
+        self.causes = [cause if isinstance(cause, str) else cause[0] for cause in self.causes]
 
     def __str__(self):
         """Return it as a person reads it."""
@@ -69,13 +73,27 @@ class Finding:
         lines += wrap("How it is known: ", self.evidence)
         if self.causes:
             first, *others = self.causes
-            lines += wrap("Most likely: ", f"{first[0]} ({first[1]:.0%})")
-            for cause, share in others:
-                lines += wrap("Not ruled out: ", f"{cause} ({share:.0%})")
+            lines += wrap("Most likely: ", first)
+            for cause in others:
+                lines += wrap("Not ruled out: ", cause)
         lines += wrap("Fix it: ", self.advice)
         if (FAULTS / f"{self.name}.patch").exists():
             lines += wrap("See it happen: ", f"handrail break {self.name}")
         return "\n".join(lines)
+
+
+def finding(name, evidence="", update=0, level="", **values):
+    """Return the Finding of this name, in the catalogue's words.
+
+    "NAME/WAY" takes the words of the sub-table NAME.WAY where it has some, else those of NAME.
+    `values` fill the {places} of the title; `level` replaces the catalogue's.
+    """
+    name, _, way = name.partition("/")
+    words = CATALOGUE[name]
+    words = words | words[way] if way else words
+    level = level or words["level"]
+    title, causes, fix = words["title"].format(**values), words["causes"], words["fix"]
+    return Finding(name, level, title, evidence, causes, fix, update)
 
 
 def wrap(head, text):

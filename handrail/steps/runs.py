@@ -173,7 +173,7 @@ def doctor_checks(findings):
                 "not there",
                 f"{found.level}, {when}",
                 False,
-                f"{found.message}{known} Most likely: {found.causes[0][0]}.",
+                f"{found.message}{known} Most likely: {found.causes[0]}.",
                 f"{found.advice}. See it happen: handrail break {found.name}",
                 otherwise={"certain": "fail", "warning": "warn"}[found.level],
             )

@@ -2,7 +2,7 @@
 
 import torch
 
-from handrail.doctor.findings import Finding
+from handrail.doctor.findings import finding
 from handrail.doctor.senses import bare
 
 LONG = 20  # updates in a row
@@ -47,21 +47,12 @@ class Modes:
             and not any(layer.training for layer in layers)
             and learns(bare(passes[0].module))
         ):
-            yield Finding(
-                "trained-in-eval-mode",
-                "warning",
-                "The model is trained in evaluation mode: its dropout is off, its BatchNorm learns no means.",
-                f"model.training was False in {LONG} updates, since update {self.doctor.updates - LONG + 1:,}; {len(layers)} layers wait for it, {kinds(layers)}",
-                [
-                    (
-                        "model.train() is missing: after from_pretrained, or after an evaluation, a model is in evaluation mode",
-                        0.85,
-                    ),
-                    ("dropout is left out on purpose", 0.15),
-                ],
-                "model.train() before the loop, and again after each evaluation",
-                self.doctor.updates,
+            since = self.doctor.updates - LONG + 1
+            evidence = (
+                f"model.training was False in {LONG} updates, since update {since:,}; "
+                f"{len(layers)} layers depend on it: {kinds(layers)}"
             )
+            yield finding("trained-in-eval-mode", evidence, self.doctor.updates)
 
     def ended(self):
         model = self.doctor.trained
@@ -71,18 +62,12 @@ class Modes:
         if layers and not any(
             getattr(probe, "written", 0) for probe in self.doctor.probes
         ):  # one that learns from what it writes
-            yield Finding(
-                "evaluated-in-train-mode",
-                "warning",
-                "The model is evaluated in training mode: dropout throws values away, BatchNorm takes the means of the batch and learns from it.",
-                f"{max(self.measured, self.longest)} passes without gradients, none of them in evaluation mode, where these would behave otherwise: {kinds(layers)}",
-                [
-                    ("model.eval() is missing", 0.9),
-                    ("chance is wanted, to see how sure the model is", 0.1),
-                ],
-                "model.eval() before the evaluation, model.train() after it",
-                self.doctor.updates,
+            passes = max(self.measured, self.longest)
+            evidence = (
+                f"{passes} passes without gradients, none of them in evaluation mode, where these "
+                f"layers work differently: {kinds(layers)}"
             )
+            yield finding("evaluated-in-train-mode", evidence, self.doctor.updates)
 
 
 def switched(model):
