@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from handrail.doctor import findings
-from handrail.doctor.probes import PROBES
-from handrail.doctor.senses import Pass, Senses, bare, grouped
+from . import findings
+from .probes import PROBES
+from .senses import Pass, Senses, bare, grouped
 
 
 @dataclass

@@ -15,9 +15,10 @@ from collections import Counter
 from pathlib import Path
 
 from handrail.data import text_files
-from handrail.doctor.findings import Finding, report
-from handrail.doctor.probes.order import EPOCHS
 from handrail.project import Stop
+
+from .findings import Finding, report
+from .probes.order import EPOCHS
 
 VAL = re.compile(r"^(val|valid|validation|test|dev|eval)\b", re.I)
 NESTED = {"columns that change from row to row", "columns with other columns in them"}  # usual

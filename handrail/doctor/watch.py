@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from handrail.doctor.findings import Finding, report
+from .findings import Finding, report
 
 HERE = Path(__file__).parent
 
 
 def attach():
     """Called inside every process of the watched command: listen, say what is found, write it down at the end."""
-    from handrail.doctor.doctor import Doctor
+    from .doctor import Doctor
 
     doctor, folder = Doctor(), Path(os.environ["HANDRAIL_WATCH"])
     owner = os.getpid()  # workers of a data loader are copies of the process: they say nothing

@@ -3,13 +3,13 @@
 A probe is a class with methods named like the events of senses.py; each may yield Findings.
 """
 
-from handrail.doctor.probes.guessing import Guessing
-from handrail.doctor.probes.labels import Labels
-from handrail.doctor.probes.leaving import Leaving
-from handrail.doctor.probes.live import Live
-from handrail.doctor.probes.modes import Modes
-from handrail.doctor.probes.order import Order
-from handrail.doctor.probes.reading import Reading
-from handrail.doctor.probes.weights import Weights
+from .guessing import Guessing
+from .labels import Labels
+from .leaving import Leaving
+from .live import Live
+from .modes import Modes
+from .order import Order
+from .reading import Reading
+from .weights import Weights
 
 PROBES = [Labels, Reading, Weights, Order, Live, Guessing, Modes, Leaving]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import torch
 
-from handrail.doctor.findings import Finding
+from ..findings import Finding
 
 BLOCK = 6  # updates of one class in a row
 LAYERS = (

@@ -6,9 +6,9 @@ from itertools import takewhile
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.probes.reading import future
-from handrail.doctor.rows import OTHER, answers_of, rows_of
+from ..findings import Finding
+from ..token_rows import OTHER, answers_of, rows_of
+from .reading import future
 
 LOOKED_AT = 24  # updates
 USER = re.compile(

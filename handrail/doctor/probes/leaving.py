@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.rows import rows_of
-from handrail.doctor.untouched import untouched
+from ..findings import Finding
+from ..no_trace import no_trace
+from ..token_rows import rows_of
 
 COPY = 24  # tokens in a row that nobody writes twice by chance
 
@@ -296,7 +296,7 @@ def runs(row):
 
 def logits(model, ids):
     """Return the model's logits for a row, or None if it gives none for token ids alone (an encoder-decoder, a model of one's own)."""
-    with untouched(model):
+    with no_trace(model):
         try:
             return model(input_ids=ids).logits.float()
         except (TypeError, AttributeError, ValueError):

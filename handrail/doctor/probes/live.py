@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.rows import rows_of
+from ..findings import Finding
+from ..token_rows import rows_of
 
 HEAD = 10  # updates at the beginning that a run is compared with
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from handrail.doctor.findings import finding
-from handrail.doctor.senses import bare
+from ..findings import finding
+from ..senses import bare
 
 LONG = 20  # updates in a row
 

@@ -11,9 +11,9 @@ from statistics import median
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.rows import rows_of
-from handrail.doctor.senses import bare, grouped
+from ..findings import Finding
+from ..senses import bare, grouped
+from ..token_rows import rows_of
 
 WINDOW = 16  # tokens in a row that count as the same text
 TEXT = (

@@ -4,10 +4,10 @@ from contextlib import suppress
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.rows import rows_of
-from handrail.doctor.senses import bare
-from handrail.doctor.untouched import untouched
+from ..findings import Finding
+from ..no_trace import no_trace
+from ..senses import bare
+from ..token_rows import rows_of
 
 AT = (
     2,
@@ -194,7 +194,7 @@ def logits_of(seen, ids, number=0, turned=False):
         key: value for key, value in inputs.items() if key in ("attention_mask", "position_ids")
     }  # TRL's forward wants labels, or no extras
     output = None
-    with untouched(model):
+    with no_trace(model):
         for given in (inputs, plain):
             with suppress(
                 TypeError, ValueError, RuntimeError

@@ -5,8 +5,8 @@ from collections import Counter
 
 import torch
 
-from handrail.doctor.findings import Finding
-from handrail.doctor.senses import bare
+from ..findings import Finding
+from ..senses import bare
 
 SAMPLE = 2048  # values of a tensor that are compared
 EARLY = 24  # updates in which gradients that were not taken away are looked for

@@ -8,7 +8,7 @@ import torch
 
 
 @contextmanager
-def untouched(model):
+def no_trace(model):
     """In here the model is in eval mode, without gradients; afterwards everything it holds is as it was.
 
     `eval()` is not called: some layers do more there than to set a flag (LoRA may merge its matrices). What a forward pass
