@@ -1,4 +1,4 @@
-"""The doctor: hears what the senses see, lets every probe look at it, keeps what they find. It changes nothing.
+"""The doctor: hears what the hooks see, lets every probe look at it, keeps what they find. It changes nothing.
 
 from handrail import Doctor
 doctor = Doctor(model, optimizer=optimizer, tokenizer=tokenizer)
@@ -18,7 +18,7 @@ import torch
 
 from . import findings
 from .probes import PROBES
-from .senses import Pass, Senses, bare, grouped
+from .hooks import Hooks, Pass, bare, grouped
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Doctor:
         )  # id(optimizer) -> the update in which it first stepped, and last
         self.read = []  # of the first passes, where several processes train: a number for what was read
         self.probes = [probe(self) for probe in PROBES]
-        self.senses = Senses(self).attach()
+        self.hooks = Hooks(self).attach()
         threading._register_atexit(
             self.leave
         )  # atexit itself comes when threads can no longer be started, to load a model with
@@ -90,13 +90,13 @@ class Doctor:
 
     def close(self):
         """Look at what can only be seen at the end, and stop listening. Called by `handrail watch`; calling it twice is fine."""
-        if self.senses.undo:
+        if self.hooks.undo:
             self.hear("ended")
-            self.senses.detach()
+            self.hooks.detach()
 
     def leave(self):
         """When the program ends: look once more, and print what no report has told."""
-        if self.senses.undo and os.getpid() == self.owner:
+        if self.hooks.undo and os.getpid() == self.owner:
             self.close()
             fresh = [finding for finding in self.findings if finding not in self.reported]
             if fresh and self.rank == 0:
@@ -128,7 +128,7 @@ class Doctor:
 
         return Callback()
 
-    # --- what the senses call ---
+    # --- what the hooks call ---
 
     def hear(self, event, *args):
         """Keep the books, then let every probe that listens to this event look."""

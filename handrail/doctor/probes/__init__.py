@@ -1,6 +1,6 @@
 """Each probe looks at training by one mechanism; a mistake that is in no list shows in one of them too.
 
-A probe is a class with methods named like the events of senses.py; each may yield Findings.
+A probe is a class with methods named like the events of hooks.py; each may yield Findings.
 """
 
 from .guessing import Guessing

@@ -53,7 +53,7 @@ class Guessing:
         self.wrong[kind] += (
             maker == "Sigmoid" if sigmoid else few.numel() > 0 and bool(WRONG[kind](few.float()))
         )
-        if self.wrong[kind] != 4:  # Senses tell of the first four of a kind
+        if self.wrong[kind] != 4:  # Hooks tell of the first four of a kind
             return
         if kind in ("nll_loss", "ctc_loss", "kl_div"):
             seen = (

@@ -3,7 +3,7 @@
 import torch
 
 from ..findings import finding
-from ..senses import bare
+from ..hooks import bare
 
 LONG = 20  # updates in a row
 

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 from ..findings import Finding
-from ..senses import bare, grouped
+from ..hooks import bare, grouped
 from ..token_rows import rows_of
 
 WINDOW = 16  # tokens in a row that count as the same text

@@ -6,7 +6,7 @@ import torch
 
 from ..findings import Finding
 from ..no_trace import no_trace
-from ..senses import bare
+from ..hooks import bare
 from ..token_rows import rows_of
 
 AT = (

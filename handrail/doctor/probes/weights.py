@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 
 from ..findings import Finding
-from ..senses import bare
+from ..hooks import bare
 
 SAMPLE = 2048  # values of a tensor that are compared
 EARLY = 24  # updates in which gradients that were not taken away are looked for

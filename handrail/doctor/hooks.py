@@ -4,7 +4,7 @@ PyTorch calls global hooks around every module and every optimizer step; `F.cros
 methods of Transformers are wrapped. All of it only listens: values are kept detached, nothing is computed with random
 numbers, and inside a compiled graph every wrapper steps aside at once (or it would break the graph).
 
-The senses report to a Doctor: passed(Pass), backward(loss, fresh), before_step, after_step, generated, saved ...
+The hooks report to a Doctor: passed(Pass), backward(loss, fresh), before_step, after_step, generated, saved ...
 """
 
 import functools
@@ -134,7 +134,7 @@ def made_by(node):
     return name
 
 
-class Senses:
+class Hooks:
     """Listens on behalf of a doctor from attach() until detach()."""
 
     def __init__(self, doctor):
