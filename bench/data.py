@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tables import head, options, row
 
-from handrail.project import PROGRAM
+from handrail.project.project import PROGRAM
 
 CHILD = """
 import json, time

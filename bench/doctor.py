@@ -33,7 +33,7 @@ from handrail.doctor import shelf
 from handrail.doctor.findings import in_order
 from handrail.doctor.watch import read_findings, watch
 from handrail.lessons import lessons
-from handrail.project import Project
+from handrail.project.project import Project
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

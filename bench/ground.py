@@ -20,8 +20,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from handrail.project import PROGRAM
-from handrail.village import stories
+from handrail.data.village import stories
+from handrail.project.project import PROGRAM
 
 sys.path[:0] = [str(PROGRAM), str(Path(__file__).parents[1] / "tests")]
 NANOGPT = Path(__file__).parents[2] / "scratch" / "nanoGPT"

@@ -18,7 +18,7 @@ from transformers import LlamaConfig
 
 from handrail.cost.estimate import count, shard
 from handrail.cost.gpus import fits, gpus
-from handrail.project import PROGRAM, Project
+from handrail.project.project import PROGRAM, Project
 
 SHAPES = {  # hidden, layers, heads, key-value heads, width of the small network, tied
     "1B": (2048, 16, 32, 8, 8192, True),

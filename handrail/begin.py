@@ -11,8 +11,8 @@ from pathlib import Path
 
 from handrail import launch
 from handrail.data.text_files import locate
-from handrail.plan import OPEN, sizes
-from handrail.project import ASKED, Project, Stop
+from handrail.project.plan import OPEN, sizes
+from handrail.project.project import ASKED, Project, Stop
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """

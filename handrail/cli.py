@@ -12,7 +12,7 @@ import click
 
 from handrail import __version__
 from handrail.cloud import rent
-from handrail.project import Stop, refused, usual
+from handrail.project.project import Stop, refused, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
@@ -90,7 +90,7 @@ def take(folder, typed, step=""):
     """Take the walk in a folder, or one step of it; return the exit code."""
     from handrail import walk
     from handrail.begin import opened
-    from handrail.screen import Screen
+    from handrail.project.screen import Screen
 
     chosen = SimpleNamespace(**typed)
     project, screen = opened(folder, chosen, step), Screen(chosen.yes)
@@ -155,7 +155,7 @@ def undo(name, folder):
     """Take back the last step, or STEP: its files leave the project, as a new commit."""
     from handrail import walk
     from handrail.begin import chosen_on, found
-    from handrail.screen import Screen
+    from handrail.project.screen import Screen
 
     if name and name not in STEPS and folder == usual():
         name, folder = "", name
@@ -170,9 +170,10 @@ def undo(name, folder):
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 def explain(words):
     """Explain words of the field, such as perplexity."""
-    from handrail.glossary import explain
+    from handrail.lessons.lessons import meanings
+    from handrail.project.glossary import explain
 
-    print(explain(" ".join(words), cli.commands))
+    print(explain(" ".join(words), cli.commands, meanings()))
 
 
 @cli.command("break")

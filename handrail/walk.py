@@ -15,10 +15,11 @@ from pathlib import Path
 
 from rich.traceback import Traceback
 
-from handrail import begin, notebook
+from handrail import begin
 from handrail.data import text_files
 from handrail.lessons.lessons import offer
-from handrail.project import PROGRAM, TEMPLATE, Stop, refused
+from handrail.project import notebook
+from handrail.project.project import PROGRAM, TEMPLATE, Stop, refused
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
@@ -156,7 +157,7 @@ def write_down(project, name, outcome, said, seconds, commit):
             line = {"step_name": name} | asdict(check)
             line["check"] = line.pop("name")
             print(json.dumps(line), file=file)
-    notebook.write(project)
+    notebook.write(project, path(project), WALK + LATER)
 
 
 # --- one step ---

@@ -21,8 +21,8 @@ import warm
 from filelock import FileLock
 
 from handrail import __version__
-from handrail.project import PROGRAM
-from handrail.village import stories
+from handrail.data.village import stories
+from handrail.project.project import PROGRAM
 
 HOUSE = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -299,8 +299,8 @@ def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path)
     half a file is named: a sentence each.
     """
     import finetune
-    from handrail.plan import base_parameters
-    from handrail.project import Stop
+    from handrail.project.plan import base_parameters
+    from handrail.project.project import Stop
 
     tiny(300).save_pretrained(tmp_path / "whole")
     byte_tokenizer().save_pretrained(tmp_path / "whole")
@@ -343,7 +343,7 @@ def test_a_tokenizer_that_does_not_belong_to_the_model_is_seen(tmp_path, name, V
     nothing: both are seen before.
     """
     import messages
-    from handrail.project import Project
+    from handrail.project.project import Project
     from handrail.steps.examples import judge_tokens
     from handrail.steps.words import Words
 
@@ -626,8 +626,8 @@ def test_the_plan_follows_from_rows_and_machine(tmp_path, rows, cpu, most, least
     """Few rows are shown often, many once; where time is short they are shown less, and that is
     said; what a person set stays, and counts.
     """
-    from handrail.plan import plan_finetuning
-    from handrail.project import Project
+    from handrail.project.plan import plan_finetuning
+    from handrail.project.project import Project
 
     (tmp_path / "out").mkdir()
     (tmp_path / "settings.toml").write_text('base = "x"\nanswers = "qa.csv"\n')
@@ -654,7 +654,7 @@ def test_grpo_stops_where_no_group_has_a_spread(tmp_path):
     """All wrong or all right, there is nothing to compare: a sentence, before anything is trained,
     with what has to be learned first.
     """
-    from handrail.project import Project, Stop
+    from handrail.project.project import Project, Stop
     from handrail.steps.grpo import check_spread
 
     (tmp_path / "settings.toml").write_text("finetune.updates = 20\n")

@@ -9,7 +9,7 @@ import pytest
 
 from handrail.data import chats
 from handrail.data.chats import read_chats, split, write_chats
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 U, A, S = (
     lambda text, role=role: {"role": role, "content": text}

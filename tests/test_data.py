@@ -11,10 +11,10 @@ import tomllib
 import pytest
 from conftest import handrail
 
-from handrail import plan
 from handrail.data import text_files
-from handrail.project import Project, Stop
-from handrail.screen import Screen
+from handrail.project import plan
+from handrail.project.project import Project, Stop
+from handrail.project.screen import Screen
 from handrail.steps import data
 
 WORDS = (

@@ -20,7 +20,7 @@ from handrail import Doctor
 from handrail.doctor import shelf
 from handrail.doctor.watch import watch
 from handrail.lessons import lessons, practice
-from handrail.project import PROGRAM
+from handrail.project.project import PROGRAM
 
 HOUSE = Path(__file__).parents[1]
 EXAM = HOUSE / "bench" / "corpus" / "pairs"
@@ -858,7 +858,7 @@ def test_data_is_looked_at_before_a_run(tmp_path):
     """Texts of train in val, a broken row, a file sorted by length: all in files alone, before an update is spent."""
     from itertools import islice
 
-    from handrail.village import stories
+    from handrail.data.village import stories
 
     told = [story["text"] for story in islice(stories(0), 300)]
     write = lambda name, texts: (tmp_path / name).write_text(

@@ -23,7 +23,7 @@ from transformers import (
 from handrail import cli
 from handrail.cost import estimate
 from handrail.cost.gpus import DRIVER, GAPS, gpus, known
-from handrail.project import PROGRAM, Project
+from handrail.project.project import PROGRAM, Project
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 from conftest import HOUSE, decide, made, metrics, script
 
-from handrail.village import stories
+from handrail.data.village import stories
 
 PROGRAM = HOUSE / "handrail" / "program"
 

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from handrail.project import Project
+from handrail.project.project import Project
 
 TRAP = ("(scores + mask).softmax", "scores.softmax")  # what the lesson says one can break
 

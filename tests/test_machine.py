@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from conftest import handrail
 
-from handrail.project import Project
+from handrail.project.project import Project
 from handrail.steps.machine import (
     LIMITS_16,
     LIMITS_32,

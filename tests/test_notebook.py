@@ -4,9 +4,11 @@ from html import unescape
 
 import pytest
 
-from handrail import notebook
-from handrail.glossary import explain, words
-from handrail.project import Project, Stop
+from handrail.lessons.lessons import meanings
+from handrail.project import notebook
+from handrail.project.glossary import explain, words
+from handrail.project.project import Project, Stop
+from handrail.steps import LATER, WALK
 
 CHECKS = [
     {
@@ -70,7 +72,7 @@ def drawn(folder, records, metrics=""):
     (folder / "out" / "metrics.jsonl").write_text(metrics)
     for name, text in records.items():
         (folder / "out" / "steps" / f"{name}.json").write_text(text)
-    notebook.write(Project(folder))
+    notebook.write(Project(folder), WALK, LATER)
     return (folder / "out" / "notebook.html").read_text()
 
 
@@ -111,7 +113,7 @@ def test_a_missing_field_never_stops_the_walk(tmp_path):
         name: json.dumps({key: value for key, value in RECORD.items() if key != name})
         for name in RECORD
     }
-    steps = dict(zip(notebook.WALK, records.values(), strict=False))
+    steps = dict(zip(WALK, records.values(), strict=False))
     steps["evaluate"] = '{"checks": [{"name": "half a rec'
     steps["chat"] = json.dumps(
         {
@@ -141,9 +143,9 @@ def test_explain_finds_a_word_however_it_is_written():
         "optimiser": "optimizer",
         "Tokenisation": "tokenizer",
         "finetuning": "fine-tuning",
-        "gradients-not-zeroed": "gradients-not-zeroed",
     }.items():
         assert explain(written).startswith(names)
+    assert explain("gradients not zeroed", faults=meanings()).startswith("gradients-not-zeroed: ")
     both = explain("learning rate, nat")
     assert both.startswith("learning rate") and "\n\nnat: " in both
     with pytest.raises(Stop, match="Did you mean: optimizer"):

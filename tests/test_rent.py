@@ -22,7 +22,7 @@ from conftest import BIN, decide, handrail, made, metrics, once, script
 
 from handrail.cloud.bundle import Run
 from handrail.cloud.ssh import JOB, Machine
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 SERVER = """Port {port}

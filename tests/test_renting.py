@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from handrail.cloud.bundle import Run
 from handrail.cloud.jobs import INSIDE, command
 from handrail.cost.jobs import price_of_job
-from handrail.project import Project, Stop
+from handrail.project.project import Project, Stop
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from string import Formatter
 import pytest
 from conftest import HOUSE, handrail, script
 
-from handrail import glossary
-from handrail.project import PROGRAM
+from handrail.project import glossary
+from handrail.project.project import PROGRAM
 from handrail.steps import LATER, WALK
 from handrail.steps.words import parts
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from handrail import village
-from handrail.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
+from handrail.data import village
+from handrail.data.village import GOALS, NAMES, PLACES, THINGS, Writer, parse, stories, tell
 
 FIRST = (
     "One wet Friday, Finn bought a tiny bell. Finn took the bell to the library and greeted Mia, "

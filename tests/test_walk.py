@@ -19,11 +19,11 @@ from conftest import BIN, HOUSE, decide, handrail, made, metrics, script
 
 from handrail import __version__
 from handrail.cli import STEPS, cli
-from handrail.project import Project
+from handrail.data.village import stories
+from handrail.project.project import Project
 from handrail.steps import WALK, step
 from handrail.steps.runs import lr_fell
 from handrail.steps.words import parts
-from handrail.village import stories
 from handrail.walk import state
 
 

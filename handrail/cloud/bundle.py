@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from handrail import launch
-from handrail.project import PROGRAM, Project, Stop, usual
-from handrail.words import parts
+from handrail.project.project import PROGRAM, Project, Stop, usual
+from handrail.project.words import parts
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md", "data"]
 DATA = {"pretrain": "tokens", "finetune": "chats", "dpo": "pairs", "grpo": "chats"}  # in out/

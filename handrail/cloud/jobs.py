@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from handrail.cloud.bundle import Run, agree, folder_argument, script_option, words
-from handrail.project import GUIDES, Stop
+from handrail.project.project import GUIDES, Stop
 
 INSIDE = Path(__file__).with_name("hf_job.sh")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from handrail.cloud.bundle import Run, agree, folder_argument, script_option, words
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 JOB = Path(__file__).with_name("job.sh")
 OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]

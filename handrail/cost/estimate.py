@@ -20,11 +20,11 @@ from unittest.mock import MagicMock, Mock, patch
 
 from rich.table import Table
 
-from handrail import words
 from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, gpus, known, live_prices, offers
-from handrail.plan import OPEN, PER_PARAMETER, opened, parameters, power_of_two, sizes
-from handrail.project import PROGRAM, Project, Stop, usual
-from handrail.screen import Screen
+from handrail.project import words
+from handrail.project.plan import OPEN, PER_PARAMETER, opened, parameters, power_of_two, sizes
+from handrail.project.project import PROGRAM, Project, Stop, usual
+from handrail.project.screen import Screen
 
 WORDS = Path(__file__).with_suffix(".md")
 

@@ -4,7 +4,7 @@ import math
 
 from handrail.cost.estimate import weigh
 from handrail.cost.gpus import gb, gpus, live_prices
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 
 def price_of_job(project, script, values, flavor=None, hours=None):

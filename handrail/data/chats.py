@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from handrail.data import exports, text_files
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 ROLES = dict.fromkeys(["user", "human", "prompter"], "user")
 ROLES |= dict.fromkeys(["assistant", "gpt", "bot", "model", "chatgpt", "ai", "claude"], "assistant")

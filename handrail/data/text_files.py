@@ -22,7 +22,7 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from handrail.data import exports
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 LOOK = 200_000_000  # bytes that are looked at
 LINE = 50_000_000  # characters that a line may have

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from handrail.data import text_files
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 from .findings import Finding, report
 from .probes.order import EPOCHS

@@ -166,7 +166,7 @@ def watch(command, cwd=None, capture=False, env=None):
 
 def main(command):
     """Run `handrail watch COMMAND`; return the command's own exit code, or 1 where it was 0 and something certain was found."""
-    from handrail.project import Stop
+    from handrail.project.project import Stop
 
     if not command or command[0] in ("-h", "--help"):
         raise Stop(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 FAULTS = Path(__file__).parent / "faults"
 HERE = {
@@ -57,6 +57,15 @@ def faults():
     return {
         fault.name: fault
         for fault in sorted(map(read, FAULTS.glob("*.patch")), key=lambda fault: fault.number)
+    }
+
+
+def meanings():
+    """Return {name: what it is, in words} of all faults, for `handrail explain`."""
+    return {
+        name: f"{fault.parts['What it is']}\n\nIn real life: {fault.parts['In real life']}\n\n"
+        f"See it happen: handrail break {name}"
+        for name, fault in faults().items()
     }
 
 
@@ -250,7 +259,7 @@ def offer(screen, step, project):
 
 def main(name, folder):
     """List the faults, or show the one named, on the project in a folder if there is one."""
-    from handrail.screen import Screen
+    from handrail.project.screen import Screen
 
     screen, known = Screen(), faults()
     if not name:

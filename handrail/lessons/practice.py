@@ -11,8 +11,9 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from handrail import __version__, village
-from handrail.project import PROGRAM
+from handrail import __version__
+from handrail.data import village
+from handrail.project.project import PROGRAM
 
 SETTINGS = {
     "data": "village.jsonl",

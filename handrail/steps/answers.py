@@ -3,8 +3,8 @@
 import json
 from collections import Counter
 
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.finetune import by_heart, more_updates
 from handrail.steps.runs import run_script
 from handrail.steps.words import Words

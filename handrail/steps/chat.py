@@ -5,9 +5,9 @@ import signal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from handrail import village
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.data import village
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
 FILES = ["chat.py"]

@@ -11,11 +11,11 @@ import numpy as np
 
 from handrail.data import text_files
 from handrail.data.checks import SAMPLE, count, near_duplicates
-from handrail.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.data.village import stories
+from handrail.project.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
-from handrail.village import stories
 
 FILES = ["data.py"]
 USES = ["data", "source", "column", "kinds", "base", "size"]

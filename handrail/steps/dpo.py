@@ -2,11 +2,11 @@
 
 from itertools import islice
 
-from handrail import village
+from handrail.data import village
 from handrail.data.chats import split, write_chats
-from handrail.plan import plan_pairs
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.plan import plan_pairs
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.answers import known_world
 from handrail.steps.examples import read_source
 from handrail.steps.finetune import values_of

@@ -6,8 +6,8 @@ import math
 import torch
 from transformers import AutoModelForCausalLM
 
-from handrail import village
-from handrail.screen import Outcome
+from handrail.data import village
+from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import read_metrics, run_script
 from handrail.steps.words import Words

@@ -6,10 +6,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from handrail import village
-from handrail.data import text_files
+from handrail.data import text_files, village
 from handrail.data.chats import Chats, read_chats, write_chats
-from handrail.plan import (
+from handrail.project.plan import (
     OPEN,
     REPLY,
     choose_context,
@@ -18,8 +17,8 @@ from handrail.plan import (
     opened,
     plan_finetuning,
 )
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.hold_out import first_question, hold_out
 from handrail.steps.mistakes import contradictions, placeholders, plain
 from handrail.steps.words import Words

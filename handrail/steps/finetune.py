@@ -6,11 +6,11 @@ from statistics import mean
 
 import torch
 
-from handrail import glossary
 from handrail.cost.estimate import local
 from handrail.doctor.shelf import look_at_plan
-from handrail.plan import minutes, opened, times
-from handrail.screen import Outcome
+from handrail.project import glossary
+from handrail.project.plan import minutes, opened, times
+from handrail.project.screen import Outcome
 from handrail.steps.runs import (
     doctor_checks,
     finished,

@@ -1,8 +1,8 @@
 """GRPO: learning from a verdict on its own answers."""
 
-from handrail.plan import plan_verdicts
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.plan import plan_verdicts
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.answers import known_world
 from handrail.steps.dpo import check_taught, opened_answerer, said_by, show_answers, train
 from handrail.steps.finetune import more_updates, values_of

@@ -3,8 +3,8 @@
 import torch
 from transformers import AutoModelForCausalLM
 
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
 FILES = ["inside.py"]

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from handrail.screen import Outcome
+from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
 from handrail.steps.words import Words

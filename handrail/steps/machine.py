@@ -16,8 +16,8 @@ from handrail import launch
 from handrail.cost.estimate import Vocabulary
 from handrail.cost.gpus import known
 from handrail.program.model import build
-from handrail.project import Stop
-from handrail.screen import Outcome, check
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome, check
 from handrail.steps.words import Words
 
 FILES = ["settings.py"]

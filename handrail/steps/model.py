@@ -5,7 +5,7 @@ import math
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from handrail.screen import Outcome
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
 disable_progress_bar()  # models of some kilobytes need none

@@ -5,7 +5,7 @@ import json
 import torch
 
 from handrail import Doctor
-from handrail.screen import Outcome
+from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
 from handrail.steps.words import Words

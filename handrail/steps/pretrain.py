@@ -8,7 +8,7 @@ import time
 from safetensors.torch import load_file
 
 from handrail.cost import estimate
-from handrail.screen import Outcome
+from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import (
     duration,

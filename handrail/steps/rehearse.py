@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from handrail.cost import estimate
 from handrail.cost.gpus import gb
 from handrail.doctor.watch import attached
-from handrail.project import Project, Stop
-from handrail.screen import Outcome
+from handrail.project.project import Project, Stop
+from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks, duration, read_metrics, run_folder
 from handrail.steps.words import Words

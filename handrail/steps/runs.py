@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
-from handrail.project import PROGRAM, Stop
-from handrail.screen import check
+from handrail.project.project import PROGRAM, Stop
+from handrail.project.screen import check
 
 DATA = {  # what a script learns from, in out/
     "pretrain": "tokens/train.bin",

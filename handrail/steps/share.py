@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from handrail.project import Project, Stop, read_settings
-from handrail.screen import Outcome
+from handrail.project.project import Project, Stop, read_settings
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
 FILES = []

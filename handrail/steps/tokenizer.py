@@ -5,9 +5,9 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from handrail.plan import bytes_per_token
-from handrail.project import Stop
-from handrail.screen import Outcome
+from handrail.project.plan import bytes_per_token
+from handrail.project.project import Stop
+from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
 FILES = ["tokenizer.py"]

@@ -1,4 +1,4 @@
-"""What a step says. Its words are in NAME.md next to NAME.py (see handrail/words.py).
+"""What a step says. Its words are in NAME.md next to NAME.py (see handrail/project/words.py).
 
 `{command:lr}` is replaced by the handrail command as it is typed for this project,
 `{python:chat.py}` by that of a script.
@@ -7,8 +7,8 @@
 import re
 from pathlib import Path
 
-from handrail import words
-from handrail.screen import Check
+from handrail.project import words
+from handrail.project.screen import Check
 
 
 def parts(name):

@@ -6,7 +6,7 @@ import textwrap
 from difflib import get_close_matches
 from pathlib import Path
 
-from handrail.project import Stop
+from handrail.project.project import Stop
 
 ENTRY = re.compile(r"^\*\*(.+?)\*\*: (.+)$", re.MULTILINE)  # **word, another name**: what it means
 
@@ -20,17 +20,6 @@ def key(word):
 def words():
     """Return {names: what they mean}, names as "parameter, weight"."""
     return dict(ENTRY.findall(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")))
-
-
-def faults():
-    """Return {name: what it is} of the silent mistakes that the doctor names."""
-    from handrail.lessons.lessons import faults
-
-    return {
-        name: f"{fault.parts['What it is']}\n\nIn real life: {fault.parts['In real life']}\n\n"
-        f"See it happen: handrail break {name}"
-        for name, fault in faults().items()
-    }
 
 
 def matching(asked, known):
@@ -60,14 +49,17 @@ def unknown(word, known, commands):
     return f"{word!r} is not in the list.{similar}"
 
 
-def explain(asked="", commands=()):
-    """Return what the asked words mean, or the list of all words; raise Stop if one is unknown."""
+def explain(asked="", commands=(), faults=()):
+    """Return what the asked words mean, or the list of all words; raise Stop if one is unknown.
+
+    `faults` are more words, {name: what it is}, which are not in the list.
+    """
     wide = min(96, shutil.get_terminal_size().columns)
     entries = words()
     if not asked.strip():
         return textwrap.fill("The words: " + "; ".join(entries), wide)
     known = {}
-    for names, meaning in (entries | faults()).items():
+    for names, meaning in (entries | dict(faults)).items():
         known |= {key(name): (names, meaning) for name in names.split(", ")}
     texts, problems = [], ""
     for phrase in phrases(asked.replace(",", " ").split(), known):

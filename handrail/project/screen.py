@@ -14,7 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from handrail.plots import series
+from handrail.project.plots import series
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗"}

@@ -14,7 +14,7 @@ import re
 import shlex
 from pathlib import Path
 
-from handrail.project import PROGRAM, Stop
+from handrail.project.project import PROGRAM, Stop
 
 OPEN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # if no model is named: small, open, can chat
 

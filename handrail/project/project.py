@@ -18,8 +18,8 @@ import tomlkit
 
 from handrail import __version__
 
-PROGRAM = Path(__file__).parent / "program"
-TEMPLATE = Path(__file__).parent / "project_template"
+PROGRAM = Path(__file__).parent.parent / "program"
+TEMPLATE = Path(__file__).parent.parent / "project_template"
 GUIDES = ("README.md", "AGENTS.md")  # of a project: they name only files that are there
 ASKED = "asked for on the command line"
 

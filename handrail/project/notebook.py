@@ -13,9 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from handrail.plots import draw
-from handrail.project import read_settings
-from handrail.steps import LATER, WALK, path
+from handrail.project.plots import draw
+from handrail.project.project import read_settings
 
 HOUSE = Path(__file__).parent
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "to do": "·"}
@@ -56,9 +55,9 @@ def picture(spec, metrics):
         return Markup('<p class="quiet">This plot could not be drawn: {}</p>').format(repr(error))
 
 
-def summary(project, records, metrics):
+def summary(project, walk, records, metrics):
     """Return what a reader wants to know first: data, model, loss, and how far the walk is."""
-    settings, walk = project.settings, path(project)
+    settings = project.settings
     verdicts = [check.get("verdict") for r in records.values() for check in r.get("checks", [])]
     counts = {"passed": "pass", "to look at": "warn", "failed": "fail"}
     found = [f"{verdicts.count(v)} {word}" for word, v in counts.items() if v in verdicts]
@@ -78,9 +77,12 @@ def summary(project, records, metrics):
     return facts
 
 
-def write(project):
-    """Draw out/notebook.html from out/steps/, out/metrics.jsonl and settings.toml."""
-    notes = {name: project.out / "steps" / f"{name}.json" for name in WALK + LATER}
+def write(project, walk, later):
+    """Draw out/notebook.html from out/steps/, out/metrics.jsonl and settings.toml.
+
+    The steps of `walk` are listed, those of `later` if they were taken.
+    """
+    notes = {name: project.out / "steps" / f"{name}.json" for name in dict.fromkeys(walk + later)}
     records = {name: read(note.read_text()) for name, note in notes.items() if note.exists()}
     log = project.out / "metrics.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
@@ -90,8 +92,8 @@ def write(project):
     text = page.get_template("notebook.html").render(
         name=project.folder.name,
         style=Markup((HOUSE / "notebook.css").read_text()),
-        facts=summary(project, records, metrics),
-        steps=list(dict.fromkeys(path(project) + [name for name in LATER if name in records])),
+        facts=summary(project, walk, records, metrics),
+        steps=[name for name in notes if name in walk or name in records],
         settings=read_settings(project.folder / "settings.toml"),
         records=records,
         worst=worst,
