@@ -6,8 +6,8 @@
     python bench/doctor.py --lessons    handrail/lessons/faults, as `handrail break`; 40 minutes
     python bench/doctor.py --walk       the same patches in a learner's project; 60 minutes
     python bench/doctor.py --peers      what the libraries say by themselves; 15 minutes
-    python bench/doctor.py --healthy    runs without a mistake (bench/corpus/healthy); 6 minutes
-    python bench/doctor.py --reader     bench/corpus/*_reader, by its readers; 55 minutes
+    python bench/doctor.py FOLDER       scripts with an expected.toml (see runs_in), as all folders
+                                        of bench/corpus but pairs have; 60 minutes for all
     python bench/doctor.py --cost       step time and memory with and without it
 
 Every script of pairs runs twice, healthy and broken. After each run the files it left are looked at
@@ -18,6 +18,7 @@ what Transformers, TRL, PEFT and PyTorch say only of the broken scripts.
 import json
 import os
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -290,83 +291,73 @@ def peers(only):
         print(f"{script.stem}: {' / '.join(new) or '-'}", flush=True)
 
 
-def watched(name, command, cwd, env, healthy):
-    """Run a command under `watch` and print a line; return its findings."""
-    env = env | {"OMP_NUM_THREADS": "1"}
-    code, seen, updates, left, printed = watch(command, cwd=cwd, capture=True, env=env)
-    seen, ended = in_order(seen), ""
-    if code and (healthy or not seen):
-        ended = f" (exit {code}) {printed[-800:]}"
-    print(f"{name}: {said(seen)}, {updates} updates{ended}", *left, sep="; ", flush=True)
-    return seen
+def runs_in(folder, place, only):
+    """Yield (name, command, where it runs, what should be named) of a folder of scripts.
 
-
-def healthy(only):
-    """Run what is healthy; every finding is a false alarm."""
-    sys.path.insert(0, str(CORPUS / "healthy"))
-    from healthy import RUNS
-
-    script = str(CORPUS / "healthy" / "healthy.py")
-    runs = {run.__name__: [script, run.__name__] for run in RUNS}
-    runs |= {file.stem: [str(file)] for file in sorted((CORPUS / "first_reader").glob("h*.py"))}
-    alarms = 0
-    for name, words in runs.items():
-        if not only or name in only:
-            with tempfile.TemporaryDirectory() as out:
-                alarms += bool(watched(name, [sys.executable, *words], out, {"OUT": out}, True))
-    print(f"{len(runs)} runs, {alarms} with an alarm")
-
-
-def written_against(place):
-    """Yield (script, what should be named) of what readers wrote against the doctor.
-
-    What should be named is "" for a healthy script, None where it is not named so far.
+    FOLDER/expected.toml has a table a run: `named` (what the doctor should say, "" for nothing),
+    `run` (how it is started, else `python NAME.py`), `copy` (a folder in it to run in a copy of),
+    `first` (shell lines that make it ready, there). `first` at the top of the file is for all.
+    A script that it does not mention should raise nothing, or is not named yet if it begins with b.
     """
-
-    def make(*command):
-        command = [sys.executable, *command]
-        subprocess.run(command, cwd=place, check=True, capture_output=True)
-
-    second, third, fifth = (CORPUS / f"{which}_reader" for which in ("second", "third", "fifth"))
-    make(second / "mkdata.py")
-    for script in sorted(second.glob("[bh][0-9]*.py")):
-        fault = script.name[0] == "b" and re.match(r"# fault (\d+)", script.read_text())
-        yield script, NAMES[int(fault[1])] if fault else ""
-    expected = tomllib.loads((third / "expected.toml").read_text())
-    make(third / "gen.py", place)
-    shutil.copy(third / "corpus.py", place)
-    Path(place, "work").mkdir()
-    make(third / "make_base.py")
-    for script in sorted(Path(place).glob("[bh]_*.py")):
-        yield script, expected.get(script.stem, "" if script.name[0] == "h" else None)
-    expected = tomllib.loads((fifth / "expected.toml").read_text())
-    for script in sorted(fifth.glob("*.py")):
-        yield script, expected[script.stem].get("named", "" if script.name[0] == "h" else None)
+    expected = tomllib.loads((folder / "expected.toml").read_text())
+    names = {"FOLDER": str(folder), "PATH": bin_first()}
+    shell(expected.pop("first", []), place, names)
+    scripts = {path.stem: path for path in [*folder.glob("*.py"), *place.glob("*.py")]}
+    scripts = {name: path for name, path in scripts.items() if re.match("[bh]_?[0-9]", name)}
+    for name in sorted(only or scripts | expected):
+        table, where = expected.get(name, {}), place
+        table = {"named": table} if isinstance(table, str) else table
+        named = table.get("named", None if re.match("b_?[0-9]", name) else "")
+        if "copy" in table:
+            where = Path(shutil.copytree(folder / table["copy"], place / name, symlinks=True))
+        shell(table.get("first", []), where, names)
+        words = shlex.split(table["run"].replace("$FOLDER", str(folder))) if "run" in table else []
+        yield name, words or [*starter(scripts[name]), str(scripts[name])], where, named
 
 
-def reader(only):
-    """Run the readers' scripts: the healthy ones should be quiet, the broken ones named."""
+def starter(script):
+    """Return the words that start a reader's script: two processes where it asks for them."""
+    several = "_ddp" in script.stem or "# run: torchrun" in script.read_text()
+    two = [TORCHRUN, "--standalone", "--nproc_per_node", "2"]
+    return two if several else [sys.executable]
+
+
+def shell(lines, where, names):
+    for line in lines:
+        subprocess.run(line, shell=True, cwd=where, env=os.environ | names, check=True)
+
+
+def bin_first():
+    """Return PATH with this Python's folder first: `python` is this one."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def strangers(folder, only):
+    """Run a folder of scripts under `watch`: the healthy ones should be quiet, the others named."""
     counts = dict.fromkeys(("healthy", "alarms", "certain", "broken", "named", "first"), 0)
+    head("script", "should say", "said", "updates", "exit", "not looked at")
     with tempfile.TemporaryDirectory() as place:
-        for script, name in written_against(place):
-            if only and script.stem not in only:
-                continue
-            several = "_ddp" in script.stem or "# run: torchrun" in script.read_text()
-            two = [TORCHRUN, "--standalone", "--nproc_per_node", "2"]
-            command = [*(two if several else [sys.executable]), str(script)]
-            what = "healthy" if name == "" else name or "broken, not named so far"
-            seen = watched(f"{script.stem}: {what}", command, place, {}, False)
-            if name == "":
+        for name, command, where, named in runs_in(folder.resolve(), Path(place), only):
+            out = Path(place, "out", name)
+            out.mkdir(parents=True)
+            env = {"OMP_NUM_THREADS": "1", "OUT": str(out), "PATH": bin_first()}
+            code, seen, updates, left, printed = watch(command, cwd=where, capture=True, env=env)
+            seen = in_order(seen)
+            should = "(not named yet)" if named is None else named or "-"
+            row(name, should, said(seen), updates, code, "; ".join(left) or "-")
+            if code and (named == "" or not seen):
+                print(printed[-800:], flush=True)
+            if named == "":
                 counts["healthy"] += 1
                 counts["alarms"] += bool(seen)
                 counts["certain"] += any(finding.level == "certain" for finding in seen)
                 continue
-            # fault 19 is both
-            right = {name, "rate-too-low"} if name == "rate-too-high" else {name}
+            # a rate that is wrong is one fault, whichever way
+            right = {named, "rate-too-low"} if named == "rate-too-high" else {named}
             counts["broken"] += 1
             counts["named"] += any(finding.name in right for finding in seen)
             counts["first"] += any(finding.name in right for finding in seen[:1])
-    text = "{healthy} healthy, {alarms} with an alarm, {certain} with a certain one; "
+    text = "\n{healthy} healthy, {alarms} with an alarm, {certain} with a certain one; "
     text += "{broken} broken, {named} named, {first} first of all"
     print(text.format(**counts))
 
@@ -423,16 +414,17 @@ def main():
         "line": lambda only: exam(only, found_by_line),
         "lessons": lessons,
         "walk": in_the_walk,
-        "healthy": healthy,
-        "reader": reader,
         "peers": peers,
         "cost": lambda _: cost(),
     }
     parser = options(__doc__)
+    parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     for name in ways:
         parser.add_argument(f"--{name}", action="store_true")
     args = parser.parse_args()
+    if args.folder:
+        return strangers(args.folder, args.only)
     way = next((way for name, way in ways.items() if getattr(args, name)), exam)
     way(args.only)
 
