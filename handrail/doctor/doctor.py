@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import torch
 
 from . import findings
-from .probes import PROBES
 from .hooks import Hooks, Pass, bare, grouped
+from .probes import PROBES
 
 
 @dataclass

@@ -5,8 +5,8 @@ from contextlib import suppress
 import torch
 
 from ..findings import Finding
-from ..no_trace import no_trace
 from ..hooks import bare
+from ..no_trace import no_trace
 from ..token_rows import rows_of
 
 AT = (
