@@ -11,7 +11,7 @@
     python bench/doctor.py --cost       step time and memory with and without it
 
 Every script of pairs runs twice, healthy and broken. After each run the files it left are looked at
-as well (`handrail doctor`): the column "shelf". --walk tells which step says what. --peers prints
+as well (`handrail doctor`): the column "files". --walk tells which step says what. --peers prints
 what Transformers, TRL, PEFT and PyTorch say only of the broken scripts.
 """
 
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tables import head, options, row
 
-from handrail.doctor import shelf
+from handrail.cli import look
 from handrail.doctor.findings import in_order
 from handrail.doctor.watch import read_findings, watch
 from handrail.lessons import lessons
@@ -94,7 +94,8 @@ def found_in(script, broken):
             if "failed" in reason:  # a probe that is switched off raises no alarm either
                 print(f"{script.stem}: {reason}", flush=True)
         folders = [folder for folder in [Path(out), *Path(out).iterdir()] if folder.is_dir()]
-        left = [finding for folder in folders for finding in shelf.look(folder)]
+        left = [finding for folder in folders for finding in look(folder)]
+        left = [finding for finding in left if finding.name != "data-not-read"]
     return in_order(seen), left
 
 
@@ -150,7 +151,7 @@ def found_by_line(script, broken):
 def exam(only, look=found_in):
     """Run the scripts, look(script, broken) at each; print a line each and the counts."""
     counts = dict.fromkeys(("runs", "found", "first", "early", "alarms"), 0)
-    head("fault", "script", "broken (level, update)", "shelf, broken", "healthy")
+    head("fault", "script", "broken (level, update)", "files, broken", "healthy")
     for script in scripts("pairs", only):
         name = NAMES[int(script.name[:2])]
         (seen, left), (calm, calm_left) = look(script, True), look(script, False)

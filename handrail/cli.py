@@ -205,13 +205,30 @@ def watch(command):
     return main(list(command))
 
 
-@cli.command(context_settings=OWN_OPTIONS, add_help_option=False)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def doctor(words):
+@cli.command()
+@click.argument("path", metavar="PATH", required=False)
+@click.option("--list", "known", is_flag=True, help="Print all mistakes that the doctor knows.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(path, known, as_json):
     """Check files: data, a saved model, or what a run left behind."""
-    from handrail.doctor.shelf import main
+    from handrail.doctor.findings import listing, report, summary
 
-    return main(list(words))
+    if known:
+        print(listing())
+        return 0
+    if not path:
+        raise Stop("Which file or folder? For example: handrail doctor first-model")
+    found = look(path)
+    print(summary(found) if as_json else report(found))
+    return int(any(finding.level == "certain" for finding in found))
+
+
+def look(path):
+    """Return what the doctor finds in saved models and logs, and the checks in data files."""
+    from handrail.data import file_checks
+    from handrail.doctor import saved
+
+    return saved.look(path) + file_checks.look(path)
 
 
 def step(name):
@@ -250,7 +267,9 @@ def main(words=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        stop = error if isinstance(error, Stop) else refused(error)
+        from handrail.doctor.findings import Refused
+
+        stop = error if isinstance(error, Stop | Refused) else refused(error)
         if not stop:
             raise
         print(f"\n{stop}", file=sys.stderr)

@@ -17,14 +17,16 @@ from accelerate.state import AcceleratorState
 from conftest import handrail
 
 from handrail import Doctor
-from handrail.doctor import shelf
+from handrail.data import file_checks
+from handrail.doctor import saved
+from handrail.doctor.findings import CATALOGUE
 from handrail.doctor.watch import watch
 from handrail.lessons import lessons, practice
 from handrail.project.project import PROGRAM
 
 HOUSE = Path(__file__).parents[1]
 EXAM = HOUSE / "bench" / "corpus" / "pairs"
-CATALOGUE = 39
+FAULTS = 39
 
 
 def seen_in(script, broken):
@@ -42,7 +44,7 @@ def seen_in(script, broken):
 def test_every_fault_is_a_lesson_that_fits_the_program(tmp_path):
     """39 faults, each with its text; every patch applies to the files as they are handed over, or `handrail break` would show nothing."""
     known = lessons.faults()
-    assert sorted(fault.number for fault in known.values()) == list(range(1, CATALOGUE + 1))
+    assert sorted(fault.number for fault in known.values()) == list(range(1, FAULTS + 1))
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     for fault in known.values():
         assert {"Step", "Title", "Run", "Seen-by"} <= fault.head.keys() and set(fault.parts) == {
@@ -865,48 +867,34 @@ def test_data_is_looked_at_before_a_run(tmp_path):
         "".join(json.dumps({"text": text}) + "\n" for text in texts)
     )
     write("train.jsonl", told[:250]), write("val.jsonl", told[250:])
-    assert not shelf.look(tmp_path)
+    assert not file_checks.look(tmp_path)
     write("val.jsonl", told[250:] + [text.upper() for text in told[:4]])
     with open(tmp_path / "train.jsonl", "a") as file:
         file.write('{"text": "broken\n')
-    assert {finding.name for finding in shelf.look(tmp_path)} == {
+    assert {finding.name for finding in file_checks.look(tmp_path)} == {
         "train-val-overlap",
         "rows-dropped",
     }
     write("train.jsonl", sorted((text * (1 + i % 9) for i, text in enumerate(told[:250])), key=len))
-    assert "time-left-misjudged" in {finding.name for finding in shelf.look(tmp_path)}
+    assert "time-left-misjudged" in {finding.name for finding in file_checks.look(tmp_path)}
 
 
-def test_a_plan_is_arithmetic(tmp_path):
-    """Epochs and rates by method, from the recipe alone; exit 2 and a sentence for what is not there."""
-    (tmp_path / "rows.jsonl").write_text(
-        "".join(json.dumps({"text": f"row number {i}"}) + "\n" for i in range(100))
-    )
-    done = handrail(
-        "doctor",
-        "--data",
-        tmp_path / "rows.jsonl",
-        "--recipe",
-        "updates=5000 batch=8 lr=2e-5 method=lora",
-    )
-    assert (
-        "too-many-epochs" in done.stdout
-        and "400 times" in done.stdout
-        and "rate-of-the-other-method" in done.stdout
-    )
-    assert not list(
-        shelf.look_at_plan([], None, {"hidden_size": 576}, {"lr": 2e-5, "method": "full"})
-    )  # what the walk asks of its own plan
-    assert [
-        finding.name
-        for finding in shelf.look_at_plan(
-            [], None, {"hidden_size": 576}, {"lr": 2e-4, "method": "full"}
-        )
-    ] == ["rate-of-the-other-method"]
-    assert (
-        handrail("doctor", tmp_path / "nowhere").returncode == 2
-        and handrail("doctor").returncode == 2
-    )
+def test_what_is_not_there_is_refused(tmp_path):
+    """A typing error is no traceback: exit 2 and what to do."""
+    for words in (["doctor", tmp_path / "nowhere"], ["doctor"]):
+        done = handrail(*words)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_catalogue_is_printed_and_knows_its_lessons():
+    """`handrail doctor --list` names every finding in 80 columns; what can be shown is marked."""
+    listed = handrail("doctor", "--list").stdout
+    assert max(map(len, listed.splitlines())) <= 80
+    assert all(f"\n{name}\n" in listed for name in CATALOGUE)
+    shown = {name for name, words in CATALOGUE.items() if words.get("lesson")}
+    assert shown == lessons.faults().keys() & CATALOGUE.keys()
+    explained = {name for words in CATALOGUE.values() for name in words.get("explains", ())}
+    assert explained <= CATALOGUE.keys()
 
 
 def test_a_saved_folder_is_looked_at(tmp_path):
@@ -923,7 +911,7 @@ def test_a_saved_folder_is_looked_at(tmp_path):
         )
     )
     model.save_pretrained(tmp_path / "model")
-    assert {finding.name for finding in shelf.look(tmp_path / "model")} == {
+    assert {finding.name for finding in saved.look(tmp_path / "model")} == {
         "saved-without-tokenizer"
     }
     from safetensors.torch import save_file
@@ -932,7 +920,7 @@ def test_a_saved_folder_is_looked_at(tmp_path):
         {f"module.{name}": p.detach().clone() for name, p in model.named_parameters()},
         tmp_path / "model" / "model.safetensors",
     )
-    assert {finding.name for finding in shelf.look(tmp_path / "model")} == {
+    assert {finding.name for finding in saved.look(tmp_path / "model")} == {
         "saved-without-tokenizer",
         "reload-differs",
     }
@@ -984,15 +972,15 @@ def test_weights_saved_without_the_optimizer_are_named(listening, tmp_path):
 def test_rows_that_never_became_tokens_are_named(walked):
     """A filter that drops rows says nothing: the doctor holds the data against the tokens, and is quiet where all of it came through."""
     project = walked[0]
-    assert "rows-dropped" not in {finding.name for finding in shelf.look(project)}
-    tokenizer = shelf.open_tokenizer(project / "out" / "tokenizer")
+    assert "rows-dropped" not in {finding.name for finding in file_checks.look(project)}
+    tokenizer = saved.open_tokenizer(project / "out" / "tokenizer")
     settings = {"data": "other.jsonl"}
     rows = (project / "village.jsonl").read_text().splitlines()[:300]
     dropped = [
         json.dumps({"text": f"A story that a filter did not like, number {i}."}) for i in range(30)
     ]
     (project / "other.jsonl").write_text("\n".join([*rows[:100], *dropped, *rows[100:]]) + "\n")
-    found = list(shelf.look_at_prepared(project, settings, tokenizer))
+    found = list(file_checks.look_at_prepared(project, settings, tokenizer))
     (project / "other.jsonl").unlink()
     assert [finding.name for finding in found] == ["rows-dropped"] and "30 of the first" in found[
         0

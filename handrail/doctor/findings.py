@@ -1,83 +1,46 @@
-"""What the doctor says: one Finding a mistake, certain or only likely, each with how it is known and how to fix it."""
+"""What the doctor says: one Finding per mistake, with how it is known and how to fix it.
 
+The words are in catalogue.toml.
+"""
+
+import json
+import re
 import textwrap
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-FOLLOWS = {  # a mistake, and what it brings with it: said once, by its cause
-    "nothing-trained": {
-        "nothing-learned",
-        "non-finite",
-        "no-gradient",
-        "answer-truncated",
-        "eos-masked",
-        "rate-too-low",
-    },
-    "labels-shifted-twice": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
-    "labels-not-shifted": {"eos-masked", "eos-missing", "answer-truncated", "prompt-trained"},
-    "padding-in-loss": {"eos-masked", "prompt-trained", "one-document-dominates"},
-    "non-finite": {"nothing-learned", "rate-too-high", "weights-do-not-move"},
-    "fp16-without-scaler": {"non-finite", "weights-do-not-move"},
-    "gradients-not-zeroed": {"rate-too-high", "nothing-learned"},
-    "weights-do-not-move": {
-        "loss-never-changes",
-        "nothing-learned",
-        "rate-too-low",
-        "no-gradient",
-        "gradients-not-zeroed",
-    },
-    "scheduler-miscounted": {"nothing-learned", "rate-too-low", "weights-do-not-move"},
-    "no-gradient": {"weights-do-not-move", "nothing-learned", "loss-never-changes"},
-    "rate-too-high": {"nothing-learned"},
-    "rate-too-low": {"nothing-learned"},
-    "answer-truncated": {"eos-missing", "nothing-trained"},
-    "time-left-misjudged": {"out-of-memory-late"},
-    "prompt-trained": {"one-document-dominates"},
-    "one-document-dominates": {"too-many-epochs", "copied-output"},
-    "sorted-by-class": {"rate-too-high", "val-rises"},
-    "clipped-while-scaled": {"rate-too-high", "rate-too-low"},
-    "softmax-twice": {"nothing-learned", "rate-too-low"},
-    "log-softmax-missing": {"rate-too-high", "nothing-learned"},
-    "reward-without-spread": {"no-gradient", "rate-too-low"},
-}
 LEVELS = ("certain", "warning")
-FAULTS = Path(__file__).parents[1] / "lessons" / "faults"
+SIGNS = {"certain": "✗", "warning": "!"}
 CATALOGUE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
+
+
+class Refused(Exception):
+    """What was typed cannot be done; the text says why and how to fix it."""
 
 
 @dataclass
 class Finding:
-    """One mistake. `name` is that of the lesson (`handrail break NAME`); `update` is when it was seen, 0 before the first."""
+    """One mistake; `update` is when it was seen, 0 before the first."""
 
     name: str
-    level: str  # certain, or warning: worth a look, may be meant
+    level: str  # certain, or warning: worth a look, it may be intended
     message: str  # what is wrong, in one sentence
     evidence: str = ""  # tensor names, tokens, rows, figures
     causes: list = field(default_factory=list)  # the likeliest first
     advice: str = ""  # how to fix it
     update: int = 0
 
-    def __post_init__(self):
-        # until all words are in the catalogue
-        self.causes = [cause if isinstance(cause, str) else cause[0] for cause in self.causes]
-
     def __str__(self):
         """Return it as a person reads it."""
-        sign = {"certain": "✗", "warning": "!"}[self.level]
-        lines = [
-            f"{sign} {self.name} ({self.level}, "
-            + (f"seen at update {self.update})" if self.update else "seen before the first update)")
-        ]
+        when = f"at update {self.update}" if self.update else "before the first update"
+        lines = [f"{SIGNS[self.level]} {self.name} ({self.level}, seen {when})"]
         lines += wrap("", self.message)
         lines += wrap("How it is known: ", self.evidence)
-        if self.causes:
-            first, *others = self.causes
-            lines += wrap("Most likely: ", first)
-            for cause in others:
-                lines += wrap("Not ruled out: ", cause)
+        for number, cause in enumerate(self.causes):
+            lines += wrap("Not ruled out: " if number else "Most likely: ", cause)
         lines += wrap("Fix it: ", self.advice)
-        if (FAULTS / f"{self.name}.patch").exists():
+        if CATALOGUE.get(self.name, {}).get("lesson"):
             lines += wrap("See it happen: ", f"handrail break {self.name}")
         return "\n".join(lines)
 
@@ -86,44 +49,70 @@ def finding(name, evidence="", update=0, level="", **values):
     """Return the Finding of this name, in the catalogue's words.
 
     "NAME/WAY" takes the words of the sub-table NAME.WAY where it has some, else those of NAME.
-    `values` fill the {places} of the title; `level` replaces the catalogue's.
+    `values` fill the {places} of the words; `level` replaces the catalogue's.
     """
     name, _, way = name.partition("/")
     words = CATALOGUE[name]
     words = words | words[way] if way else words
-    level = level or words["level"]
-    title, causes, fix = words["title"].format(**values), words["causes"], words["fix"]
-    return Finding(name, level, title, evidence, causes, fix, update)
+    causes = [cause.format(**values) for cause in words["causes"]]
+    title, fix = (words[part].format(**values) for part in ("title", "fix"))
+    return Finding(name, level or words["level"], title, evidence, causes, fix, update)
 
 
-def wrap(head, text):
+def follows(name, cause):
+    """Return True if a finding follows from another one, so that it need not be said as well."""
+    return name in CATALOGUE.get(cause, {}).get("explains", ())
+
+
+def wrap(head, text, width=96):
     """Return the lines of a paragraph, indented; none for no text."""
-    return (
-        textwrap.wrap(
-            head + text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-        )
-        if text
-        else []
-    )
+    if not text:
+        return []
+    indented = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return textwrap.wrap(head + text, width, break_on_hyphens=False, **indented)
 
 
 def in_order(findings):
     """Return findings as they matter: certain ones first, then by when they were seen."""
-    return sorted(findings, key=lambda finding: (LEVELS.index(finding.level), finding.update))
+    return sorted(findings, key=lambda found: (LEVELS.index(found.level), found.update))
 
 
 def report(findings, updates=0, left_out=()):
-    """Return what a person reads at the end: every finding, what was not looked at, or that all is well so far."""
+    """Return what a person reads at the end: every finding, and what was not looked at."""
     seen = f"after {updates:,} updates" if updates else "before the first update"
-    if not findings:
-        lines = [
-            f"The doctor, {seen}: nothing found. That is no proof of health; it means that no check spoke."
-        ]
+    if findings:
+        certain = sum(found.level == "certain" for found in findings)
+        worth = len(findings) - certain
+        lines = [f"The doctor, {seen}: {certain} certain, {worth} to look at.", ""]
+        lines += [f"{found}\n" for found in in_order(findings)]
     else:
-        certain = sum(finding.level == "certain" for finding in findings)
         lines = [
-            f"The doctor, {seen}: {certain} certain, {len(findings) - certain} to look at.",
-            "",
+            f"The doctor, {seen}: nothing found. "
+            "That is no proof of health; it means that no check spoke."
         ]
-        lines += [f"{finding}\n" for finding in in_order(findings)]
     return "\n".join([*lines, *(f"  Not looked at: {reason}" for reason in left_out)]).rstrip()
+
+
+def summary(findings):
+    """Return findings as one JSON object."""
+    lines = [asdict(found) for found in in_order(findings)]
+    return json.dumps({"findings": lines}, ensure_ascii=False, indent=2)
+
+
+def listing():
+    """Return the catalogue as a person reads it, 80 columns wide."""
+    lines = ["What the doctor can find. ✗ certain, ! worth a look (it may be intended).", ""]
+    for name, words in CATALOGUE.items():
+        lines.append(name)
+        ways = [words, *(words | way for way in words.values() if isinstance(way, dict))]
+        for title, level in {said["title"]: said["level"] for said in ways}.items():
+            lines += wrap(f"{SIGNS[level]} ", without_places(title), 80)
+        lines += wrap("Most likely: ", without_places(words["causes"][0]), 80)
+        lines += wrap("Fix it: ", without_places(words["fix"]), 80)
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def without_places(text):
+    """Return words of the catalogue with "…" where figures go."""
+    return re.sub(r"\{[^}]*\}", "…", text)

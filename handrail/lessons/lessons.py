@@ -16,7 +16,7 @@ from handrail.project.project import Stop
 FAULTS = Path(__file__).parent / "faults"
 HERE = {
     "walk": "the walk's own checks",
-    "shelf": "handrail doctor, on the files",
+    "files": "handrail doctor, on the files",
     "watch": "handrail watch, while it runs",
     "line": "a Doctor in the loop",
 }
@@ -127,7 +127,8 @@ def prepare(fault, project, folder, say):
 
 def run(fault, folder):
     """Run the fault's commands in a folder under the doctor; return (exit code, findings, updates, the screen's last lines)."""
-    from handrail.doctor.shelf import look
+    from handrail.data import file_checks
+    from handrail.doctor import saved
     from handrail.doctor.watch import watch
 
     found, updates, printed, code = {}, 0, "", 0
@@ -149,7 +150,7 @@ def run(fault, folder):
             found.setdefault(finding.name, finding)
         if code:
             break
-    for finding in look(folder):
+    for finding in saved.look(folder) + file_checks.look(folder):
         found.setdefault(finding.name, finding)
     return (
         code,

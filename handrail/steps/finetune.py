@@ -7,12 +7,10 @@ from statistics import mean
 import torch
 
 from handrail.cost.estimate import local
-from handrail.doctor.shelf import look_at_plan
 from handrail.project import glossary
 from handrail.project.plan import minutes, opened, times
-from handrail.project.screen import Outcome
+from handrail.project.screen import Outcome, check
 from handrail.steps.runs import (
-    doctor_checks,
     finished,
     lr_fell,
     make_room,
@@ -160,13 +158,35 @@ def old_loss(project, folder):
 
 
 def planned(project):
-    """Return the checks of what the doctor says about the plan alone, none if nothing."""
+    """Return a check of the learning rate where it is one of the other method, else none."""
     from transformers import AutoConfig
 
+    if not project.settings.get("base"):
+        return []
     chosen = project.settings["finetune"]
     config = opened(AutoConfig, local(project, chosen["model"])).to_dict()
-    found = list(look_at_plan([], None, config, chosen)) if project.settings.get("base") else []
-    return doctor_checks(found) if found else []
+    usual = usual_rates(chosen.get("method"), config.get("hidden_size", 0))
+    if usual[0] <= chosen["lr"] < usual[1]:
+        return []
+    return [
+        check(
+            "learning rate",
+            f"{usual[0]:g} to {usual[1]:g}",
+            f"{chosen['lr']:g} ({chosen['method']})",
+            False,
+            "This is a rate of the other method: LoRA needs about ten times that of training all "
+            "weights of a pretrained model.",
+            "1e-4 to 5e-4 for LoRA, 1e-5 to 5e-5 for all weights: change lr in settings.toml",
+            otherwise="warn",
+        )
+    ]
+
+
+def usual_rates(method, width):
+    """Return (lowest, highest) learning rate that is not one of the other method."""
+    if method == "lora":
+        return 5e-5, 1.0
+    return 0.0, 1e-4 if method == "full" and width >= 512 else 1.0
 
 
 def again(project):

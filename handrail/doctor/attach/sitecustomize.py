@@ -1,8 +1,10 @@
-"""Python imports this file when it starts under `handrail watch`: it lets the doctor in as soon as torch is there.
+"""Python imports this file when it starts under `watch`: it lets the doctor in when torch comes.
 
-`python`, `torchrun` and `accelerate launch` all start Python, so this reaches every process that trains.
+`python`, `torchrun` and `accelerate launch` all start Python, so this reaches every process that
+trains.
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -13,7 +15,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class WhenTorchComes(importlib.abc.MetaPathFinder):
-    """Waits for `import torch`; imports nothing by itself. Libraries that only ask whether torch is there are no import yet."""
+    """Waits for `import torch`; imports nothing by itself.
+
+    Libraries that only ask whether torch is there do not import it yet.
+    """
 
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
@@ -31,25 +36,27 @@ class WhenTorchComes(importlib.abc.MetaPathFinder):
         def exec_module(module):
             sys.meta_path.remove(self)
             execute(module)
-            try:
-                from handrail.doctor.watch import attach
-
-                attach()
-            except (
-                Exception
-            ) as error:  # a doctor that cannot come in must not keep the program from running
-                print(f"handrail: the doctor could not be attached: {error!r}", file=sys.stderr)
+            let_in()
 
         spec.loader.exec_module = exec_module
         return spec
 
 
+def let_in():
+    try:
+        importlib.import_module(os.environ["HANDRAIL_DOCTOR"] + ".watch").attach()
+    except Exception as error:  # the program runs all the same
+        print(f"handrail: the doctor could not be attached: {error!r}", file=sys.stderr)
+
+
+def run_own():
+    """Run the sitecustomize that this machine has of its own, which ours hides."""
+    sys.path = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
+    own = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
+    if own is not None and own.loader is not None:
+        own.loader.exec_module(importlib.util.module_from_spec(own))
+
+
 if os.environ.get("HANDRAIL_WATCH"):
     sys.meta_path.insert(0, WhenTorchComes())
-
-sys.path = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
-own = importlib.machinery.PathFinder.find_spec(
-    "sitecustomize", sys.path
-)  # the one that this machine has of its own
-if own is not None and own.loader is not None:
-    own.loader.exec_module(importlib.util.module_from_spec(own))
+run_own()

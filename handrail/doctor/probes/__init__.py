@@ -1,15 +1,46 @@
-"""Each probe looks at training by one mechanism; a mistake that is in no list shows in one of them too.
+"""Each probe is one mechanism; a mistake that is in no list shows in one of them too.
 
-A probe is a class with methods named like the events of hooks.py; each may yield Findings.
+A probe is a class with methods named like the events of hooks.py, and `rows_read`, `ended`; each
+may yield Findings. It reads the doctor's record (`doctor.now`, `.history`, `.rows`), not another
+probe.
 """
 
-from .guessing import Guessing
+from .accumulation import Accumulation
+from .causality import Causality
+from .classes import Classes
+from .clipping import Clipping
+from .device import Device
+from .first_loss import FirstLoss
+from .generation import Generation
+from .gradients import Gradients, Membership
 from .labels import Labels
-from .leaving import Leaving
-from .live import Live
+from .learning_rate import LearningRate
+from .lengths import Lengths
+from .loss_input import LossInput
+from .masks import Masks
 from .modes import Modes
-from .order import Order
-from .reading import Reading
-from .weights import Weights
+from .movement import Movement
+from .non_finite import NonFinite
+from .nothing_learned import NothingLearned
+from .overlap import Overlap
+from .precision import Precision
+from .ranks import Ranks
+from .repeats import Repeats
+from .resuming import Resuming
+from .rewards import Rewards
+from .saving import Saving
+from .schedule import Schedule
+from .shift import Shift
+from .val_loss import ValLoss
+from .vocabulary import Vocabulary
+from .zero_grad import ZeroGrad
 
-PROBES = [Labels, Reading, Weights, Order, Live, Guessing, Modes, Leaving]
+# the order in which they are asked: what explains other findings first
+PROBES = [
+    *[Vocabulary, Masks, Shift, Labels, Causality],
+    *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
+    *[Schedule, Overlap, Repeats, Lengths, Ranks],
+    *[Device, FirstLoss, LearningRate, ValLoss, Rewards],
+    *[LossInput, Clipping, Classes, NothingLearned],
+    *[Modes, Resuming, Generation, Saving],
+]

@@ -1,6 +1,6 @@
 """What `handrail doctor` says of files alone.
 
-    python bench/shelf.py       3 minutes
+    python bench/files.py       3 minutes
 
 Each mistake that shows in files is made on disk, beside the same files without it.
 """
@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "corpus" / "pairs"))
-from common import make_tokenizer, qa, stories, tiny_model  # noqa: E402
+from common import make_tokenizer, stories, tiny_model  # noqa: E402
 
-PLAN = "updates=60 batch=8 lr=3e-4 context=512 method=lora"
 TEXTS = stories(300, seed=8)
 
 
@@ -26,20 +25,18 @@ def write(file, rows):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def files(folder, words=TEXTS, tokenizer=None, plan=PLAN, **config):
-    """Write a model, its tokenizer and rows; return what to ask of the doctor."""
+def files(folder, words=TEXTS, tokenizer=None, **config):
+    """Write a model, its tokenizer and rows."""
     tokenizer = tokenizer or make_tokenizer()
     tiny_model(tokenizer, **config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    write(folder / "rows.jsonl", words)
-    return ["--model", folder / "model", "--data", folder / "rows.jsonl", "--recipe", plan]
+    write(folder / "data" / "rows.jsonl", words)
 
 
 def eos_masked(folder, broken):
-    asked = files(folder)
+    files(folder)
     if broken:
         (folder / "model" / "generation_config.json").write_text('{"eos_token_id": 0}')
-    return asked
 
 
 def eos_missing(folder, broken):
@@ -48,48 +45,29 @@ def eos_missing(folder, broken):
         end = " }}{% endgeneration"
         with_end = " + '<|im_end|>'" + end
         tokenizer.chat_template = tokenizer.chat_template.replace(with_end, end)
-    return files(folder, tokenizer=tokenizer)
-
-
-def answer_truncated(folder, broken):
-    return files(folder, qa(200), plan=PLAN.replace("512", "80") if broken else PLAN)
+    files(folder, tokenizer=tokenizer)
 
 
 def double_bos(folder, broken):
-    return files(folder, tokenizer=make_tokenizer(bos=broken))
+    files(folder, tokenizer=make_tokenizer(bos=broken))
 
 
 def vocabulary_mismatch(folder, broken):
-    return files(folder, **({"vocab_size": 400} if broken else {}))
+    files(folder, **({"vocab_size": 400} if broken else {}))
 
 
 def train_val_overlap(folder, broken):
     write(folder / "data" / "train.jsonl", TEXTS)
     write(folder / "data" / "val.jsonl", TEXTS[:30] if broken else stories(30, seed=9))
-    return [folder / "data"]
-
-
-def too_many_epochs(folder, broken):
-    return files(folder, plan=PLAN.replace("updates=60", "updates=5000") if broken else PLAN)
 
 
 def rows_dropped(folder, broken):
     texts = [text * (i % 5 > 0 or not broken) for i, text in enumerate(TEXTS)]
     write(folder / "data" / "rows.jsonl", texts)
-    return [folder / "data"]
 
 
 def one_document_dominates(folder, broken):
     write(folder / "data" / "rows.jsonl", TEXTS + TEXTS[:1] * 100 * broken)
-    return [folder / "data"]
-
-
-def rate_of_the_other_method(folder, broken):
-    return files(folder, plan=PLAN.replace("3e-4", "2e-5") if broken else PLAN)
-
-
-def batch_shrinks_with_gpus(folder, broken):
-    return files(folder, plan=f"{PLAN} gpus_before=8 processes={1 if broken else 8}")
 
 
 def log(folder, losses, vals=()):
@@ -99,23 +77,22 @@ def log(folder, losses, vals=()):
     history += [{"step": 10 * i, "eval_loss": val} for i, val in enumerate(vals, 1)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     (folder / "tokenizer.json").write_text("{}")
-    return [folder]
 
 
 FALL = [2 + 3 * 0.93**i for i in range(1, 81)]
 
 
 def non_finite(folder, broken):
-    return log(folder, FALL[:60] + [float("nan")] * 20 if broken else FALL)
+    log(folder, FALL[:60] + [float("nan")] * 20 if broken else FALL)
 
 
 def val_rises(folder, broken):
     ends = [3.3, 3.5, 3.8] if broken else [3.1, 3.05, 3.0]
-    return log(folder, FALL, [4.0, 3.5, 3.2, *ends])
+    log(folder, FALL, [4.0, 3.5, 3.2, *ends])
 
 
 def resume_without_optimizer(folder, broken):
-    return log(folder, FALL[:50] + [4.6, 4.5, 4.4, 4.3, 4.2, 4.1, 4.0, 3.9] if broken else FALL)
+    log(folder, FALL[:50] + [4.6, 4.5, 4.4, 4.3, 4.2, 4.1, 4.0, 3.9] if broken else FALL)
 
 
 def saved_without_tokenizer(folder, broken):
@@ -123,7 +100,6 @@ def saved_without_tokenizer(folder, broken):
     if broken:
         for file in (folder / "model").glob("tokenizer*"):
             file.unlink()
-    return [folder / "model"]
 
 
 def reload_differs(folder, broken):
@@ -134,32 +110,25 @@ def reload_differs(folder, broken):
     saved = model.base_model.model if broken else model.merge_and_unload()
     saved.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    return [folder / "model"]
 
 
 def out_of_memory_late(folder, broken):
     write(folder / "data" / "rows.jsonl", TEXTS + [" ".join(stories(60, seed=10))] * broken)
-    return [folder / "data"]
 
 
 def time_left_misjudged(folder, broken):
     told = [text + " " + " ".join(TEXTS[: i % 7]) for i, text in enumerate(TEXTS)]
     write(folder / "data" / "rows.jsonl", sorted(told, key=len) if broken else told)
-    return [folder / "data"]
 
 
 CASES = [
     eos_masked,
     eos_missing,
-    answer_truncated,
     double_bos,
     vocabulary_mismatch,
     train_val_overlap,
-    too_many_epochs,
     rows_dropped,
     one_document_dominates,
-    rate_of_the_other_method,
-    batch_shrinks_with_gpus,
     non_finite,
     val_rises,
     resume_without_optimizer,
@@ -173,8 +142,8 @@ CASES = [
 def asked(case, broken):
     """Return what the doctor says of one case, as [(mark, name), ...]."""
     with tempfile.TemporaryDirectory() as folder:
-        words = case(Path(folder), broken)
-        command = [Path(sys.executable).with_name("handrail"), "doctor", *words]
+        case(Path(folder), broken)
+        command = [Path(sys.executable).with_name("handrail"), "doctor", folder]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode > 1:
         print(done.stderr[-600:])

@@ -1,0 +1,62 @@
+"""What goes into generate, and what comes out of it?"""
+
+from collections import Counter
+
+import torch
+
+from ..findings import finding
+from ..token_rows import rows_of
+
+COPY = 24  # tokens in a row that nobody writes twice by chance
+
+
+class Generation:
+    """Compares what the model writes with what it was trained on."""
+
+    def __init__(self, doctor):
+        self.doctor, self.runs = doctor, Counter()  # of tokens that were trained on
+        self.texts, self.copied = 0, 0
+
+    def after_step(self, optimizer):
+        passes, update = self.doctor.now.passes, self.doctor.updates
+        rows = rows_of(passes[-1]) if passes else None
+        if rows is not None and (update <= 20 or update % 10 == 0) and len(self.runs) < 500_000:
+            for row in rows.lists():
+                self.runs.update(set(runs_of(row)))
+
+    def generated(self, model, inputs, mask, found):
+        if not isinstance(inputs, torch.Tensor) or inputs.ndim != 2:
+            return
+        decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        right = self.padded_right(inputs, mask)
+        if decoder and inputs.size(0) > 1 and right:
+            evidence = f"{right} of {inputs.size(0)} prompts end in padding"
+            yield finding("right-padded-generation", evidence, self.doctor.updates)
+        if isinstance(found, torch.Tensor) and self.runs:
+            yield from self.compare(found[:, inputs.size(1) :].tolist())
+
+    def padded_right(self, inputs, mask):
+        """Return how many prompts end in padding."""
+        if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
+            return int((mask[:, -1] == 0).sum())
+        pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
+        return 0 if pad is None else int((inputs[:, -1] == pad).sum())
+
+    def compare(self, texts):
+        for text in texts:
+            runs = list(runs_of(text))
+            self.texts += bool(runs)
+            self.copied += sum(run in self.runs for run in runs) > 0.5 * len(runs)
+        if self.copied >= 2 and self.copied > 0.5 * self.texts:
+            evidence = (
+                f"{self.copied} of {self.texts} texts consist mostly of runs of {COPY} tokens from "
+                "the training data"
+            )
+            yield finding("copied-output", evidence, self.doctor.updates)
+
+
+def runs_of(row):
+    """Yield hashes of some runs of a row's tokens; which ones depends on the tokens alone."""
+    for i in range(len(row) - COPY + 1):
+        if row[i] % 4 == row[i + 1] % 4:
+            yield hash(tuple(row[i : i + COPY]))

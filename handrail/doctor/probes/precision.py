@@ -1,0 +1,58 @@
+"""Do 16 bits hold the gradients, and the steps?"""
+
+import torch
+
+from ..findings import finding
+from ..record import parameters, sample
+
+HALVES = (torch.bfloat16, torch.float16)
+
+
+class Precision:
+    """Looks for fp16 without a scaler, and for 16-bit weights that swallow their steps."""
+
+    def __init__(self, doctor):
+        self.doctor, self.scaler = doctor, False
+        self.low = 0  # looks in a row at which hardly a 16-bit value changed
+
+    def scaled(self, enabled):
+        self.scaler = self.scaler or enabled
+
+    def before_step(self, optimizer):
+        doctor, model = self.doctor, self.doctor.trained
+        if doctor.now.number not in (2, 3) or model is None or self.scaler:
+            return
+        weights = any(p.dtype == torch.float16 for p in model.parameters() if p.requires_grad)
+        cast = any(seen.autocast == torch.float16 for seen in doctor.now.passes)
+        if weights or cast:
+            grads = [p.grad for p in model.parameters() if p.grad is not None]
+            zeros = sum(int((grad == 0).sum()) for grad in grads)
+            share = zeros / max(1, sum(grad.numel() for grad in grads))
+            what = "the weights themselves are" if weights else "autocast uses"
+            evidence = f"{what} fp16, no GradScaler was used; {share:.0%} of the gradients are 0"
+            name = "fp16-without-scaler/weights" if weights else "fp16-without-scaler"
+            yield finding(name, evidence, doctor.now.number)
+
+    def after_step(self, optimizer):
+        update = self.doctor.now
+        if update.number < 20 or not update.moving or update.rate <= 0:
+            return
+        share = changed_share(optimizer, update.before)
+        self.low = self.low + 1 if 0 < share < 0.05 else 0
+        if self.low == 2:
+            evidence = (
+                f"less than 5 % of the values changed at update {update.number:,}, learning rate "
+                f"{update.rate:.3g}"
+            )
+            yield finding("weights-do-not-move/most-lost-in-16-bits", evidence, update.number)
+
+
+def changed_share(optimizer, before):
+    """Return which part of the sampled 16-bit values a step changed; 1 where there are none."""
+    changed = total = 0
+    for p in parameters(optimizer):
+        if p.dtype in HALVES and p.grad is not None and id(p) in before:
+            now = sample(p)
+            changed += int((before[id(p)] != now).sum())
+            total += now.numel()
+    return changed / total if total else 1
