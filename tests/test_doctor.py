@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,64 @@ def test_a_command_keeps_its_exit_code(tmp_path):
         env=os.environ | {"BROKEN": "1"},
     )
     assert done.returncode == 1 and "optimizer.zero_grad() is missing" in done.stderr
+
+
+# --- a package of its own ---
+
+
+def test_the_doctor_is_a_package_of_its_own(tmp_path):
+    """Its folder, copied alone under another name, watches a program: it needs nothing of handrail."""
+    shutil.copytree(HOUSE / "handrail" / "doctor", tmp_path / "thatname")
+    (tmp_path / "train.py").write_text(
+        PLAIN.replace("    optimizer.zero_grad()\n", "")
+        + "import sys; print('OURS', [name for name in sys.modules if name == 'handrail'])"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = [sys.executable, "-P", "-c", "import runpy, sys; sys.path.insert(0, '.'); "]
+    run[-1] += "sys.argv[0] = 'thatname'; runpy.run_module('thatname', run_name='__main__')"
+    words = ["watch", sys.executable, "train.py"]
+    how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+    done = subprocess.run([*run, *words], **how)
+    assert "✗ gradients-not-zeroed (certain" in done.stderr, done.stdout + done.stderr
+    assert done.returncode == 1 and "OURS []" in done.stdout
+    done = subprocess.run([*run, "doctor", "nowhere"], **how)
+    assert done.returncode == 2 and "There is no file or folder nowhere" in done.stderr
+    for file in (HOUSE / "handrail" / "doctor").rglob("*.py"):
+        imports = [line for line in file.read_text().splitlines() if "import handrail" in line]
+        assert not imports and "from handrail." not in file.read_text(), file
+
+
+def forward_alone(doctor_of, **given):
+    """Train by model.forward(...), which no hook hears, with a loss of one's own."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, num_attention_heads=2, **shape))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.99**step)
+    doctor = doctor_of(model, optimizer=optimizer, scheduler=scheduler)
+    for _ in range(12):
+        ids = torch.randint(0, 64, (4, 24))
+        logits = model.forward(ids).logits[:, :-2]
+        loss = -logits.log_softmax(-1).gather(2, ids[:, 2:, None]).mean()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        scheduler.step()
+        labels = torch.cat([ids[:, 1:], ids[:, :1]], 1)
+        doctor.step(*({"input_ids": ids, "labels": labels}, loss) if given else ())
+    return doctor
+
+
+def test_what_no_hook_hears_is_taken_from_step(listening):
+    """batch, loss and scheduler are used: twice shifted labels, and a schedule that runs twice as fast."""
+    doctor = forward_alone(listening, batch=True)
+    named = {finding.name for finding in doctor.findings}
+    assert {"labels-shifted-twice", "scheduler-miscounted"} <= named, doctor.report()
+    assert len(doctor.history.losses) >= 10 and not doctor.left_out
+    assert "labels-shifted-twice" not in {f.name for f in forward_alone(listening).findings}
 
 
 # --- one line in anybody's code ---
