@@ -197,21 +197,22 @@ def estimate(folder, **typed):
 
 
 @cli.command(context_settings=OWN_OPTIONS)
+@click.option("--json", "file", metavar="FILE", help="Write the findings to FILE, as JSON.")
 @click.argument("command", metavar="COMMAND...", nargs=-1, type=click.UNPROCESSED)
-def watch(command):
+def watch(file, command):
     """Run any training program, unchanged, while the doctor watches it."""
     from handrail.doctor.watch import main
 
-    return main(list(command))
+    return main(list(command), file)
 
 
 @cli.command()
 @click.argument("path", metavar="PATH", required=False)
 @click.option("--list", "known", is_flag=True, help="Print all mistakes that the doctor knows.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(path, known, as_json):
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def doctor(path, known, in_json):
     """Check files: data, a saved model, or what a run left behind."""
-    from handrail.doctor.findings import listing, report, summary
+    from handrail.doctor.findings import as_json, listing, report
 
     if known:
         print(listing())
@@ -219,7 +220,7 @@ def doctor(path, known, as_json):
     if not path:
         raise Stop("Which file or folder? For example: handrail doctor first-model")
     found = look(path)
-    print(summary(found) if as_json else report(found))
+    print(as_json(found) if in_json else report(found))
     return int(any(finding.level == "certain" for finding in found))
 
 

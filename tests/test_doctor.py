@@ -170,11 +170,17 @@ def test_a_command_keeps_its_exit_code(tmp_path):
     )
     done = handrail(
         "watch",
+        "--json",
+        tmp_path / "found.json",
         sys.executable,
         EXAM / "21_gradients_never_zeroed.py",
         env=os.environ | {"BROKEN": "1"},
     )
     assert done.returncode == 1 and "optimizer.zero_grad() is missing" in done.stderr
+    written = json.loads((tmp_path / "found.json").read_text())["checks"]
+    assert [(check["name"], check["verdict"]) for check in written] == [
+        ("gradients-not-zeroed", "fail")
+    ]
 
 
 # --- a package of its own ---

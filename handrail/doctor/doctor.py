@@ -244,7 +244,8 @@ class Doctor:
         self.count_scheduler()
         new = self.steppers[id(optimizer)] == self.updates > 1 and self.alone(optimizer)
         self.history.add(now, new)
-        self.history.measure(optimizer, now, self.names())
+        if now.before:
+            self.history.measure(optimizer, now, self.names())
 
     def note_rows_read(self):
         self.rows.add(self.now, self.trained)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 LEVELS = ("certain", "warning")
 SIGNS = {"certain": "✗", "warning": "!"}
+VERDICTS = {"certain": "fail", "warning": "warn"}
 CATALOGUE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
 
 
@@ -93,10 +94,14 @@ def report(findings, updates=0, left_out=()):
     return "\n".join([*lines, *(f"  Not looked at: {reason}" for reason in left_out)]).rstrip()
 
 
-def summary(findings):
-    """Return findings as one JSON object."""
-    lines = [asdict(found) for found in in_order(findings)]
-    return json.dumps({"findings": lines}, ensure_ascii=False, indent=2)
+def as_json(findings):
+    """Return findings as one JSON object, each as a check that failed or warns."""
+    checks = []
+    for found in in_order(findings):
+        verdict = VERDICTS[found.level]
+        check = {"name": found.name, "expected": "not there", "measured": found.evidence}
+        checks.append(check | {"verdict": verdict} | asdict(found))
+    return json.dumps({"checks": checks}, ensure_ascii=False, indent=2)
 
 
 def listing():

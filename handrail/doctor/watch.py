@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from .findings import Finding, Refused, finding, report
+from .findings import Finding, Refused, as_json, finding, report
 
 HERE = Path(__file__).parent
 EXAMPLE = f"As you would start it by itself: {HERE.parent.name} watch python train.py"
@@ -133,16 +133,19 @@ def watch(command, cwd=None, capture=False, env=None):
         return code if code >= 0 else 128 - code, *found(), printed
 
 
-def main(command):
+def main(command, file=None):
     """Watch a command and print the report; return the command's own exit code.
 
-    1 where that was 0 and something certain was found. Raise Refused if there is no command.
+    1 where that was 0 and something certain was found. `file` gets the findings as JSON. Raise
+    Refused if there is no command.
     """
     if not command or command[0] in ("-h", "--help"):
         raise Refused(f"Which command? {EXAMPLE}")
     if shutil.which(command[0]) is None:
         raise Refused(f"There is no command {command[0]!r}. {EXAMPLE}")
     code, found, updates, left, _ = watch(command)
+    if file:
+        Path(file).write_text(as_json(found), encoding="utf-8")
     if not updates and not found:
         print(
             "\nThe doctor saw no update in this command: no optimizer of torch steps in it, or it "
