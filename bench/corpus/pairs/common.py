@@ -17,7 +17,7 @@ TEMPLATE = ("{% for message in messages %}{% if message['role'] == 'assistant' %
 
 
 def village(n, seed=0):
-    from handrail.village import stories as endless
+    from handrail.data.village import stories as endless
     return list(itertools.islice(endless(seed), n))
 
 
