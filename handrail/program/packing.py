@@ -16,9 +16,12 @@ from batches import IGNORE, order, share
 
 
 def pack(rows):
-    """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding."""
+    """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding.
+
+    A row may have a third part, a number about it: `values` holds these numbers (R, 1).
+    """
     inputs, targets, positions, owner = [], [], [], []
-    for number, (ids, loss_mask) in enumerate(rows):
+    for number, (ids, loss_mask, *_) in enumerate(rows):
         inputs += ids[:-1]
         learned = zip(ids[1:], loss_mask[1:], strict=True)
         targets += [token if counts else IGNORE for token, counts in learned]
@@ -28,7 +31,7 @@ def pack(rows):
     keep = (targets != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
     batch = {"inputs": torch.tensor([inputs]), "targets": targets[None], "keep": keep}
     batch |= {"positions": torch.tensor([positions]), "owner": torch.tensor(owner)[keep]}
-    return batch | {"rows": len(rows), "count": len(keep)}
+    return batch | {"values": torch.tensor([row[2:] for row in rows]), "count": len(keep)}
 
 
 def bins(rows, most):
