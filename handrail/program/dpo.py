@@ -47,8 +47,8 @@ def encode_pair(tokenizer, pair):
 
 def in_parts(pairs, most):
     """Return pairs as packed batches of about `most` tokens; what is counted is pairs."""
-    parts = bins([(chosen[0] + rejected[0], chosen, rejected) for chosen, rejected in pairs], most)
-    parts = [[row for _, *pair in part for row in pair] for part in parts]
+    sized = [(chosen[0] + rejected[0], chosen, rejected) for chosen, rejected in pairs]
+    parts = [[row for _, *pair in part for row in pair] for part in bins(sized, most)]
     return [pack(rows) | {"count": len(rows) // 2} for rows in parts]
 
 
@@ -77,8 +77,7 @@ def main():
         short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= most]
         if not short:
             refuse(f"None of {len(pairs)} pairs for {side} has at most {most} tokens (--context).")
-        left_out = f"{len(pairs) - len(short):,} left out, longer than {most} tokens"
-        accelerator.print(f"{side}: {len(short):,} pairs, {left_out}")
+        accelerator.print(f"{side}: {len(short):,} of {len(pairs):,} pairs fit into --context {most}")
         known[side] = with_reference(accelerator, model, short, most)
 
     def batches(step):
