@@ -389,10 +389,10 @@ def test_the_doctor_watches_the_walk_s_own_runs(grown):
     change(
         grown,
         "train.py",
-        'logits = model(batch["inputs"], use_cache=False).logits  # (B, T, V)\n',
+        'logits = model(batch["inputs"], use_cache=False).logits.flatten(0, 1)  # (B · T, V)\n',
         'out = model(batch["inputs"], labels=batch["targets"], use_cache=False)\n'
         '    return out.loss * batch["count"]\n'
-        "    logits = out.logits\n",
+        "    logits = out.logits.flatten(0, 1)\n",
     )
     done = handrail("rehearse", grown, "--cpu", "--yes")
     said = " ".join(done.stdout.split())

@@ -77,7 +77,7 @@ def main():
         short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= most]
         if not short:
             refuse(f"None of {len(pairs)} pairs for {side} has at most {most} tokens (--context).")
-        accelerator.print(f"{side}: {len(short):,} of {len(pairs):,} pairs fit into --context {most}")
+        accelerator.print(f"{side}: {len(short):,} of {len(pairs):,} pairs fit (--context {most})")
         known[side] = with_reference(accelerator, model, short, most)
 
     def batches(step):
