@@ -74,9 +74,7 @@ def questions():
 
 def show(result, kinds):
     """Print the scores, and two questions of each kind with all answers."""
-    print(
-        f"{'questions':24}exactly right     has the facts\n{'':24}before   after   before   after"
-    )
+    print(f"{'':24}exactly right     has the facts\n{'':24}before   after   before   after")
     for kind, chats in kinds.items():
         scores = [result[time][kind][judge] for judge in JUDGES for time in TIMES]
         print(f"{len(chats):4} {kind:16}" + "".join(f"{score:9.1%}" for score in scores))

@@ -45,11 +45,11 @@ def load(settings, precision="no"):
     LoRA's frozen weights take half the memory where the GPU calculates in bf16 (`precision`).
     """
     name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # runs no foreign code
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     lora = settings.method == "lora"
     dtype = torch.bfloat16 if lora and precision == "bf16" else torch.float32
-    options = {"use_safetensors": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options)
+    safe = {"use_safetensors": True, "trust_remote_code": False}  # runs no foreign code
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **safe)
     can_chat = tokenizer.chat_template is not None
     add_template(tokenizer, model)
     longest = getattr(model.config, "max_position_embeddings", None)

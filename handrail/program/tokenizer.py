@@ -82,7 +82,6 @@ if __name__ == "__main__":
     needed = settings.updates * settings.batch * settings.context
     about = encode(documents(settings), tokenizer, OUT / "tokens", needed)
     if not about["train"]["documents"] or not about["val"]["documents"]:
-        empty = f"{settings.data} has no text (column {settings.column!r})"
-        refuse(f"{empty}, or too little to keep some as val. Check settings.toml.")
+        refuse(f"{settings.data} has no text (column {settings.column!r}), or too little for val.")
     for side in ("train", "val"):
         print(f"{side}: {about[side]['documents']:,} documents, {about[side]['tokens']:,} tokens")
