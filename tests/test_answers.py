@@ -504,6 +504,7 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
 
     import grpo
     from messages import CHATML
+    from packing import pack
 
     tokenizer = byte_tokenizer(CHATML)
     model = tiny(len(tokenizer))
@@ -544,7 +545,7 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     wanted, _ = gradient(model), model.zero_grad()
-    batch = grpo.pack(rows)
+    batch = pack(rows)
     ours = grpo.grpo_loss(model, batch) / batch["count"]
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)

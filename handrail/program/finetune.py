@@ -20,7 +20,7 @@ from checkpoint import run
 from messages import MARKS, add_template, encode, load_rows
 from model import save_model
 from optimizer import make_optimizer
-from packing import bins, message_batches, pack, part_size
+from packing import message_batches, packed
 from settings import OUT, ROOT, read, refuse, start
 from train import fit, mean_loss
 
@@ -103,8 +103,7 @@ def main():
         refuse("That is too few rows. Choose a larger --context, or add examples.")
 
     def evaluate(step):
-        parts = map(pack, bins(rows["val"], part_size(settings)))
-        loss = mean_loss(accelerator, model, parts, answer_loss)
+        loss = mean_loss(accelerator, model, packed(rows["val"], settings), answer_loss)
         accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
         return loss
 

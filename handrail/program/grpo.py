@@ -25,7 +25,7 @@ from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
-from packing import bins, pack, part_size, turn
+from packing import packed, turn
 from replies import replies, reply_length, right
 from settings import OUT, read, refuse, start
 
@@ -91,7 +91,7 @@ def main():
         rows = [written(tokenizer, *answer) for answer in zip(prompts, ids, values, strict=True)]
         # an advantage of 0 moves nothing: leave those rows out, unless there is nothing else
         rows = [row for row in rows if row[2]] or rows
-        return list(map(pack, bins(rows, part_size(settings))))
+        return packed(rows, settings)
 
     def evaluate(step):
         prompts = [chat["messages"][:-1] for chat in exam[:200]]

@@ -52,20 +52,20 @@ def turn(number, rows, seed):
     return rows[order(seed, epoch, len(rows))[place]]
 
 
-def part_size(settings):
-    """Return how many tokens `bins` may lay end to end: `context`.
+def packed(rows, settings):
+    """Return rows as batches of about `context` tokens.
 
-    Some models read across rows, whatever their positions: there it is 1, so each row is alone.
+    Some models read across rows, whatever their positions: there each row is alone.
     """
-    return settings.context if getattr(settings, "packed", True) else 1
+    most = settings.context if getattr(settings, "packed", True) else 1
+    return [pack(part) for part in bins(rows, most)]
 
 
 def message_batches(rows, settings, rank=0, processes=1):
-    """Return batches(step): the rows of that update, packed into parts of `context` tokens."""
-    most = part_size(settings)
+    """Return batches(step): the rows of that update, packed."""
 
     def batches(step):
         numbers = share(step, settings, rank, processes)
-        return [pack(part) for part in bins([turn(n, rows, settings.seed) for n in numbers], most)]
+        return packed([turn(n, rows, settings.seed) for n in numbers], settings)
 
     return batches
