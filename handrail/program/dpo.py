@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
 
-from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import encode, load_rows
-from packing import bins, pack, turn
+from packing import bins, pack, turns
 from settings import OUT, read, refuse, start
 from train import mean_loss
 
@@ -80,9 +79,10 @@ def main():
         accelerator.print(f"{side}: {len(short):,} of {len(pairs):,} pairs fit (--context {most})")
         known[side] = with_reference(accelerator, model, short, most)
 
+    rank, processes = accelerator.process_index, accelerator.num_processes
+
     def batches(step):
-        numbers = share(step, settings, accelerator.process_index, accelerator.num_processes)
-        return in_parts([turn(n, known["train"], settings.seed) for n in numbers], most)
+        return in_parts(turns(step, known["train"], settings, rank, processes), most)
 
     def evaluate(step):
         loss = mean_loss(accelerator, model, in_parts(known["val"], most), dpo_loss)

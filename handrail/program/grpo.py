@@ -21,11 +21,10 @@ from numbers import Real
 import torch
 from accelerate.utils import set_seed
 
-from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
-from packing import packed, turn
+from packing import packed, turns
 from replies import replies, reply_length, right
 from settings import OUT, read, refuse, start
 
@@ -77,7 +76,7 @@ def main():
 
     def batches(step):
         set_seed(settings.seed + step * processes + rank)
-        mine = [turn(n, chats, settings.seed) for n in share(step, settings, rank, processes)]
+        mine = turns(step, chats, settings, rank, processes)
         prompts = [chat["messages"][:-1] for chat in mine for _ in range(GROUP)]
         ids = replies(model, tokenizer, prompts, length, len(prompts), do_sample=True, top_k=0)
         rewards = judge(tokenizer.batch_decode(ids, skip_special_tokens=True), mine)

@@ -46,10 +46,10 @@ def bins(rows, most):
     return lists
 
 
-def turn(number, rows, seed):
-    """Return row `number` of an endless series of epochs, each in a random order of its own."""
-    epoch, place = divmod(number, len(rows))
-    return rows[order(seed, epoch, len(rows))[place]]
+def turns(step, rows, settings, rank=0, processes=1):
+    """Return the rows of an update that process `rank` takes; each epoch has its own order."""
+    places = [divmod(number, len(rows)) for number in share(step, settings, rank, processes)]
+    return [rows[order(settings.seed, epoch, len(rows))[place]] for epoch, place in places]
 
 
 def packed(rows, settings):
@@ -65,7 +65,6 @@ def message_batches(rows, settings, rank=0, processes=1):
     """Return batches(step): the rows of that update, packed."""
 
     def batches(step):
-        numbers = share(step, settings, rank, processes)
-        return packed([turn(n, rows, settings.seed) for n in numbers], settings)
+        return packed(turns(step, rows, settings, rank, processes), settings)
 
     return batches
