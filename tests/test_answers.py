@@ -288,7 +288,7 @@ def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
     settings = Namespace(context=10_000, batch=len(rows), seed=0, packed=not leaks)
     parts = packing.message_batches(rows, settings)(0)
     found = torch.cat([finetune.token_losses(model, part) for part in parts])
-    ordered = [packing.turn(number, rows, 0) for number in range(len(rows))]
+    ordered = packing.turns(0, rows, settings)
     alone = [finetune.token_losses(model, packing.pack([row])) for row in ordered]
     assert len(parts) == (len(rows) if leaks else 1)
     assert (found - torch.cat(alone)).abs().max() < 1e-5
