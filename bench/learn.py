@@ -83,7 +83,7 @@ def run(args, about, folder, vocabulary, end):
     settings = ground.chosen(**how, every=max(1, updates // args.looks), cpu=args.device == "cpu")
     accelerator = start(settings)
     batches = train_batches(load_tokens(folder, "train"), settings)
-    exam = list(val_batches(load_tokens(folder, "val"), end, args.context, args.exam))
+    exam = list(val_batches(load_tokens(folder, "val"), end, settings, args.exam))
     shape = (about["layers"], about["width"], vocabulary, args.context)
 
     def judge(model, loss):
@@ -187,7 +187,8 @@ def main():
         tokenizer, nats = ground.village_tokens(folder, args.stories)
         tokens, val = (load_tokens(folder, side) for side in ("train", "val"))
         ending, nats = (len(tokenizer), tokenizer.eos_token_id), nats[: args.exam]
-        exam = val_batches(val, tokenizer.eos_token_id, args.context, args.exam)
+        settings = ground.chosen(context=args.context)
+        exam = val_batches(val, tokenizer.eos_token_id, settings, args.exam)
         targets = sum(batch["count"] for batch in exam)
         same = pick(args, *SAME) | {"floor": sum(nats) / targets}
         epochs = max(args.updates) * args.batch * args.context / len(tokens)

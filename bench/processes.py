@@ -67,7 +67,7 @@ def work(folder, updates):
         model, optimizer = accelerator.prepare(plain, make(plain, settings.lr))
 
         def evaluate(step):
-            rows = val_batches(val, 0, settings.context)
+            rows = val_batches(val, 0, settings)
             return mean_loss(accelerator, model, rows, next_token_loss)
 
         data = folder / "train.bin"

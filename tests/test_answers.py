@@ -258,7 +258,7 @@ def test_packed_or_not_the_same_rows_are_learned():
         for packed in (True, False)
     )
     for step in range(3):  # two epochs
-        assert len(together(step)) < 4 and [part["rows"] for part in alone(step)] == [1] * 4
+        assert len(together(step)) < 4 and [len(part["values"]) for part in alone(step)] == [1] * 4
         for name in ("inputs", "targets", "positions"):
             packed, parts = (
                 torch.cat([part[name][0] for part in batch(step)]) for batch in (together, alone)
@@ -288,7 +288,7 @@ def test_a_model_that_cannot_keep_packed_rows_apart_is_found_out(kind, leaks):
     settings = Namespace(context=10_000, batch=len(rows), seed=0, packed=not leaks)
     parts = packing.message_batches(rows, settings)(0)
     found = torch.cat([finetune.token_losses(model, part) for part in parts])
-    ordered = [packing.turn(number, rows, 0) for number in range(len(rows))]
+    ordered = packing.turns(0, rows, settings)
     alone = [finetune.token_losses(model, packing.pack([row])) for row in ordered]
     assert len(parts) == (len(rows) if leaks else 1)
     assert (found - torch.cat(alone)).abs().max() < 1e-5
@@ -434,15 +434,15 @@ def test_one_batch_or_four_parts_give_the_same_gradient():
 
 def padded(rows):
     """Return rows as TRL wants them: input_ids, attention_mask, completion_mask, each (R, T)."""
-    longest = max(len(ids) for ids, _ in rows)
+    longest = max(len(ids) for ids, *_ in rows)
 
     def fill(lists):
         return torch.tensor([list(values) + [0] * (longest - len(values)) for values in lists])
 
     return {
-        "input_ids": fill([ids for ids, _ in rows]),
-        "attention_mask": fill([[1] * len(ids) for ids, _ in rows]),
-        "completion_mask": fill([list(map(int, said)) for _, said in rows]),
+        "input_ids": fill([ids for ids, *_ in rows]),
+        "attention_mask": fill([[1] * len(ids) for ids, *_ in rows]),
+        "completion_mask": fill([list(map(int, said)) for _, said, *_ in rows]),
     }
 
 
@@ -485,7 +485,8 @@ def test_the_dpo_loss_is_trl_s(tmp_path):
     theirs = trainer._compute_loss(trainer.model, both, False)
     theirs.backward()
     wanted, _ = gradient(model), model.zero_grad()
-    batch = dpo.to_batch(dpo.with_reference(Accelerator(cpu=True), reference, pairs))
+    known = dpo.with_reference(Accelerator(cpu=True), reference, pairs, 10_000)
+    (batch,) = dpo.in_parts(known, 10_000)
     ours = dpo.dpo_loss(model, batch) / batch["count"]
     ours.backward()
     assert (
@@ -503,6 +504,7 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
 
     import grpo
     from messages import CHATML
+    from packing import pack
 
     tokenizer = byte_tokenizer(CHATML)
     model = tiny(len(tokenizer))
@@ -512,8 +514,9 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
         for text in ("Yes", "No, never", "Maybe", "I do not know")
     ]
     rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
-    rows = [grpo.written(tokenizer, chat(SINGLE[:1]), reply) for reply in said]
     advantage = grpo.advantages(rewards).flatten()
+    answers = zip(said, advantage.tolist(), strict=True)
+    rows = [grpo.written(tokenizer, chat(SINGLE[:1]), *answer) for answer in answers]
     trainer = GRPOTrainer(
         model,
         lambda completions, **_: [0.0] * len(completions),
@@ -542,10 +545,8 @@ def test_the_grpo_loss_is_trl_s(tmp_path):
     theirs = trainer._compute_loss(trainer.model, inputs)
     theirs.backward()
     wanted, _ = gradient(model), model.zero_grad()
-    batches = grpo.to_batches(rows, advantage.tolist(), 10_000)
-    ours = sum(grpo.grpo_loss(model, batch) for batch in batches) / sum(
-        batch["count"] for batch in batches
-    )
+    batch = pack(rows)
+    ours = grpo.grpo_loss(model, batch) / batch["count"]
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert wanted.abs().max() > 1e-4 and (gradient(model) - wanted).abs().max() < 1e-5

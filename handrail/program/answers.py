@@ -23,7 +23,7 @@ from chat import newest
 from checkpoint import run
 from finetune import answer_loss, load
 from messages import encode, load_rows
-from packing import bins, pack, part_size
+from packing import packed
 from replies import has_facts, replies, reply_length, right
 from settings import OUT, ROOT, read, start
 from train import mean_loss
@@ -39,8 +39,7 @@ def losses(accelerator, settings, model, tokenizer, chats):
     result = {}
     for name, talks in (("loss", asked), ("blind_loss", others)):
         rows = [row for messages in talks for row in encode(tokenizer, messages)]
-        batches = map(pack, bins(rows, part_size(settings)))
-        result[name] = mean_loss(accelerator, model, batches, answer_loss)
+        result[name] = mean_loss(accelerator, model, packed(rows, settings), answer_loss)
     return result
 
 
@@ -74,9 +73,7 @@ def questions():
 
 def show(result, kinds):
     """Print the scores, and two questions of each kind with all answers."""
-    print(
-        f"{'questions':24}exactly right     has the facts\n{'':24}before   after   before   after"
-    )
+    print(f"{'':24}exactly right     has the facts\n{'':24}before   after   before   after")
     for kind, chats in kinds.items():
         scores = [result[time][kind][judge] for judge in JUDGES for time in TIMES]
         print(f"{len(chats):4} {kind:16}" + "".join(f"{score:9.1%}" for score in scores))

@@ -68,12 +68,13 @@ def train_batches(tokens, settings, rank=0, processes=1):
     return batches
 
 
-def val_batches(tokens, end, context, documents=None, size=32):
+def val_batches(tokens, end, settings, documents=None):
     """Yield batches of the first `documents` val documents (default: all), one document per row.
 
     Each row begins with END (the token `end`), as each document does, so its loss is the
     document's own. A longer document is cut into rows of `context`.
     """
+    context, size = settings.context, settings.rows_at_once or 32
     ends = np.flatnonzero(tokens == end)
     rows = []
     for first, last in zip(ends[:documents], ends[1:], strict=False):

@@ -20,17 +20,12 @@ from checkpoint import run
 from settings import read, require, start
 
 
-def trained(folder):
-    """Return when a run in this folder was trained last, as its checkpoints tell; 0 if unknown."""
-    checkpoints = folder / "checkpoints"
-    return checkpoints.stat().st_mtime if checkpoints.exists() else 0
-
-
 def newest(out):
-    """Return the folder of the model that was trained last."""
+    """Return the folder of the model that was trained last, as the runs' checkpoints tell."""
     runs = [out, *(out / step for step in ("finetune", "dpo", "grpo"))]
-    found = [run / "model" for run in runs if (run / "model" / "config.json").exists()]
-    return max(found, key=lambda model: trained(model.parent), default=out / "model")
+    runs = [run for run in runs if (run / "model" / "config.json").exists()]
+    saved = {run: [path.stat().st_mtime for path in run.glob("checkpoints")] for run in runs}
+    return max(runs, key=saved.get, default=out) / "model"
 
 
 def main():

@@ -37,8 +37,7 @@ def save(accelerator, folder, step, run, keep=2):
     except (OSError, RuntimeError) as error:  # PyTorch's word for a full disk is RuntimeError
         shutil.rmtree(part, ignore_errors=True)
         free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there"
-        what = f"the checkpoint of update {step} could not be written ({free})"
-        raise OSError(f"{what}: {error}") from error
+        raise OSError(f"checkpoint {step} could not be written ({free}): {error}") from error
     accelerator.wait_for_everyone()  # every process has written its part
     if accelerator.is_main_process:
         (part / "run.json").write_text(json.dumps(run, indent=1))
@@ -71,16 +70,14 @@ def resume(accelerator, folder, run):
             return step
         accelerator.print(problem)
     if found:
-        refuse(
-            f"A run with FSDP resumes with FSDP only. To start again: {move_away(folder.parent)}"
-        )
+        refuse(f"FSDP's checkpoints need FSDP. To start again: {move_away(folder.parent)}")
     return 0
 
 
 # --- Stopping
 
 REQUESTS = []  # the signals that asked this program to stop
-STOPPING = "\nStopping after this update. Ctrl-C again stops at once, without saving.\n"
+STOPPING = b"\nStopping after this update. Ctrl-C again stops at once, without saving.\n"
 
 
 def requests_to_stop():
@@ -90,7 +87,7 @@ def requests_to_stop():
         REQUESTS.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C
         with suppress(OSError):  # the terminal is closed
-            os.write(2, STOPPING.encode())
+            os.write(2, STOPPING)
 
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(kind) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
@@ -102,10 +99,9 @@ def run(main, kept="The same command resumes from the newest checkpoint, if ther
     """Run main(); turn what can stop it into one line and an exit code."""
     try:
         main()
+    except (OSError, SafetensorError) as error:
+        refuse(f"\nStopped: {error}\nFix that first. {kept}")
     except (KeyboardInterrupt, Exception) as error:
-        if isinstance(error, (OSError, SafetensorError)):
-            print(f"\nStopped: {error}\nFix that first. {kept}", file=sys.stderr)
-            sys.exit(2)
         # Ctrl-C also ends the compiler that torch.compile has started: that error is no news
         if not isinstance(error, KeyboardInterrupt) and not REQUESTS:
             raise

@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
 
-from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import encode, load_rows
-from packing import bins, pack, turn
+from packing import bins, pack, turns
 from settings import OUT, read, refuse, start
 from train import mean_loss
 
@@ -29,12 +28,13 @@ BETA = 0.1
 def log_probs(model, batch):
     """Return ln P of the answer in each packed row (R,): the sum over its tokens."""
     tokens = -token_losses(model, batch)  # (K,)
-    return tokens.new_zeros(batch["rows"]).index_add(0, batch["owner"], tokens)
+    return tokens.new_zeros(len(batch["values"])).index_add(0, batch["owner"], tokens)
 
 
 def dpo_loss(model, batch):
     """Return the sum over pairs of -ln sigmoid(BETA · (gain of chosen - gain of rejected))."""
-    gain = log_probs(model, batch) - batch["reference"]  # chosen, rejected, chosen, rejected, ...
+    reference = batch["values"][:, 0]
+    gain = log_probs(model, batch) - reference  # (R,): chosen, rejected, chosen, rejected, ...
     return -F.logsigmoid(BETA * (gain[0::2] - gain[1::2])).sum()
 
 
@@ -44,30 +44,22 @@ def encode_pair(tokenizer, pair):
     return [encode(tokenizer, [*pair["messages"], answer])[-1] for answer in answers]
 
 
-def to_batch(pairs):
-    """Return pairs as one packed batch, with what the reference thought of each answer."""
-    batch = pack([row for rows, _ in pairs for row in rows])
-    batch["reference"] = torch.tensor([value for _, values in pairs for value in values])
-    return batch | {"count": len(pairs)}
+def in_parts(pairs, most):
+    """Return pairs as packed batches of about `most` tokens; what is counted is pairs."""
+    sized = [(chosen[0] + rejected[0], chosen, rejected) for chosen, rejected in pairs]
+    parts = [[row for _, *pair in part for row in pair] for part in bins(sized, most)]
+    return [pack(rows) | {"count": len(rows) // 2} for rows in parts]
 
 
 @torch.no_grad()
-def with_reference(accelerator, model, pairs):
-    """Return (rows, [ln P chosen, ln P rejected]) for each pair, before anything is trained."""
-    found = []
-    for i in range(0, len(pairs), 8):
-        some = pairs[i : i + 8]
-        batch = send_to_device(pack([row for rows in some for row in rows]), accelerator.device)
+def with_reference(accelerator, model, pairs, most):
+    """Return the pairs with ln P of each answer in its row, before anything is trained."""
+    values = []
+    for batch in in_parts(pairs, most):
         with accelerator.autocast():
-            values = log_probs(model, batch).view(-1, 2).tolist()
-        found += zip(some, values, strict=True)
-    return found
-
-
-def in_parts(pairs, most):
-    """Return pairs as batches of about `most` tokens."""
-    sized = [(chosen[0] + rejected[0], pair) for pair in pairs for chosen, rejected in [pair[0]]]
-    return [to_batch([pair for _, pair in part]) for part in bins(sized, most)]
+            values += log_probs(model, send_to_device(batch, accelerator.device)).tolist()
+    values = iter(values)
+    return [[(*row, next(values)) for row in pair] for pair in pairs]
 
 
 def main():
@@ -84,13 +76,13 @@ def main():
         short = [pair for pair in pairs if max(len(ids) for ids, _ in pair) <= most]
         if not short:
             refuse(f"None of {len(pairs)} pairs for {side} has at most {most} tokens (--context).")
-        left_out = f"{len(pairs) - len(short):,} left out, longer than {most} tokens"
-        accelerator.print(f"{side}: {len(short):,} pairs, {left_out}")
-        known[side] = with_reference(accelerator, model, short)
+        accelerator.print(f"{side}: {len(short):,} of {len(pairs):,} pairs fit (--context {most})")
+        known[side] = with_reference(accelerator, model, short, most)
+
+    rank, processes = accelerator.process_index, accelerator.num_processes
 
     def batches(step):
-        numbers = share(step, settings, accelerator.process_index, accelerator.num_processes)
-        return in_parts([turn(n, known["train"], settings.seed) for n in numbers], most)
+        return in_parts(turns(step, known["train"], settings, rank, processes), most)
 
     def evaluate(step):
         loss = mean_loss(accelerator, model, in_parts(known["val"], most), dpo_loss)

@@ -60,8 +60,7 @@ def main():
     about = json.loads((OUT / "tokens" / "about.json").read_text())["val"]
 
     targets = about["tokens"] - 1
-    rows = settings.rows_at_once or 32
-    exam = val_batches(val, tokenizer.eos_token_id, settings.context, size=rows)
+    exam = val_batches(val, tokenizer.eos_token_id, settings)
     result = {"model": mean_loss(accelerator, model, exam, next_token_loss)}
     if (OUT / "floor.json").exists():  # the lowest possible loss of each document, if it is known
         nats = json.loads((OUT / "floor.json").read_text())

@@ -20,7 +20,7 @@ from checkpoint import run
 from messages import MARKS, add_template, encode, load_rows
 from model import save_model
 from optimizer import make_optimizer
-from packing import bins, message_batches, pack, part_size
+from packing import message_batches, packed
 from settings import OUT, ROOT, read, refuse, start
 from train import fit, mean_loss
 
@@ -45,11 +45,11 @@ def load(settings, precision="no"):
     LoRA's frozen weights take half the memory where the GPU calculates in bf16 (`precision`).
     """
     name = ROOT / settings.model if (ROOT / settings.model).exists() else settings.model
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # runs no foreign code
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     lora = settings.method == "lora"
     dtype = torch.bfloat16 if lora and precision == "bf16" else torch.float32
-    options = {"use_safetensors": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options)
+    safe = {"use_safetensors": True, "trust_remote_code": False}  # runs no foreign code
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **safe)
     can_chat = tokenizer.chat_template is not None
     add_template(tokenizer, model)
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -103,8 +103,7 @@ def main():
         refuse("That is too few rows. Choose a larger --context, or add examples.")
 
     def evaluate(step):
-        parts = map(pack, bins(rows["val"], part_size(settings)))
-        loss = mean_loss(accelerator, model, parts, answer_loss)
+        loss = mean_loss(accelerator, model, packed(rows["val"], settings), answer_loss)
         accelerator.print(f"\n  after update {step:,}: loss on answers never seen {loss:.3f}\n")
         return loss
 

@@ -21,11 +21,10 @@ from numbers import Real
 import torch
 from accelerate.utils import set_seed
 
-from batches import share
 from checkpoint import run
 from finetune import learn, load, token_losses
 from messages import load_rows
-from packing import bins, pack, part_size, turn
+from packing import packed, turns
 from replies import replies, reply_length, right
 from settings import OUT, read, refuse, start
 
@@ -55,24 +54,15 @@ def advantages(rewards):
 def grpo_loss(model, batch):
     """Return the sum over written tokens of -advantage · P / P: 1, but it has a gradient."""
     log_p = -token_losses(model, batch)  # (K,)
-    return -(batch["advantage"] * (log_p - log_p.detach()).exp()).sum()
+    advantage = batch["values"][batch["owner"], 0]  # (K,): each token has that of its row
+    return -(advantage * (log_p - log_p.detach()).exp()).sum()
 
 
-def written(tokenizer, prompt, reply):
-    """Return a prompt and the reply to it as one row (ids, loss_mask)."""
+def written(tokenizer, prompt, reply, advantage):
+    """Return a prompt and the reply to it as one row (ids, loss_mask, advantage)."""
     text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids + reply, [False] * len(ids) + [True] * len(reply)
-
-
-def to_batches(rows, advantages, most):
-    """Return packed batches of about `most` tokens; each token has the advantage of its row."""
-    batches = []
-    for part in bins([(*row, a) for row, a in zip(rows, advantages, strict=True)], most):
-        batch = pack([(ids, loss_mask) for ids, loss_mask, _ in part])
-        part_advantages = torch.tensor([advantage for *_, advantage in part])
-        batches.append(batch | {"advantage": part_advantages[batch["owner"]]})
-    return batches
+    return ids + reply, [False] * len(ids) + [True] * len(reply), advantage
 
 
 def main():
@@ -86,7 +76,7 @@ def main():
 
     def batches(step):
         set_seed(settings.seed + step * processes + rank)
-        mine = [turn(n, chats, settings.seed) for n in share(step, settings, rank, processes)]
+        mine = turns(step, chats, settings, rank, processes)
         prompts = [chat["messages"][:-1] for chat in mine for _ in range(GROUP)]
         ids = replies(model, tokenizer, prompts, length, len(prompts), do_sample=True, top_k=0)
         rewards = judge(tokenizer.batch_decode(ids, skip_special_tokens=True), mine)
@@ -96,12 +86,11 @@ def main():
                 f"  update {step + 1:,}: reward {rewards.mean():.2f}, "
                 f"groups with a spread {spread:.0%}, tokens per answer {size:.1f}"
             )
-        rows = [written(tokenizer, *both) for both in zip(prompts, ids, strict=True)]
         values = advantages(rewards).flatten().tolist()
+        rows = [written(tokenizer, *answer) for answer in zip(prompts, ids, values, strict=True)]
         # an advantage of 0 moves nothing: leave those rows out, unless there is nothing else
-        useful = [i for i, value in enumerate(values) if value] or range(len(rows))
-        rows, values = [rows[i] for i in useful], [values[i] for i in useful]
-        return to_batches(rows, values, part_size(settings))
+        rows = [row for row in rows if row[2]] or rows
+        return packed(rows, settings)
 
     def evaluate(step):
         prompts = [chat["messages"][:-1] for chat in exam[:200]]

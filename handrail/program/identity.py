@@ -79,7 +79,6 @@ def move_away(out):
     """Return the command that moves everything that a run has made into a new folder."""
     made = [out / name for name in ("checkpoints", "metrics.jsonl", "model")]
     old = out / f"old-{1 + len(list(out.glob('old-*')))}"
-    names = shlex.join(
-        [os.path.relpath(path) for path in [*made, old] if path.exists() or path == old]
-    )
-    return f"mkdir {shlex.quote(os.path.relpath(old))} && mv {names}"
+    moved = [os.path.relpath(path) for path in made if path.exists()]
+    old = os.path.relpath(old)
+    return f"mkdir {shlex.quote(old)} && mv {shlex.join([*moved, old])}"

@@ -18,22 +18,14 @@ from contextlib import suppress
 import torch
 
 
-def made(line, first):
-    """Return True for a whole line about one of the first updates."""
-    try:
-        return line.endswith("\n") and json.loads(line)["step"] <= first
-    except (ValueError, TypeError, KeyError):  # half a line, of a run that was killed
-        return False
-
-
 def cut(path, first):
-    """Keep the lines up to update `first`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Keep the lines up to update `first`, without the half of one that a killed run leaves."""
     if path.exists() and not first:  # of a run whose checkpoints are gone: it is kept
         path.rename(path.with_name("metrics-before.jsonl"))
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("}\n")]
     part = path.with_suffix(".part")
-    part.write_text("".join(line for line in lines if made(line, first)))
+    part.write_text("".join(line for line in whole if json.loads(line)["step"] <= first))
     part.replace(path)  # a machine that dies here leaves the old file
 
 

@@ -56,9 +56,8 @@ def new_config(size, tokenizer, context):
 def build(settings, tokenizer):
     """Return a new model with random weights, or the trained one that settings.base names."""
     if settings.base:
-        return AutoModelForCausalLM.from_pretrained(
-            settings.base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+        safe = {"use_safetensors": True, "trust_remote_code": False}  # runs no foreign code
+        return AutoModelForCausalLM.from_pretrained(settings.base, dtype=torch.float32, **safe)
     config = new_config(settings.size, tokenizer, settings.context)
     return AutoModelForCausalLM.from_config(config, attn_implementation="causal")
 

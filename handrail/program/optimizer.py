@@ -55,20 +55,18 @@ def orthogonalize(matrices):
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but groups marked "muon" hold matrices and take Muon's step.
+    """AdamW, but its first group holds matrices and takes Muon's step.
 
     One object for both, so that Accelerate scales, saves and loads one optimizer.
     """
 
     def step(self, closure=None):
         """Move all weights once, by their gradients."""
-        groups = self.param_groups
-        self.param_groups = [group for group in groups if not group["muon"]]
-        super().step(closure)  # AdamW, on its own groups only
-        self.param_groups = groups
-        for group in groups:
-            if group["muon"]:
-                self.muon_step(group)
+        matrices, others = self.param_groups
+        self.param_groups = [others]
+        super().step(closure)  # AdamW, on its own group only
+        self.param_groups = [matrices, others]
+        self.muon_step(matrices)
 
     @torch.no_grad()
     def muon_step(self, group, momentum=0.95):
@@ -96,7 +94,7 @@ def make_optimizer(model, lr):
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     muon = [weight for weight in trained if weight.ndim == 2 and weight not in outside]
     adamw = [weight for weight in trained if weight.ndim != 2 or weight in outside]
-    return Muon([{"params": muon, "muon": True}, {"params": adamw, "muon": False}], lr=lr)
+    return Muon([{"params": muon}, {"params": adamw}], lr=lr)
 
 
 def make_schedule(lr, updates, warmup=0.05):

@@ -16,9 +16,12 @@ from batches import IGNORE, order, share
 
 
 def pack(rows):
-    """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding."""
+    """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding.
+
+    A row may have a third part, a number about it: `values` holds these numbers (R, 1).
+    """
     inputs, targets, positions, owner = [], [], [], []
-    for number, (ids, loss_mask) in enumerate(rows):
+    for number, (ids, loss_mask, *_) in enumerate(rows):
         inputs += ids[:-1]
         learned = zip(ids[1:], loss_mask[1:], strict=True)
         targets += [token if counts else IGNORE for token, counts in learned]
@@ -28,7 +31,7 @@ def pack(rows):
     keep = (targets != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
     batch = {"inputs": torch.tensor([inputs]), "targets": targets[None], "keep": keep}
     batch |= {"positions": torch.tensor([positions]), "owner": torch.tensor(owner)[keep]}
-    return batch | {"rows": len(rows), "count": len(keep)}
+    return batch | {"values": torch.tensor([row[2:] for row in rows]), "count": len(keep)}
 
 
 def bins(rows, most):
@@ -43,26 +46,25 @@ def bins(rows, most):
     return lists
 
 
-def turn(number, rows, seed):
-    """Return row `number` of an endless series of epochs, each in a random order of its own."""
-    epoch, place = divmod(number, len(rows))
-    return rows[order(seed, epoch, len(rows))[place]]
+def turns(step, rows, settings, rank=0, processes=1):
+    """Return the rows of an update that process `rank` takes; each epoch has its own order."""
+    places = [divmod(number, len(rows)) for number in share(step, settings, rank, processes)]
+    return [rows[order(settings.seed, epoch, len(rows))[place]] for epoch, place in places]
 
 
-def part_size(settings):
-    """Return how many tokens `bins` may lay end to end: `context`.
+def packed(rows, settings):
+    """Return rows as batches of about `context` tokens.
 
-    Some models read across rows, whatever their positions: there it is 1, so each row is alone.
+    Some models read across rows, whatever their positions: there each row is alone.
     """
-    return settings.context if getattr(settings, "packed", True) else 1
+    most = settings.context if getattr(settings, "packed", True) else 1
+    return [pack(part) for part in bins(rows, most)]
 
 
 def message_batches(rows, settings, rank=0, processes=1):
-    """Return batches(step): the rows of that update, packed into parts of `context` tokens."""
-    most = part_size(settings)
+    """Return batches(step): the rows of that update, packed."""
 
     def batches(step):
-        numbers = share(step, settings, rank, processes)
-        return [pack(part) for part in bins([turn(n, rows, settings.seed) for n in numbers], most)]
+        return packed(turns(step, rows, settings, rank, processes), settings)
 
     return batches

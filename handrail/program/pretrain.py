@@ -63,8 +63,7 @@ def main():
     accelerator.print(f"{about}, each read {epochs:.1f} times")
 
     def evaluate(step):
-        rows = settings.rows_at_once or 32
-        some = val_batches(val, tokenizer.eos_token_id, settings.context, documents=256, size=rows)
+        some = val_batches(val, tokenizer.eos_token_id, settings, documents=256)
         loss = mean_loss(accelerator, model, some, next_token_loss)
         texts = write(plain, tokenizer, settings.prompt, synced_gpus=processes > 1)
         text = wrap(tokenizer.decode(texts[0]))

@@ -29,7 +29,6 @@ def replies(model, tokenizer, prompts, length=64, size=64, **options):
             prompts[i : i + size],
             add_generation_prompt=True,
             return_tensors="pt",
-            return_dict=True,
             padding=True,
             tokenizer_kwargs={"padding_side": "left"},  # the reply comes right after the question
         ).to(model.device)
@@ -37,7 +36,6 @@ def replies(model, tokenizer, prompts, length=64, size=64, **options):
         options["max_new_tokens"] = max(1, min(length, room - asked))
         written = model.generate(**inputs, **options)[:, asked:].tolist()
         found += [ids[: ids.index(end) + 1] if end in ids else ids for ids in written]
-    model.train()
     return found
 
 

@@ -102,16 +102,14 @@ def main():
     (OUT / "sync.lock").write_text(str(script.pid))  # it holds the lock, even if this one is killed
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda number, _: script.send_signal(number))  # it saves, then ends
-    code, tried, said = None, "", "safe"
+    code, tried, said = None, "", f"nothing was sent, because there is no checkpoint in {run}"
     while code is None:
         time.sleep(0.2)
         code, step = script.poll(), newest(run / "checkpoints")
         if step and (step != tried or code is not None):
             tried, said = step, push(there, run, stage, step, over=code == 0)
             print(f"sync: checkpoint {step} at {there}: {said}", flush=True)
-    if code == 0 and not tried:
-        sys.exit(f"sync: nothing was sent, because there is no checkpoint in {run}")
-    sys.exit(code or int(said != "safe"))
+    sys.exit(code or (0 if said == "safe" else f"sync: {said}"))
 
 
 if __name__ == "__main__":

@@ -16,26 +16,21 @@ import json
 from itertools import islice
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2Tokenizer
 
 from data import documents, is_val
 from settings import OUT, read, refuse
 
 SAMPLE = 20_000_000  # characters that the pieces are learned from
-END, PAD = "<|endoftext|>", "<|pad|>"  # END goes between documents
 
 
 def train_tokenizer(texts, vocabulary):
-    """Return a Transformers tokenizer of at most `vocabulary` tokens, learned from the texts."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    options = {"vocab_size": vocabulary, "special_tokens": [END, PAD], "show_progress": False}
-    alphabet = pre_tokenizers.ByteLevel.alphabet()  # all 256 bytes
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(initial_alphabet=alphabet, **options))
-    special = {"bos_token": END, "eos_token": END, "pad_token": PAD}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
+    """Return a Transformers tokenizer of at most `vocabulary` tokens, learned from the texts.
+
+    It is GPT-2's, emptied: <|endoftext|>, called END here, goes between documents.
+    """
+    empty = GPT2Tokenizer(pad_token="<|pad|>")
+    return empty.train_new_from_iterator(texts, vocabulary, show_progress=False)
 
 
 def sample(documents, characters=SAMPLE):
@@ -87,7 +82,6 @@ if __name__ == "__main__":
     needed = settings.updates * settings.batch * settings.context
     about = encode(documents(settings), tokenizer, OUT / "tokens", needed)
     if not about["train"]["documents"] or not about["val"]["documents"]:
-        empty = f"{settings.data} has no text (column {settings.column!r})"
-        refuse(f"{empty}, or too little to keep some as val. Check settings.toml.")
+        refuse(f"{settings.data} has no text (column {settings.column!r}), or too little for val.")
     for side in ("train", "val"):
         print(f"{side}: {about[side]['documents']:,} documents, {about[side]['tokens']:,} tokens")

@@ -26,10 +26,8 @@ from accelerate.utils import send_to_device
 
 def next_token_loss(model, batch):
     """Return the sum of -ln P(target) over the batch, in nats; padding (IGNORE) does not count."""
-    logits = model(batch["inputs"], use_cache=False).logits  # (B, T, V)
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum"
-    )
+    logits = model(batch["inputs"], use_cache=False).logits.flatten(0, 1)  # (B · T, V)
+    return F.cross_entropy(logits.float(), batch["targets"].flatten(), reduction="sum")
 
 
 def update(accelerator, model, batch, loss, optimizer, clip=1.0):

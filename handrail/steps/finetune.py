@@ -133,8 +133,8 @@ def old_batches(project, program, values, tokenizer):
     """
     if own_texts(project):
         val = program.batches.load_tokens(project.out / "tokens", "val")
-        context = program.values.context
-        return program.batches.val_batches(val, tokenizer.eos_token_id, context, documents=200)
+        end, chosen = tokenizer.eos_token_id, program.values
+        return program.batches.val_batches(val, end, chosen, documents=200)
     rows = []
     for meaning in glossary.words().values():
         ids = tokenizer(meaning, add_special_tokens=False)["input_ids"]

@@ -39,7 +39,7 @@ def try_out(project, model, tokenizer, chats):
     model.to(accelerator.device)
     ids = replies.replies(model, tokenizer, prompts, length, do_sample=True, top_k=0)
     rewards = grpo.judge(tokenizer.batch_decode(ids, skip_special_tokens=True), chats)
-    rows = [grpo.written(tokenizer, *both)[0] for both in zip(prompts, ids, strict=True)]
+    rows = [grpo.written(tokenizer, *both, 0)[0] for both in zip(prompts, ids, strict=True)]
     reply = sum(map(len, ids)) / len(ids)
     return rewards, sum(map(len, rows)) / len(rows) - reply, reply, grpo.GROUP
 
