@@ -9,7 +9,8 @@ import torch
 from handrail.cost.estimate import local
 from handrail.doctor.shelf import look_at_plan
 from handrail.project import glossary
-from handrail.project.plan import minutes, opened, times
+from handrail.project.plan import minutes, times
+from handrail.project.pretrained import opened
 from handrail.project.screen import Outcome
 from handrail.steps.runs import (
     doctor_checks,
