@@ -711,9 +711,7 @@ def test_a_project_is_counted_without_a_gpu(project):
     done = handrail("estimate", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of your train.py" in done.stdout and "cheapest" in done.stdout
-    assert (
-        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
-    )
+    assert "Earlier in this project" in done.stdout or not (project / "out/estimates.txt").exists()
     assert made(project) == before
 
 
