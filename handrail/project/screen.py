@@ -145,13 +145,17 @@ class Screen:
 
     def block(self, head, body):
         """Print lines that are wrapped already under a head, *this* in italics, **this** bold."""
-        self.console.print(f"[bold cyan]{escape(head)}[/]")
+        self.head(head)
         body = BOLD.sub(r"[bold]\1[/]", ITALIC.sub(r"[italic]\1[/]", escape(body)))
         self.console.print(body + "\n", soft_wrap=True)
 
+    def head(self, text):
+        """Print a heading."""
+        self.console.print(f"[bold cyan]{escape(text)}[/]")
+
     def code(self, file):
         """Print all of a file."""
-        self.console.print(f"[bold cyan]{file.name}[/]")
+        self.head(file.name)
         self.console.print(
             Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
         )
@@ -213,7 +217,7 @@ class Screen:
         levels = spec.get("lines") or {}
         if not shown:
             return
-        self.console.print(f"[bold cyan]{escape(caption)}[/]")
+        self.head(caption)
         if self.console.width < NARROW or not self.unicode:
             self.numbers(spec, shown, levels)
             return
@@ -242,9 +246,18 @@ class Screen:
         self.console.print(table)
         self.print()
 
-    def unknown(self, key):
-        """Say that a key does nothing here."""
-        self.print(f"  {key!r} is not one of these keys.")
+    def message(self, problem):
+        """Print what is in the way, wrapped; commands (lines that are indented) as they are."""
+        self.print()
+        for line in str(problem).splitlines():
+            self.console.print(line, markup=False, soft_wrap=line.startswith(" "))
+        self.print()
+
+    def key(self, question, keys):
+        """Return one of the keys, as a person typed it; "" for Enter, or if nobody is there."""
+        while (typed := self.ask(question).lower()) not in ("", *keys):
+            self.print(f"  {typed!r} is not one of these keys.")
+        return typed
 
     def ask(self, question, default=""):
         """Return a person's answer, or `default` if nobody is there.
