@@ -62,12 +62,17 @@ def contents(place, kinds=None):
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
+def so_far(project, name):
+    """Return the steps up to this one that it rests on, and itself."""
+    return [*before(project, name), name]
+
+
 def rests_on(project, name):
     """Return what a step was made of and what it left, as it is now: {name: [value, checksum]}.
 
     That is files, settings and data, its own and those of all steps before it.
     """
-    parts, settings, found = [*before(project, name), name], project.settings, {}
+    parts, settings, found = so_far(project, name), project.settings, {}
     for key in {key for part in parts for key in getattr(step(part), "USES", [])}:
         value, content = settings.get(key), None
         if key in SOURCES and value:
@@ -140,7 +145,7 @@ def explain_error(project, screen, error, name):
 
     Returns None if the learner changed nothing: then the error is handrail's.
     """
-    used = [file for part in [*before(project, name), name] for file in files(project, part)]
+    used = [file for part in so_far(project, name) for file in files(project, part)]
     changed = project.edited(dict.fromkeys(used))
     if not changed:
         return None

@@ -350,9 +350,8 @@ def show_offers(screen, found, processes):
     good = [offer for offer in found if offer.fit != "no"]
     best = {"cheapest": min(good, key=lambda offer: offer.dollars, default=None)}
     best["fastest"] = min(good, key=lambda offer: offer.hours, default=None)
-    sources = list(dict.fromkeys(offer.source for offer in found))
     name = "GPU" if processes == 1 else f"{processes} GPUs"
-    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and whose price")
+    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and the price's date")
     for offer in found:
         fits = offer in good
         shown.add_row(
@@ -362,12 +361,11 @@ def show_offers(screen, found, processes):
             lasting(offer.hours) if fits else "",
             dollars(offer.dollars) if fits else "",
             ", ".join(word for word, one in best.items() if one is offer),
-            f"{offer.where} ({sources.index(offer.source) + 1})",
+            f"{offer.where}, {offer.read}",
             style=None if fits else "dim",
         )
     screen.console.print(shown)
-    listed = ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1))
-    screen.print(screen.fill(f"Prices: {listed}") + "\n")
+    screen.print()
 
 
 def this_machine(peak):

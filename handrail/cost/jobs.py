@@ -28,5 +28,5 @@ def price_of_job(project, script, values, flavor=None, hours=None):
     if not offer:
         return flavor, hours, f"{hours:g} h of {flavor} (`hf jobs hardware` has its price)"
     price = offer.dollars[1] / offer.hours[1]
-    each = f"{hours:g} h at ${price:.2f} an hour ({offer.source})"
+    each = f"{hours:g} h at ${price:.2f} an hour ({offer.source}, {offer.read})"
     return flavor, hours, f"${hours * price:.2f}, {each}"

@@ -64,9 +64,8 @@ def draw(spec, shown, levels, width):
     plotext.theme("clear")
     plotext.plot_size(width, HEIGHT)
     curve = spec["kind"] == "curve"
-    plotext.xlabel(
-        "update (log scale: most happens early)" if curve else spec.get("xlabel", "update")
-    )
+    early = "update (log scale: most happens early)"
+    plotext.xlabel(early if curve else spec.get("xlabel", "update"))
     if spec["kind"] == "bars":
         plotext.bar([str(x) for x in spec["x"]], spec["y"])
         return
@@ -156,9 +155,8 @@ class Screen:
     def code(self, file):
         """Print all of a file."""
         self.head(file.name)
-        self.console.print(
-            Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
-        )
+        shown = Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
+        self.console.print(shown)
 
     def lines(self, text, notes):
         """Print the lines of a program that matter, each with its number and a note below it."""
@@ -181,23 +179,16 @@ class Screen:
         """Print a row of (token, is it trained): what is trained bright, what is only read dim."""
         text = Text("  ")
         for piece, trained in pieces:
+            if trained and not self.console.is_terminal:
+                piece = f"[{piece}]"
             text.append(piece, "green" if trained else "dim")
-        self.console.print(
-            text
-            if self.console.is_terminal
-            else Text("  " + "".join(f"[{p}]" if said else p for p, said in pieces))
-        )
+        self.console.print(text)
         self.print()
 
     def measured(self, checks):
         """Print each number next to what was expected, then what those mean that did not pass."""
-        table = Table(
-            box=None,
-            padding=(0, 2, 0, 0),
-            title="[bold cyan]Measured[/]",
-            title_justify="left",
-            title_style="",
-        )
+        self.head("Measured")
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for head in ("", "", "expected", "measured"):
             table.add_column(head, style="dim" if head == "expected" else None)
         for c in checks:
