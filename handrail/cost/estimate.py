@@ -21,7 +21,7 @@ from unittest.mock import MagicMock, Mock, patch
 
 from rich.table import Table
 
-from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, gpus, known, live_prices, offers
+from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, known, live_prices, offers
 from handrail.project import words
 from handrail.project.plan import OPEN, PER_PARAMETER, check_size, parameters, power_of_two, sizes
 from handrail.project.pretrained import opened
@@ -217,70 +217,10 @@ def weigh(project, script, values, how=DEFAULT, price=None, live=None):
     return counted, found
 
 
-# --- needing less ---
-
-
-def shard(update, processes):
-    """Return the bytes on each of `processes` GPUs under FSDP.
-
-    That is its share of what is divided, all of what passes, and two layers at a time, gathered in
-    16 bits while they are used: about a twentieth of the weights (ZeRO stage 3, Rajbhandari et al.
-    2020, section 5).
-    """
-    averages = max(update.kinds["optimizer"], 4 * update.trained)
-    divided = update.kinds["weights"] + 4 * update.trained + averages
-    layers = update.parameters * 2 / 20
-    return divided / processes + max(update.passing + layers, update.working / processes)
-
-
-def sharing(update):
-    """Return how many GPUs of 80 GB that share the weights hold an update, in words, or None."""
-    memory = gpus()["H100"]["memory"]
-    for number in (2, 4, 8, 16, 32, 64, 128, 256):
-        each = shard(update, number)
-        if fits(each, memory) == "yes":
-            return f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(each)} on each"
-    return None
-
-
 def most_rows(update, memory, at_once):
     """Return about how many rows at once fit: what passes grows with them, nothing else does."""
     fixed = update.kinds["weights"] + update.kinds["optimizer"] + 4 * update.trained
     return int(at_once * ((memory - DRIVER) / (1 + GAPS) - fixed) / update.passing)
-
-
-def cheaper(script, values, how):
-    """Yield (what to change, values, how), each with those before it: free, slower, less reach."""
-    if rows_at_once(script, values, how["processes"]) > 1:
-        values = with_(values, rows_at_once=1, rows_typed=1)
-        yield "one row at once, added up: rows_at_once = 1 in settings.toml", values, how
-    if script == "finetune" and values.method == "full":
-        values = with_(values, method="lora")
-        yield "LoRA in place of all weights: --method lora", values, how
-    if not how["checkpointing"]:
-        how = how | {"checkpointing": True}
-        enable = "model.activation_checkpointing_enable()"
-        yield f"activations computed twice, a third more time: {enable}", values, how
-    values = with_(values, context=values.context // 2)
-    yield f"half the reach: --context {values.context}", values, how
-
-
-def ways_to_fit(project, script, values, how, update):
-    """Return what to change if an update does not fit any GPU for sure, a line each."""
-    for_rent = {name: gpu["memory"] for name, gpu in gpus().items() if "price" in gpu}
-    tried, smallest, enough = [], update, False
-    for what, new, other in cheaper(script, values, how):
-        slim = count(project, script, new, **other)
-        cards = [name for name, memory in for_rent.items() if fits(slim.peak, memory) == "yes"]
-        tried.append(f"{what}: {gb(slim.peak)}, fits {', '.join(cards) or 'still none'}")
-        smallest = min(smallest, slim, key=lambda update: update.passing)
-        enough = enough or bool(cards)
-    frozen = smallest.parameters - smallest.trained
-    least = None if enough else sharing(smallest)
-    found = {"shared": sharing(update), "least": least}
-    found["saved"] = gb(1.5 * frozen) if script == "finetune" else None
-    found["smaller"] = None if enough or least else ""
-    return [*part("To change nothing", found), *tried, *part("To change more", found)]
 
 
 def remember(project, what, estimated, measured):
@@ -328,7 +268,7 @@ def part(name, found):
 def table(*heads):
     found = Table(box=None, padding=(0, 2, 0, 0), show_header=any(heads))
     for head in heads:
-        found.add_column(head, no_wrap=True)
+        found.add_column(head, no_wrap=head != heads[-1])
     return found
 
 
@@ -351,7 +291,7 @@ def show_offers(screen, found, processes):
     best = {"cheapest": min(good, key=lambda offer: offer.dollars, default=None)}
     best["fastest"] = min(good, key=lambda offer: offer.hours, default=None)
     name = "GPU" if processes == 1 else f"{processes} GPUs"
-    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and the price's date")
+    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and the day of the price")
     for offer in found:
         fits = offer in good
         shown.add_row(
@@ -407,6 +347,11 @@ def facts(project, script, values, how, counted):
         "second": gb(4 * update.trained),
         "guess": None if known_rows else "",
         "at_once": at_once,
+        "several": "" if at_once > 1 else None,
+        "full": "" if script == "finetune" and values.method == "full" else None,
+        "plain": None if how["checkpointing"] else "",
+        "half": values.context // 2,
+        "tuned": "" if script == "finetune" else None,
         "longer": values.context * at_once if packed else None,
         "peak_fp16": gb(counted["fp16"].peak) if len(counted) > 1 else None,
         "slow": SLOW,
@@ -447,10 +392,9 @@ def show(screen, project, script, values, how, counted, offered):
         found |= {"most": most_rows(update, best.memory, found["at_once"]), "cheapest": best.name}
         say("Rows at once")
     if not sure:
-        screen.print("  trying smaller versions, one after another ...\n")
         perhaps = " for sure" if any(offer.fit == "perhaps" for offer in offered) else ""
-        head = f"It fits none of them{perhaps}. What you can change: each line has those above it"
-        screen.say(head, ways_to_fit(project, script, values, how, update))
+        head = f"It fits none of them{perhaps}. Add one of these, and it is counted again"
+        screen.say(head, part("What you can change", found))
     say("Where these numbers come from")
     earlier = project.out / "estimates.txt"
     if earlier.exists():
