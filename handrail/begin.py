@@ -26,9 +26,9 @@ handrail: from data to a language model of your own.
 WHOLE = {"updates": 1, "batch": 1, "context": 1, "seed": 0}  # whole numbers, and their least
 
 
-def found(folder, cpu=False):
+def found(folder):
     """Return the project in a folder, if this version may change it; else raise Stop."""
-    project = Project(folder, cpu)
+    project = Project(folder)
     if not project.exists:
         new = shlex.join(["handrail", "new", str(folder)])
         raise stop("no project", folder=project.folder, new=new)

@@ -265,44 +265,27 @@ def part(name, found):
     return words.fill(words.parts(WORDS)[name], found)
 
 
-def table(*heads):
-    found = Table(box=None, padding=(0, 2, 0, 0), show_header=any(heads))
-    for head in heads:
-        found.add_column(head, no_wrap=head != heads[-1])
-    return found
-
-
-def show_memory(screen, update):
-    """Print the peak of an update, kind by kind."""
-    from handrail.cost.ledger import KINDS
-
-    shown = table("", "", "")
-    for kind, meaning in KINDS.items():
-        size = update.kinds[kind]
-        shown.add_row(kind, gb(size) if size else "none yet", meaning)
-    together = "all of these together; they do not all peak at the same time"
-    shown.add_row("at the peak", gb(update.peak), together, style="bold")
-    screen.console.print(shown)
-
-
 def show_offers(screen, found, processes):
     """Print the table to decide by: what fits, how long, how much, and where each price is from."""
     good = [offer for offer in found if offer.fit != "no"]
     best = {"cheapest": min(good, key=lambda offer: offer.dollars, default=None)}
     best["fastest"] = min(good, key=lambda offer: offer.hours, default=None)
+    shown = Table(box=None, padding=(0, 2, 0, 0))
     name = "GPU" if processes == 1 else f"{processes} GPUs"
-    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and the day of the price")
+    for head in (name, "GB", "fits", "how long", "cost", ""):
+        shown.add_column(head, no_wrap=True)
+    shown.add_column("where, and the day of the price")
     for offer in found:
-        fits = offer in good
+        large = offer in good
         shown.add_row(
             offer.name,
             f"{offer.memory / 1e9:.0f}",
             offer.fit,
-            lasting(offer.hours) if fits else "",
-            dollars(offer.dollars) if fits else "",
+            lasting(offer.hours) if large else "",
+            dollars(offer.dollars) if large else "",
             ", ".join(word for word, one in best.items() if one is offer),
             f"{offer.where}, {offer.read}",
-            style=None if fits else "dim",
+            style=None if large else "dim",
         )
     screen.console.print(shown)
     screen.print()
@@ -338,6 +321,8 @@ def facts(project, script, values, how, counted):
     found = vars(update) | vars(values) | this_machine(update.peak)
     return found | {
         "counted": titled(project, script, values, how)[1],
+        "kinds": {kind: gb(size) if size else "none yet" for kind, size in update.kinds.items()},
+        "all": gb(update.peak),
         "calculations": operations(update.flops),
         "share": f" on each of {processes} GPUs" if processes > 1 else "",
         "whose": "your" if project.out.exists() else "handrail's",
@@ -381,8 +366,7 @@ def show(screen, project, script, values, how, counted, offered):
             screen.say(head, lines)
 
     say("Counted without a GPU")
-    show_memory(screen, update)
-    screen.print()
+    say("Memory")
     say("On a GPU")
     show_offers(screen, offered, how["processes"])
     say("This machine's GPU")
