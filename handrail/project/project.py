@@ -205,8 +205,9 @@ class Project:
 
         Two at once would overwrite each other's checkpoints, tokens and settings.
         """
-        for file in [*self.out.glob("run.lock"), *self.out.glob("*/run.lock")]:
-            if process := holder(file):
+        for step in ("", "finetune", "dpo", "grpo"):  # a trial of its owner's may go on
+            file = self.out / step / "run.lock"
+            if file.exists() and (process := holder(file)):
                 raise stop("run under way", folder=file.parent, process=process)
         if process := holder(self.out / "steps" / "walk.lock", keep=True):
             raise stop("open elsewhere", folder=self.folder, process=process)
@@ -218,15 +219,11 @@ class Project:
             shutil.copyfile(file, self.folder / file.name)
         for name in GUIDES:
             (self.folder / name).write_text(self.guide(name, self.cpu), encoding="utf-8")
-        (self.folder / "settings.toml").write_text(
-            "# What was chosen for this project, and why. Edit any line. An option after `python "
-            "...` counts for that one run; one after `handrail ...` is written here.\n"
-            f'handrail = "{__version__}"  # the version that grew this project\n'
-        )
+        settings = self.folder / "settings.toml"
+        settings.write_text(settings.read_text().format(version=__version__))
         if shutil.which("git"):
             self.git("init", "-q")
-            made = [file.name for file in TEMPLATE.iterdir()]
-            self.commit(["settings.toml", *made], "An empty project")
+            self.commit([file.name for file in TEMPLATE.iterdir()], "An empty project")
 
     def inside(self):
         """Return somebody else's git repository that contains this folder, or None."""
