@@ -6,7 +6,7 @@ Llama 3's shapes (Grattafiori et al. 2024, table 3). One row of 8,192 tokens on 
 activations made again on the way back, AdamW in 32 bits. Weights, gradients and the optimizer's two
 averages are divided by the number of GPUs; what passes (activations, logits) is each GPU's own, and
 is what `handrail estimate` counts for one of them. Two layers at a time are gathered in 16 bits
-(shard in cost/estimate.py).
+(shard, below).
 """
 
 import shutil
@@ -16,7 +16,7 @@ from pathlib import Path
 from tables import head, options, row
 from transformers import LlamaConfig
 
-from handrail.cost.estimate import count, shard
+from handrail.cost.estimate import count
 from handrail.cost.gpus import fits, gpus
 from handrail.project.project import PROGRAM, Project
 
@@ -30,6 +30,19 @@ ADAMW = """
 def make_optimizer(model, lr):
     return torch.optim.AdamW(model.parameters(), lr=lr)
 """
+
+
+def shard(update, processes):
+    """Return the bytes on each of `processes` GPUs under FSDP.
+
+    That is its share of what is divided, all of what passes, and two layers at a time, gathered in
+    16 bits while they are used: about a twentieth of the weights (ZeRO stage 3, Rajbhandari et al.
+    2020, section 5).
+    """
+    averages = max(update.kinds["optimizer"], 4 * update.trained)
+    divided = update.kinds["weights"] + 4 * update.trained + averages
+    layers = update.parameters * 2 / 20
+    return divided / processes + max(update.passing + layers, update.working / processes)
 
 
 def counted(name, context, folder):

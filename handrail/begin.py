@@ -6,13 +6,14 @@ import platform
 import re
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
+
+import click
 
 from handrail import launch
 from handrail.data.text_files import locate
-from handrail.project.plan import OPEN, sizes
-from handrail.project.project import ASKED, Project, Stop
+from handrail.project.plan import OPEN, check_size
+from handrail.project.project import ASKED, Project, stop
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """
@@ -22,44 +23,43 @@ handrail: from data to a language model of your own.
   2  Write like my texts      your own notes, book, logs
   3  Answer like my questions and answers     a small open model, fine-tuned on your file
 """
+WHOLE = {"updates": 1, "batch": 1, "context": 1, "seed": 0}  # whole numbers, and their least
 
 
-def found(folder, cpu=False):
-    """Return the project in a folder; raise Stop if there is none."""
-    project = Project(folder, cpu)
+def found(folder):
+    """Return the project in a folder, if this version may change it; else raise Stop."""
+    project = Project(folder)
     if not project.exists:
         new = shlex.join(["handrail", "new", str(folder)])
-        raise Stop(f"{project.folder} holds no project yet. This starts one: {new}")
+        raise stop("no project", folder=project.folder, new=new)
+    project.check_version()
     return project
 
 
 def opened(folder, typed, step=""):
     """Return the project, started if there is none; what was typed is in its settings."""
-    project = (found if step else Project)(folder, typed.cpu)
+    project = Project(folder)
     begun = project.exists
-    if begun:
-        project.check_version()
+    if begun or step:
+        project = found(folder)
     else:
         project.check_free()
-    if not typed.cpu:
-        typed.cpu = chose_cpu(project) or launch.needs_cpu(
-            shlex.join(["handrail", *sys.argv[1:], "--cpu"])
-        )
+    with_cpu = shlex.join(["handrail", *sys.argv[1:], "--cpu"])
+    typed.cpu = typed.cpu or chose_cpu(project) or launch.needs_cpu(with_cpu)
     project.cpu = typed.cpu
     if not begun and not typed.data and not typed.answers:
         choose_story(folder, typed)
     check_typed(project, typed)
     if begun:
-        check_begun(project, typed, step)
-        project.hold()
-        if not step:
-            print(f"Continuing the project in {project.folder}.")
+        check_purpose(project, typed, step)
     else:
-        if not typed.data:
-            typed.base = typed.base or OPEN
-        confirm_repository(project, typed)
+        typed.base = typed.base or (None if typed.data else OPEN)
+        if outer := project.inside():
+            print(f"{project.folder} is inside the git repository {outer}, and gets its own.")
         project.create()
-        project.hold()
+    project.hold()
+    if begun and not step:
+        print(f"Continuing the project in {project.folder}.")
     if project.cpu and not chosen_on(project).exists():
         chosen_on(project).write_text("--cpu was chosen for this project, on this machine.\n")
     write_down(project, typed, step)
@@ -84,14 +84,13 @@ def chose_cpu(project):
 
 def choose_story(folder, typed):
     """Ask which story is the learner's, and print the command that says the same."""
-    asks = sys.stdin.isatty() and not typed.yes
+    asks, story = sys.stdin.isatty() and not typed.yes, "1"
     if asks:
         print(STORIES)
-    story = input("Which one? [1] ").strip() if asks else "1"
+        story = click.prompt("Which one?", default="1", type=click.Choice("123"))
     if story == "3":
         typed.answers = ask_source("The file with your questions and answers")
-        named = input(f"The model to start from, hub name or folder [{OPEN}]: ").strip()
-        typed.base = named or OPEN
+        typed.base = click.prompt("The model to start from, hub name or folder", default=OPEN)
     elif story == "2":
         typed.data = ask_source("The file or folder with your texts")
     else:
@@ -99,11 +98,9 @@ def choose_story(folder, typed):
     words = ["handrail", "new", str(folder)]
     for name in dict.fromkeys(["data", "answers", "base", *vars(typed)]):
         value = getattr(typed, name)
-        option = "--from" if name == "base" else f"--{name}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, str(value)]
+        if value not in (None, False):
+            words.append("--from" if name == "base" else f"--{name}")
+            words += [] if value is True else [str(value)]
     if asks:
         print(f"\nThe same in one line, next time:  {shlex.join(words)}")
         activate = shlex.quote(str(Path(sys.prefix, "bin", "activate")))
@@ -115,28 +112,18 @@ def choose_story(folder, typed):
 
 def ask_source(question):
     """Ask until a file, a folder or the name of a hub data set is given."""
-    while True:
-        source = input(f"{question}: ").strip().strip("'\"")
-        if source and Path(source).expanduser().exists():
-            return source
-        if re.fullmatch(r"[\w.-]+/[\w.-]+(:.*)?", source):
-            return source
-        print(
-            f"There is no {source or 'file of that name'} in {Path.cwd()}. "
-            "A path from here, a full path, or a hub data set owner/name."
-        )
 
+    def there(typed):
+        source = typed.strip().strip("'\"")
+        hub = re.fullmatch(r"[\w.-]+/[\w.-]+(:.*)?", source)
+        if not hub and not Path(source).expanduser().exists():
+            raise click.BadParameter(
+                f"there is no {source} in {Path.cwd()}. "
+                "A path from here, a full path, or a hub data set owner/name."
+            )
+        return source
 
-def confirm_repository(project, typed):
-    """Ask before a project is made inside somebody's git repository."""
-    outer = project.inside()
-    if outer and sys.stdin.isatty() and not typed.yes:
-        print(
-            f"{project.folder} is inside the git repository {outer}.\n"
-            "The project gets a history of its own; nothing is committed in the other one."
-        )
-        if input("Enter to continue, q to stop: ").strip().lower() == "q":
-            raise KeyboardInterrupt
+    return click.prompt(question, value_proc=there)
 
 
 # --- what is wrong is said before anything is written ---
@@ -144,19 +131,23 @@ def confirm_repository(project, typed):
 
 def check_numbers(values, place):
     """Raise Stop for a number that no run can begin with."""
-    for name in ("updates", "batch", "context", "lr", "seed"):
+    for name, least in WHOLE.items():
         value = values.get(name)
-        wanted = "number" if name == "lr" else "whole number"
-        right = isinstance(value, (int, float) if name == "lr" else int)
-        if right and not 0 < value < math.inf:
-            right = name == "seed" and value == 0
-        if value is not None and not right:
-            raise Stop(f"{place}{name} = {value!r}: it has to be a {wanted} above 0.")
+        if value is not None and not (isinstance(value, int) and value >= least):
+            raise stop("no whole number", name=f"{place}{name}", value=value, least=least)
+    lr = values.get("lr")
+    if lr is not None and not (isinstance(lr, int | float) and 0 < lr < math.inf):
+        raise stop("no learning rate", name=f"{place}lr", value=lr)
 
 
 def check_typed(project, typed):
-    """Raise Stop for what is wrong in what was typed."""
+    """Raise Stop for what is wrong in what was typed, or in settings.toml."""
     check_numbers(vars(typed), "--")
+    settings, file = project.settings, project.folder / "settings.toml"
+    check_numbers(settings, f"{file}: ")
+    for part, values in settings.items():
+        if isinstance(values, dict):
+            check_numbers(values, f"{file}: {part}.")
     for name in ("data", "answers"):
         source = getattr(typed, name)
         if source and source != "village":
@@ -164,43 +155,21 @@ def check_typed(project, typed):
     base = typed.base
     if base and not Path(base).expanduser().exists():
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", base):
-            raise Stop(
-                f"There is no folder {base!r} in {Path.cwd()}, and it is not the name "
-                "of a model on the hub (owner/name). Check it with `ls`."
-            )
-    size = typed.size or project.settings.get("size", "auto")
-    with suppress(SyntaxError):  # a model.py that cannot be read is named by its step
-        if size not in ["auto", *sizes(project)]:
-            raise Stop(
-                f"There is no size {size!r}. The sizes: {' '.join(sizes(project))}, "
-                "or auto (chosen from data and machine)."
-            )
+            raise stop("no such model", base=base, here=Path.cwd())
+    check_size(project, typed.size)
 
 
-def check_begun(project, typed, step):
-    """Raise Stop for settings that no run can begin with, and for a source of another walk."""
-    settings, file = project.settings, project.folder / "settings.toml"
-    check_numbers(settings, f"{file}: ")
-    for part, values in settings.items():
-        if isinstance(values, dict):
-            check_numbers(values, f"{file}: {part}.")
-    if typed.answers and settings.get("data") and step not in LATER:
-        raise Stop(
-            f"{project.folder} has learned from texts first. To teach it answers as well: "
-            f"{project.command('finetune')} --answers {shlex.quote(typed.answers)}"
-        )
-    if typed.data and not settings.get("data"):
-        raise Stop(
-            f"{project.folder} began with questions and answers. Texts need a project of "
-            f"their own: handrail new my-texts --data {shlex.quote(typed.data)}"
-        )
+def check_purpose(project, typed, step):
+    """Raise Stop for a source that does not belong to this project's walk, or to the step."""
+    texts, finetune = project.settings.get("data"), project.command("finetune")
+    answers = shlex.quote(typed.answers or "")
+    if typed.answers and texts and step not in LATER:
+        raise stop("answers after texts", folder=project.folder, command=finetune, source=answers)
+    if typed.data and not texts:
+        raise stop("texts after answers", folder=project.folder, source=shlex.quote(typed.data))
     if typed.answers and step == "grpo":
-        raise Stop(
-            f"GRPO reads no file, so not {typed.answers} either: it asks the questions of the "
-            "fine-tuning, in out/chats. Type the command without --answers.\nTo learn from that "
-            f"file: {project.command('dpo')} for pairs, {project.command('finetune')} for "
-            "questions and answers."
-        )
+        dpo = project.command("dpo")
+        raise stop("grpo reads no file", source=answers, dpo=dpo, finetune=finetune)
 
 
 # --- written into settings.toml ---

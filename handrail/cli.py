@@ -12,11 +12,10 @@ import click
 
 from handrail import __version__
 from handrail.cloud import rent
-from handrail.project.project import Stop, refused, usual
+from handrail.project.project import Stop, refused, stop, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
-RENAMED = {"rate": ["lr"], "exam": ["answers"], "align": ["dpo"], "steps": ["status"]}  # since 0.3
 OWN_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 ABOVE_0 = click.IntRange(1)
 RUN = [  # what `estimate` counts with, too
@@ -73,16 +72,12 @@ class Commands(click.Group):
     def resolve_command(self, context, words):
         word = words[0]
         if word not in self.commands:
-            near = RENAMED.get(word) or get_close_matches(word, self.commands, 1)
-            nearest = f" Did you mean: handrail {near[0]}" if near else ""
+            near = next(iter(get_close_matches(word, self.commands, 1)), None)
             source = ["my-model", "--data"] if Path(word).is_file() else []
             new = shlex.join(["handrail", "new", *source, *words])
-            raise Stop(
-                f"There is no command {word!r}.{nearest}\n"
-                f"A project starts, and continues, with: {new}"
-            )
+            raise stop("no such command", word=word, near=near, new=new)
         if any(context.params.values()):
-            raise Stop(f"Options go after the command: handrail {word} [DIR] [options]")
+            raise stop("options first", word=word)
         return super().resolve_command(context, words)
 
 
@@ -143,9 +138,7 @@ def status(folder):
     from handrail.begin import found
     from handrail.walk import show_status
 
-    project = found(folder)
-    project.check_version()
-    show_status(project)
+    show_status(found(folder))
 
 
 @cli.command()
@@ -161,7 +154,6 @@ def undo(name, folder):
         name, folder = "", name
     project = found(folder)
     project.cpu = chosen_on(project).exists()
-    project.check_version()
     project.hold()
     walk.undo(project, Screen(), name or walk.last(project))
 

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import sys
-import textwrap
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,20 +18,14 @@ from handrail import begin
 from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
-from handrail.project.project import PROGRAM, TEMPLATE, Stop, refused
+from handrail.project.project import PROGRAM, TEMPLATE, Stop, refused, stop
 from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
-SOURCES = (
-    "data",
-    "source",
-    "answers",
-    "pairs",
-    "base",
-)  # settings that name files which others write
-LARGE, SAMPLE = 50_000_000, 2**20  # bytes: of a larger file, about so many samples are read
-KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop"
+SOURCES = "data source answers pairs base".split()  # settings that name files of other people
+QUESTIONS = {"": "Fix that, then Enter to try again", "me": "The name"}  # by what a Stop wants
+KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop:"
 
 
 # --- what was done, verified from what is on disk ---
@@ -49,76 +42,63 @@ def before(project, name):
 
 
 @cache
-def content(file, size, changed):
-    """Return a hash of a file, as it was at that size and time; of a large one, of samples."""
-    digest = hashlib.sha256(str(size).encode())
+def checksum(file, size, changed):
+    """Return a checksum of a file's first and last megabyte, as it was at that size and time."""
     with open(file, "rb") as data:
-        for start in range(0, size, max(SAMPLE, size * SAMPLE // LARGE)):
-            data.seek(start)
-            digest.update(data.read(SAMPLE))
-        data.seek(max(0, size - SAMPLE))
-        digest.update(data.read())
-    return digest.hexdigest()
+        first = data.read(2**20)
+        data.seek(max(0, size - 2**20))
+        return hashlib.sha256(first + data.read()).hexdigest()
 
 
 def contents(place, kinds=None):
-    """Return the names and contents of all files (of these kinds) in a folder, or of one file."""
-    found = [file for file in text_files.local_files(place) if not kinds or file.suffix in kinds]
-    seen = [(file, file.stat()) for file in found]
-    return [
-        [str(file.relative_to(place)), content(file, about.st_size, about.st_mtime_ns)]
-        for file, about in seen
-    ]
+    """Return a checksum of all files (of these kinds) in a folder, or of one; None for nothing."""
+    if not place.exists():
+        return None
+    found = []
+    for file in text_files.local_files(place):
+        if not kinds or file.suffix in kinds:
+            size, changed = file.stat().st_size, file.stat().st_mtime_ns
+            found.append([str(file.relative_to(place)), size, checksum(file, size, changed)])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
-def source_of(project, key):
-    """Return what a setting names: a hash of local files, wherever they are, or a name.
+def so_far(project, name):
+    """Return the steps up to this one that it rests on, and itself."""
+    return [*before(project, name), name]
 
-    Files that are gone changed nothing that was made of them: they count as when they were last
-    read, so that a project can be moved without its data.
+
+def rests_on(project, name):
+    """Return what a step was made of and what it left, as it is now: {name: [value, checksum]}.
+
+    That is files, settings and data, its own and those of all steps before it.
     """
-    named = project.settings.get(key)
-    place = project.folder / Path(named).expanduser() if named else None
-    if not (place and place.exists()):
-        known = project.out / "steps" / f"{key}.source"
-        if named and known.exists():
-            value, found = json.loads(known.read_text())
-            return found if value == named else named
-        return named
-    kinds = {"base": [".json", ".safetensors"], "data": project.settings.get("kinds")}.get(key)
-    return hashlib.sha256(json.dumps(contents(place, kinds)).encode()).hexdigest()
+    parts, settings, found = so_far(project, name), project.settings, {}
+    for key in {key for part in parts for key in getattr(step(part), "USES", [])}:
+        value, content = settings.get(key), None
+        if key in SOURCES and value:
+            kinds = {"base": [".json", ".safetensors"], "data": settings.get("kinds")}.get(key)
+            content = contents(project.folder / Path(value).expanduser(), kinds)
+        found[key] = [value, content]
+    made = [file for part in parts for file in files(project, part)]
+    for file in made + [f"out/{left}" for left in getattr(step(name), "LEAVES", [])]:
+        place = project.folder / file
+        found[file] = [place.exists(), contents(place)]
+    return found
 
 
-def remember_sources(project, name):
-    """Keep what the sources of a step were when they were last seen, for `source_of`."""
-    for key in set(SOURCES).intersection(getattr(step(name), "USES", [])):
-        if named := project.settings.get(key):
-            seen = json.dumps([named, source_of(project, key)])
-            (project.out / "steps" / f"{key}.source").write_text(seen)
+def changes(project, name):
+    """Return the names of what has changed since a step was taken.
 
-
-def fingerprint(project, name):
-    """Return a hash of what the step depends on and of what it left.
-
-    That is files, settings and data as they are now, its own and those of all steps before it.
+    Data that has the same content elsewhere is the same. So is data that is gone, if its name is:
+    a project can be moved without it.
     """
-    digest, parts = hashlib.sha256(), [*before(project, name), name]
-    for part in parts:
-        for file in files(project, part):
-            digest.update(
-                (project.folder / file).read_bytes()
-                if (project.folder / file).exists()
-                else b"missing"
-            )
-    used = sorted({key for part in parts for key in getattr(step(part), "USES", [])})
-    chosen = {
-        key: source_of(project, key) if key in SOURCES else project.settings.get(key)
-        for key in used
-    }
-    digest.update(json.dumps(chosen).encode())
-    for left in getattr(step(name), "LEAVES", []):
-        digest.update(json.dumps(contents(project.out / left)).encode())
-    return digest.hexdigest()[:16]
+    was, now = record(project, name).get("rests_on", {}), rests_on(project, name)
+    found = list(was.keys() ^ now.keys())
+    for key in was.keys() & now.keys():
+        compared = 0 if now[key][1] is None else 1
+        if was[key][compared] != now[key][compared]:
+            found.append(key)
+    return sorted(found)
 
 
 def record(project, name):
@@ -131,14 +111,12 @@ def record(project, name):
 
 def state(project, name):
     """Return "done", "failed", "changed" (since it was done) or "to do", from what is on disk."""
-    module, written = step(name), record(project, name)
+    written = record(project, name)
     if written is None:
         return "to do"
     if any(check["verdict"] == "fail" for check in written["checks"]):
         return "failed"
-    left = [project.out / path for path in getattr(module, "LEAVES", [])]
-    whole = all(path.exists() for path in left) and not project.missing(files(project, name))
-    return "done" if whole and written["fingerprint"] == fingerprint(project, name) else "changed"
+    return "changed" if changes(project, name) else "done"
 
 
 def write_down(project, name, outcome, said, seconds, commit):
@@ -149,9 +127,8 @@ def write_down(project, name, outcome, said, seconds, commit):
     folder = project.out / "steps"
     folder.mkdir(parents=True, exist_ok=True)
     written = asdict(outcome) | said | {"commit": commit, "seconds": round(seconds, 1)}
-    written["fingerprint"] = fingerprint(project, name)
+    written["rests_on"] = rests_on(project, name)
     (folder / f"{name}.json").write_text(json.dumps(written, indent=1, default=str))
-    remember_sources(project, name)
     with open(project.out / "checks.jsonl", "a") as file:
         for check in outcome.checks:
             line = {"step_name": name} | asdict(check)
@@ -168,7 +145,7 @@ def explain_error(project, screen, error, name):
 
     Returns None if the learner changed nothing: then the error is handrail's.
     """
-    used = [file for part in [*before(project, name), name] for file in files(project, part)]
+    used = [file for part in so_far(project, name) for file in files(project, part)]
     changed = project.edited(dict.fromkeys(used))
     if not changed:
         return None
@@ -179,12 +156,15 @@ def explain_error(project, screen, error, name):
         libraries = [sys.prefix, str(PROGRAM.parent)]
         shown = Traceback.from_exception(type(error), error, own, suppress=libraries)
         screen.console.print(shown)
-    table = (TEMPLATE / "AGENTS.md").read_text()
-    lines = [f"{type(error).__name__}: {error}", f"You changed {', '.join(changed)}."]
-    for file in changed:
-        if promise := re.search(rf"^\| `{file}` \| (.+) \|$", table, re.M):
-            lines.append(f"{file} promises: {promise[1]}")
-    return Stop("\n".join([*lines, f"`git diff` in {here} shows your changes."]))
+    table = re.findall(r"^\| `(\w+\.py)` \| (.+) \|$", (TEMPLATE / "AGENTS.md").read_text(), re.M)
+    promises = [f"{file} promises: {said}" for file, said in table if file in changed]
+    return stop(
+        "your change",
+        error=f"{type(error).__name__}: {error}",
+        changed=", ".join(changed),
+        promises="\n".join(promises) or None,
+        folder=here,
+    )
 
 
 def hand_over(project, screen, words, wanted):
@@ -195,29 +175,11 @@ def hand_over(project, screen, words, wanted):
         head = f"New file: {file}, {len(text.splitlines())} lines, yours to read and change"
         screen.say(head, lesson)
         screen.lines(text, words.code(file))
-        answer = ""
-        while screen.talks:
-            answer = screen.ask("Enter to add it · c all of its code · q stop:").lower()
-            if answer == "c":
-                screen.code(PROGRAM / file)
-            elif answer in ("", "q"):
-                break
-            else:
-                screen.unknown(answer)
-        if answer == "q":
-            raise KeyboardInterrupt
+        while key := screen.key("Enter to add it · c all of its code · q stop:", "cq"):
+            if key == "q":
+                raise KeyboardInterrupt
+            screen.code(PROGRAM / file)
         project.add([file])
-
-
-def readable(stop, width):
-    """Return a message wrapped to a width, and commands (lines that are indented) as they are."""
-    lines = str(stop).splitlines()
-    return "\n".join(
-        line
-        if line.startswith("  ")
-        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-        for line in lines
-    )
 
 
 def patiently(project, screen, name, work):
@@ -226,52 +188,40 @@ def patiently(project, screen, name, work):
         try:
             return work()
         except Exception as error:
-            stop = error if isinstance(error, Stop) else refused(error)
-            stop = stop or explain_error(project, screen, error, name)
-            if stop is None:
+            problem = error if isinstance(error, Stop) else refused(error)
+            problem = problem or explain_error(project, screen, error, name)
+            if problem is None:
                 raise
             if not screen.talks:
-                raise stop from None
-            screen.console.print(
-                f"\n{readable(stop, screen.width)}\n", markup=False, soft_wrap=True
-            )
-            typed = screen.ask(
-                {"me": "The name, or q to stop here:"}.get(
-                    stop.wants, "The path of the file, or q to stop here:"
-                )
-                if stop.wants
-                else "Fix that, then Enter to try again, q to stop here:"
-            )
+                raise problem from None
+            screen.message(problem)
+            question = QUESTIONS.get(problem.wants, "The path of the file")
+            typed = screen.ask(f"{question}, or q to stop here:")
             if typed.lower() == "q":
                 raise KeyboardInterrupt from None
-            if stop.wants and typed:
-                accept(project, screen, stop.wants, typed)
+            if problem.wants and typed:
+                accept(project, screen, problem.wants, typed.strip("'\""))
 
 
 def accept(project, screen, name, typed):
-    """Write a source that was typed at a question into the settings, if there is such a one."""
-    if name == "me":
-        return project.decide(name, typed, "whose messages are the answers")
-    source = typed
-    with suppress(ValueError):  # quotes that do not close
-        words = shlex.split(typed)  # a path may be typed in quotes, as for a shell
-        source = words[0] if len(words) == 1 else typed
+    """Write what was typed at a question into the settings; a file only if it is there."""
     try:
-        text_files.locate(project, begin.absolute(source), "answers")
-    except Stop as stop:
-        screen.print(f"\n{stop}\n")
-    else:
-        project.decide(name, begin.seen_from(project, source), "examples to learn from")
+        if name == "me":
+            project.decide(name, typed, "whose messages are the answers")
+        else:
+            text_files.locate(project, begin.absolute(typed), "answers")
+            project.decide(name, begin.seen_from(project, typed), "examples to learn from")
+    except Stop as problem:
+        screen.message(problem)
 
 
 def take(project, screen, name, place):
     """Take one step, in the order of the screen; return its Outcome."""
     module, words = step(name), Words(project, name)
-    if waiting := [other for other in before(project, name) if state(project, other) == "to do"]:
-        raise Stop(
-            f"The step {name} needs {waiting[0]}, which was not taken yet. "
-            f"First: {project.command(waiting[0])}"
-        )
+    for other in before(project, name):
+        if record(project, other) is None:
+            command = project.command(other)
+            raise stop("step before", name=name, first=other, command=command)
     said = {"title": words.say("Title")[0], "why": words.say("Why")}
     screen.title(said["title"], place)
     screen.say("Why", "\n\n".join(said["why"]))
@@ -324,7 +274,7 @@ def last(project):
     """Return the step that was taken last."""
     notes = [note for note in (project.out / "steps").glob("*.json") if note.stem in WALK + LATER]
     if not notes:
-        raise Stop(f"There is nothing to undo: no step is taken in {project.folder}.")
+        raise stop("nothing to undo", what="no step is taken", folder=project.folder)
     return max(notes, key=lambda note: note.stat().st_mtime).stem
 
 
@@ -332,43 +282,26 @@ def undo(project, screen, name):
     """Take a step back: revert its commit, remove its note; out/ is made again next time."""
     written = record(project, name)
     if written is None:
-        raise Stop(f"There is nothing to undo: the step {name} is not taken.")
+        raise stop("nothing to undo", what=f"{name} is not taken", folder=project.folder)
     if changed := [file for file in files(project, name) if project.dirty(file)]:
-        raise Stop(
-            f"You changed {', '.join(changed)}, and undo would lose that. Keep it first: "
-            "git commit -am 'my change', or take it back: git checkout ."
-        )
+        raise stop("undo would lose an edit", changed=", ".join(changed))
     if written["commit"]:
         try:
             project.git("revert", "--no-edit", written["commit"])
         except Stop as reason:
-            try:
+            with suppress(Stop):  # git may not have begun
                 project.git("revert", "--abort")
-            except Stop:
-                raise reason from None  # git did not begin
-            raise Stop(
-                f"What the step {name} added was changed in later commits, and undo would lose "
-                "that. It stays as it is; `git log -p` shows the changes."
-            ) from reason
+            raise stop("undo would lose a commit", name=name, reason=reason) from reason
     (project.out / "steps" / f"{name}.json").unlink()
     screen.say("Undone", f"The step {name} is taken back. To take it again: {again(project, name)}")
 
 
 def check_in(project, screen, name):
     """Ask what is next until the learner chooses; return "next", "again", "undone" or "stop"."""
-    while screen.talks:
-        key = screen.ask(f"{KEYS}:").lower()
-        if key in ("", "q"):
-            return "next" if key == "" else "stop"
-        if key == "r":
-            return "again"
-        if key == "u":
-            try:
-                undo(project, screen, name)
-                return "undone"
-            except Stop as stop:
-                screen.print(f"\n{stop}\n")
-        elif key == "c":
+    while key := screen.key(KEYS, "cwbruq"):
+        if key in "rq":
+            return "again" if key == "r" else "stop"
+        if key == "c":
             for file in files(project, name) or ["settings.py"]:
                 screen.code(project.folder / file)
         elif key == "w":
@@ -377,7 +310,11 @@ def check_in(project, screen, name):
         elif key == "b":
             offer(screen, name, project.folder)
         else:
-            screen.unknown(key)
+            try:
+                undo(project, screen, name)
+                return "undone"
+            except Stop as problem:
+                screen.message(problem)
     return "next"
 
 
@@ -390,11 +327,11 @@ def walk(project, screen, until=None, steps=None):
     for number, name in enumerate(steps, start=1):
         now = state(project, name)
         if now == "done":
-            remember_sources(project, name)
             screen.print(f"  {screen.sign('pass')}  {name}: done, verified")
         while now != "done":
             if now == "changed":
-                screen.print(f"  ·  {name}: something it depends on has changed; it is taken again")
+                what = ", ".join(changes(project, name))
+                screen.print(screen.fill(f"·  {name} is taken again, because this changed: {what}"))
             outcome = take(project, screen, name, f"{number} of {len(steps)}")
             if any(check.verdict == "fail" for check in outcome.checks):
                 screen.say(

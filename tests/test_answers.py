@@ -299,7 +299,7 @@ def test_weights_that_could_run_a_program_or_are_not_whole_are_refused(tmp_path)
     half a file is named: a sentence each.
     """
     import finetune
-    from handrail.project.plan import base_parameters
+    from handrail.project.pretrained import base_parameters
     from handrail.project.project import Stop
 
     tiny(300).save_pretrained(tmp_path / "whole")

@@ -55,7 +55,7 @@ def test_every_fault_is_a_lesson_that_fits_the_program(tmp_path):
         }, fault.name
         for file in PROGRAM.glob("*.py"):
             (tmp_path / file.name).write_text(file.read_text())
-        (tmp_path / "settings.toml").write_text(practice.settings())
+        shutil.copy(practice.SETTINGS, tmp_path / "settings.toml")
         assert lessons.apply(fault, tmp_path), fault.name
 
 

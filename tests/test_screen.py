@@ -1,5 +1,6 @@
 """The words on the screen, read as a newcomer reads them: from the first line to the last."""
 
+import ast
 import json
 import re
 import shutil
@@ -8,8 +9,8 @@ from string import Formatter
 import pytest
 from conftest import HOUSE, handrail, script
 
-from handrail.project import glossary
-from handrail.project.project import PROGRAM
+from handrail.project import glossary, words
+from handrail.project.project import PROBLEMS, PROGRAM
 from handrail.steps import LATER, WALK
 from handrail.steps.words import parts
 
@@ -62,6 +63,22 @@ def test_every_value_that_the_words_name_is_given():
                 root = re.split(r"[.[]", field or "command")[0]
                 known = root in ("command", "python") or re.search(rf'"{root}"|\b{root}=', given)
                 assert known, f"{name}.md, {head}: {root}"
+
+
+def test_what_stops_a_command_has_its_words_and_values():
+    """A slip in a message would show only when something is wrong, as a traceback. Each heading of
+    problems.md is used, and is given every value that it names.
+    """
+    said, used = words.parts(PROBLEMS), set()
+    for file in (HOUSE / "handrail").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and node.value in said:
+                used.add(node.value)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "stop":
+                head, given = node.args[0], {keyword.arg for keyword in node.keywords}
+                if isinstance(head, ast.Constant):
+                    assert words.names_in(said[head.value]) == given, (file.name, head.value)
+    assert said.keys() <= used, said.keys() - used
 
 
 def test_the_lines_that_matter_are_in_the_program():

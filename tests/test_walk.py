@@ -24,7 +24,7 @@ from handrail.project.project import Project
 from handrail.steps import WALK, step
 from handrail.steps.runs import lr_fell
 from handrail.steps.words import parts
-from handrail.walk import state
+from handrail.walk import changes, state
 
 
 def git(project, *arguments):
@@ -102,6 +102,7 @@ def test_a_second_walk_verifies_what_is_done_and_keeps_what_was_edited(grown):
     assert (
         again.returncode == 0
         and again.stdout.count("done, verified") == len(WALK) - 1
+        and "evaluate is taken again, because this changed: evaluate.py" in again.stdout
         and "It says:" in again.stdout
     )
     assert "It says:" in (grown / "evaluate.py").read_text()
@@ -136,6 +137,7 @@ def test_changed_data_and_destroyed_results_are_not_done(grown, tmp_path):
     whole = result.read_text()
     result.write_text("garbage")
     assert states() == ["evaluate"]
+    assert changes(project, "evaluate") == ["out/evaluation.json"]
     result.unlink()
     assert states() == ["evaluate"]
     result.write_text(whole)
@@ -711,9 +713,7 @@ def test_a_project_is_counted_without_a_gpu(project):
     done = handrail("estimate", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of your train.py" in done.stdout and "cheapest" in done.stdout
-    assert (
-        "Earlier in this project" in done.stdout or not (project / "out/estimates.jsonl").exists()
-    )
+    assert "Earlier in this project" in done.stdout or not (project / "out/estimates.txt").exists()
     assert made(project) == before
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import shutil
+import sys
 import tempfile
 import traceback
 import warnings
@@ -20,10 +21,11 @@ from unittest.mock import MagicMock, Mock, patch
 
 from rich.table import Table
 
-from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, gpus, known, live_prices, offers
+from handrail.cost.gpus import DRIVER, FAST, GAPS, SLOW, fits, gb, known, live_prices, offers
 from handrail.project import words
-from handrail.project.plan import OPEN, PER_PARAMETER, opened, parameters, power_of_two, sizes
-from handrail.project.project import PROGRAM, Project, Stop, usual
+from handrail.project.plan import OPEN, PER_PARAMETER, check_size, parameters, power_of_two, sizes
+from handrail.project.pretrained import opened
+from handrail.project.project import PROGRAM, Project, Stop, stop, usual
 from handrail.project.screen import Screen
 
 WORDS = Path(__file__).with_suffix(".md")
@@ -53,10 +55,7 @@ def from_config(name, dtype=None, **_):
     with suppress(ValueError):  # Transformers has no such class for it
         if not masked and not config.is_encoder_decoder:
             return AutoModelForCausalLM.from_config(config, dtype=dtype)
-    raise Stop(
-        f"{name} is a {config.model_type}, which is no causal language model: it does not continue "
-        "a text, one token after another. handrail trains only models that do."
-    )
+    raise stop("no causal language model", name=name, kind=config.model_type)
 
 
 def tokenizer_in(place, otherwise):
@@ -198,16 +197,9 @@ def cannot_count(project, error):
     every = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in every if Path(frame.filename).parent == project.folder]
     if not frames or any("/transformers/models/" in frame.filename for frame in every):
-        return Stop(
-            f"This model cannot be counted on fake tensors: its own code asks for numbers ({what})."
-            " A dense model of as many parameters is an upper bound."
-        )
-    where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
-    return Stop(
-        f"The count stopped at {where}\n{what}\nIt runs on tensors that have a shape but no "
-        "numbers. If this line reads a number back (which also makes a GPU wait), move it out of "
-        "`update`, to `fit`."
-    )
+        return stop("model asks for numbers", what=what)
+    file, last = Path(frames[-1].filename).name, frames[-1]
+    return stop("line asks for a number", file=file, line=last.lineno, code=last.line, what=what)
 
 
 DEFAULT = {"checkpointing": False, "processes": 1, "precision": None}
@@ -225,96 +217,18 @@ def weigh(project, script, values, how=DEFAULT, price=None, live=None):
     return counted, found
 
 
-# --- needing less ---
-
-
-def shard(update, processes):
-    """Return the bytes on each of `processes` GPUs under FSDP.
-
-    That is its share of what is divided, all of what passes, and two layers at a time, gathered in
-    16 bits while they are used: about a twentieth of the weights (ZeRO stage 3, Rajbhandari et al.
-    2020, section 5).
-    """
-    averages = max(update.kinds["optimizer"], 4 * update.trained)
-    divided = update.kinds["weights"] + 4 * update.trained + averages
-    layers = update.parameters * 2 / 20
-    return divided / processes + max(update.passing + layers, update.working / processes)
-
-
-def sharing(update):
-    """Return how many GPUs of 80 GB that share the weights hold an update; "" if none do."""
-    for number in (2, 4, 8, 16, 32, 64, 128, 256):
-        each = shard(update, number)
-        if fits(each, gpus()["H100"]["memory"]) == "yes":
-            return (
-                f"{number} GPUs of 80 GB that share the weights (FSDP): {gb(each)} on each; the "
-                "command is in the project's README"
-            )
-    return ""
-
-
 def most_rows(update, memory, at_once):
     """Return about how many rows at once fit: what passes grows with them, nothing else does."""
     fixed = update.kinds["weights"] + update.kinds["optimizer"] + 4 * update.trained
     return int(at_once * ((memory - DRIVER) / (1 + GAPS) - fixed) / update.passing)
 
 
-def cheaper(script, values, how):
-    """Yield (what to change, values, how), each with those before it: free, slower, less reach."""
-    if rows_at_once(script, values, how["processes"]) > 1:
-        values = with_(values, rows_at_once=1, rows_typed=1)
-        yield "one row at once, added up: rows_at_once = 1 in settings.toml", values, how
-    if script == "finetune" and values.method == "full":
-        values = with_(values, method="lora")
-        yield "LoRA in place of all weights: --method lora", values, how
-    if not how["checkpointing"]:
-        how = how | {"checkpointing": True}
-        enable = "model.activation_checkpointing_enable()"
-        yield f"activations computed twice, a third more time: {enable}", values, how
-    values = with_(values, context=values.context // 2)
-    yield f"half the reach: --context {values.context}", values, how
-
-
-def ways_to_fit(project, script, values, how, update):
-    """Return what to change if an update does not fit any GPU for sure, a line each."""
-    lines, smallest, enough = [], update, False
-    for what, new, other in cheaper(script, values, how):
-        slim = count(project, script, new, **other)
-        for_rent = {name: gpu["memory"] for name, gpu in gpus().items() if "price" in gpu}
-        cards = [name for name, memory in for_rent.items() if fits(slim.peak, memory) == "yes"]
-        lines.append(f"{what}: {gb(slim.peak)}, fits {', '.join(cards) or 'still none'}")
-        smallest = min(smallest, slim, key=lambda update: update.passing)
-        enough = enough or bool(cards)
-    if script == "finetune":
-        saved = gb(1.5 * (smallest.parameters - smallest.trained))
-        lines.append(
-            f"the frozen weights in 4 bits (QLoRA, see PEFT's documentation): {saved} less"
-        )
-    if as_it_is := sharing(update):
-        lines.insert(0, f"nothing, on {as_it_is}")
-    if not enough:
-        at_least = sharing(smallest)
-        lines.append(f"with all of that, on {at_least}" if at_least else "a smaller model")
-    return lines
-
-
-# --- earlier estimates ---
-
-
-def past(project):
-    """Return [(what, estimated, measured)] of this project, oldest first."""
-    file = project.out / "estimates.jsonl"
-    text = file.read_text() if file.exists() else ""
-    notes = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("}\n")]
-    return [(note["what"], note["estimated"], note["measured"]) for note in notes]
-
-
 def remember(project, what, estimated, measured):
-    """Keep an estimate next to what was measured."""
-    if estimated and measured and estimated == estimated and measured == measured:
-        note = {"what": what, "estimated": estimated, "measured": measured}
-        with open(project.out / "estimates.jsonl", "a") as file:
-            print(json.dumps(note), file=file)
+    """Keep an estimate next to what was measured, for the next `handrail estimate`."""
+    if estimated and measured and math.isfinite(estimated * measured):
+        off = f"{measured / estimated - 1:+.0%}"
+        with open(project.out / "estimates.txt", "a") as file:
+            print(f"{what}: {estimated:.4g} estimated, {measured:.4g} measured ({off})", file=file)
 
 
 # --- on the screen ---
@@ -346,45 +260,35 @@ def operations(flops):
     return f"{flops / unit:,.3g} {name} calculations"
 
 
-def table(*heads):
-    found = Table(box=None, padding=(0, 2, 0, 0), show_header=any(heads))
-    for head in heads:
-        found.add_column(head, no_wrap=True)
-    return found
-
-
-def show_memory(screen, update):
-    """Print the peak of an update, kind by kind."""
-    from handrail.cost.ledger import KINDS
-
-    shown = table("", "", "")
-    for kind, meaning in KINDS.items():
-        size = update.kinds[kind]
-        shown.add_row(kind, gb(size) if size else "none yet", meaning)
-    together = "all of these together; they do not all peak at the same time"
-    shown.add_row("at the peak", gb(update.peak), together, style="bold")
-    screen.console.print(shown)
+def part(name, found):
+    """Return the lines of a part of estimate.md whose values are known."""
+    return words.fill(words.parts(WORDS)[name], found)
 
 
 def show_offers(screen, found, processes):
     """Print the table to decide by: what fits, how long, how much, and where each price is from."""
     good = [offer for offer in found if offer.fit != "no"]
-    cheapest = min(good, key=lambda offer: offer.dollars, default=None)
-    fastest = min(good, key=lambda offer: offer.hours, default=None)
-    sources = list(dict.fromkeys(offer.source for offer in found))
+    best = {"cheapest": min(good, key=lambda offer: offer.dollars, default=None)}
+    best["fastest"] = min(good, key=lambda offer: offer.hours, default=None)
+    shown = Table(box=None, padding=(0, 2, 0, 0))
     name = "GPU" if processes == 1 else f"{processes} GPUs"
-    shown = table(name, "GB", "fits", "how long", "cost", "", "where, and whose price")
+    for head in (name, "GB", "fits", "how long", "cost", ""):
+        shown.add_column(head, no_wrap=True)
+    shown.add_column("where, and the day of the price")
     for offer in found:
-        row = [offer.name, f"{offer.memory / 1e9:.0f}", offer.fit]
-        row += [lasting(offer.hours), dollars(offer.dollars)] if offer in good else ["", ""]
-        best = [
-            word for word, one in (("cheapest", cheapest), ("fastest", fastest)) if one is offer
-        ]
-        place = f"{offer.where} ({sources.index(offer.source) + 1})"
-        shown.add_row(*row, ", ".join(best), place, style=None if offer in good else "dim")
+        large = offer in good
+        shown.add_row(
+            offer.name,
+            f"{offer.memory / 1e9:.0f}",
+            offer.fit,
+            lasting(offer.hours) if large else "",
+            dollars(offer.dollars) if large else "",
+            ", ".join(word for word, one in best.items() if one is offer),
+            f"{offer.where}, {offer.read}",
+            style=None if large else "dim",
+        )
     screen.console.print(shown)
-    listed = ", ".join(f"({i}) {source}" for i, source in enumerate(sources, start=1))
-    screen.print(screen.fill(f"Prices: {listed}") + "\n")
+    screen.print()
 
 
 def this_machine(peak):
@@ -417,6 +321,8 @@ def facts(project, script, values, how, counted):
     found = vars(update) | vars(values) | this_machine(update.peak)
     return found | {
         "counted": titled(project, script, values, how)[1],
+        "kinds": {kind: gb(size) if size else "none yet" for kind, size in update.kinds.items()},
+        "all": gb(update.peak),
         "calculations": operations(update.flops),
         "share": f" on each of {processes} GPUs" if processes > 1 else "",
         "whose": "your" if project.out.exists() else "handrail's",
@@ -426,6 +332,11 @@ def facts(project, script, values, how, counted):
         "second": gb(4 * update.trained),
         "guess": None if known_rows else "",
         "at_once": at_once,
+        "several": "" if at_once > 1 else None,
+        "full": "" if script == "finetune" and values.method == "full" else None,
+        "plain": None if how["checkpointing"] else "",
+        "half": values.context // 2,
+        "tuned": "" if script == "finetune" else None,
         "longer": values.context * at_once if packed else None,
         "peak_fp16": gb(counted["fp16"].peak) if len(counted) > 1 else None,
         "slow": SLOW,
@@ -446,38 +357,32 @@ def titled(project, script, values, how):
     return what, f"{rows}, {how['precision'] or 'bf16'}"
 
 
-def say(screen, part, found):
-    """Print a part of estimate.md, if anything in it is known."""
-    if lines := words.fill(words.parts(WORDS)[part], found):
-        screen.say(part, lines)
-
-
 def show(screen, project, script, values, how, counted, offered):
     """Print what was counted: memory, GPUs, time and cost, and what to change if none fits."""
     update, found = next(iter(counted.values())), facts(project, script, values, how, counted)
-    say(screen, "Counted without a GPU", found)
-    show_memory(screen, update)
-    screen.print()
-    say(screen, "On a GPU", found)
+
+    def say(head):
+        if lines := part(head, found):
+            screen.say(head, lines)
+
+    say("Counted without a GPU")
+    say("Memory")
+    say("On a GPU")
     show_offers(screen, offered, how["processes"])
-    say(screen, "This machine's GPU", found)
+    say("This machine's GPU")
     sure = [offer for offer in offered if offer.fit == "yes"]
     if sure and script == "pretrain":
         best = min(sure, key=lambda offer: offer.dollars)
         found |= {"most": most_rows(update, best.memory, found["at_once"]), "cheapest": best.name}
-        say(screen, "Rows at once", found)
+        say("Rows at once")
     if not sure:
-        screen.print("  trying smaller versions, one after another ...\n")
         perhaps = " for sure" if any(offer.fit == "perhaps" for offer in offered) else ""
-        head = f"It fits none of them{perhaps}. What you can change: each line has those above it"
-        screen.say(head, ways_to_fit(project, script, values, how, update))
-    notes = words.fill(words.parts(WORDS)["Where these numbers come from"], found)
-    for what, estimated, measured in past(project)[-3:]:
-        notes.append(
-            f"Earlier in this project, {what}: {estimated:.4g} estimated, {measured:.4g} measured "
-            f"({measured / estimated - 1:+.0%})."
-        )
-    screen.say("Where these numbers come from", notes)
+        head = f"It fits none of them{perhaps}. Add one of these, and it is counted again"
+        screen.say(head, part("What you can change", found))
+    say("Where these numbers come from")
+    earlier = project.out / "estimates.txt"
+    if earlier.exists():
+        screen.say("Earlier in this project", earlier.read_text().splitlines()[-3:])
 
 
 def as_json(title, update, offered, found):
@@ -485,53 +390,38 @@ def as_json(title, update, offered, found):
     good = [offer.name for offer in offered if offer.fit != "no"]
     check = {"name": "GPUs that it fits", "expected": "at least 1", "measured": len(good)}
     check["verdict"] = "pass" if good else "fail"
-    tells = [
-        line
-        for part in ("Counted without a GPU", "Where these numbers come from")
-        for line in words.fill(words.parts(WORDS)[part], found)
-    ]
-    numbers = {name: getattr(update, name) for name in ("kinds", "parameters", "trained", "flops")}
-    sizes = {"peak_bytes": update.peak, "tokens_per_update": update.tokens, **numbers}
-    cards = [asdict(offer) for offer in offered]
-    about = {"title": ": ".join(title), "checks": [check], "tells": tells}
-    return json.dumps(about | sizes | {"gpus": cards}, indent=1)
+    tells = part("Counted without a GPU", found) + part("Where these numbers come from", found)
+    shown = {"title": ": ".join(title), "checks": [check], "tells": tells}
+    shown |= {"peak_bytes": update.peak, "tokens_per_update": update.tokens}
+    for name in ("kinds", "parameters", "trained", "flops"):
+        shown[name] = getattr(update, name)
+    return json.dumps(shown | {"gpus": [asdict(offer) for offer in offered]}, indent=1)
 
 
 # --- what was typed ---
 
 
-def a_copy(place, folder):
-    """Return the project in `place`, copied to `folder` with all of the program.
-
-    So nothing changes in it. Without a place it is the program alone.
-    """
-    for file in PROGRAM.glob("*.py"):
-        shutil.copy(file, folder)
-    (folder / "settings.toml").write_text("[finetune]\n")
-    if place:
-        Project(place).check_version()  # a mistake in it is named in the file that its owner knows
-        for file in [*place.glob("*.py"), place / "settings.toml"]:
-            shutil.copy(file, folder)
-        (folder / "out").mkdir()  # a link to all of it would count as another project's
-        for made in place.resolve().glob("out/*"):
-            (folder / "out" / made.name).symlink_to(made)
-    return Project(folder, cpu=True)
-
-
 def chosen(folder, typed, scratch):
-    """Return (project, script, values) of what was typed: of a project, or of an idea."""
+    """Return (project, script, values) of what was typed: of a project, or of an idea.
+
+    An idea becomes a project in `scratch`, with all of the program as it is handed over.
+    """
     place, idea = Path(folder or usual()), bool(typed.base or typed.size) and not folder
-    if not idea and not (place / "settings.toml").exists():
-        raise Stop(
-            f"{place} is not a project. Without one, say what you mean: "
-            f"handrail estimate --size 85m, or: handrail estimate --from {OPEN} --method lora"
-        )
-    project = a_copy(None if idea else place, scratch)
+    project = Project(scratch if idea else place, cpu=True)
+    if idea:
+        shutil.copytree(PROGRAM, scratch, dirs_exist_ok=True)
+        (scratch / "settings.toml").write_text("[finetune]\n")
+    elif not project.exists:
+        raise stop("nothing to estimate", place=place, base=OPEN)
+    else:
+        project.check_version()
+        if project.missing(["settings.py"]):
+            raise stop("not measured", command=project.command("machine"))
     texts = idea or project.settings.get("data")
     script = "pretrain" if texts and not typed.method else "finetune"
     part = script if script in project.settings else ""
     values = project.load().settings.read("", ["--cpu"], part)
-    names = ("base", "size", "vocabulary", "method", "updates", "batch", "context")
+    names = ("base", "size", "vocabulary", "method", "updates", "batch", "context", "rows_at_once")
     new = {name: getattr(typed, name) for name in names if getattr(typed, name) is not None}
     if typed.base and Path(typed.base).exists():
         new["base"] = str(Path(typed.base).resolve())
@@ -539,10 +429,9 @@ def chosen(folder, typed, scratch):
         new["rows_typed"] = typed.rows_at_once or 1
         new["model"] = new.get("base") or getattr(values, "model", "") or values.base
     values = with_(values, **new)
-    values.rows_at_once = typed.rows_at_once or values.rows_at_once
     for name in ("base", "model"):  # a path in settings.toml is seen from the project
         if path := getattr(values, name, ""):
-            setattr(values, name, str(local(Project(place), path)))
+            setattr(values, name, str(local(project, path)))
     if idea and not typed.vocabulary and values.size in sizes(project):  # as plan.py has it
         tokens = PER_PARAMETER * parameters(sizes(project)[values.size], 0)
         values.vocabulary = power_of_two(math.sqrt(tokens), 512, 32768)
@@ -553,19 +442,13 @@ def check(project, script, values, gpus):
     """Raise Stop for settings that no run could have."""
     base = values.model if script == "finetune" else values.base
     if script == "finetune" and not base:
-        raise Stop(f"Which model is to be fine-tuned? Add --from out/model, or --from {OPEN}")
-    if not base and values.size not in sizes(project):
-        raise Stop(f"There is no size {values.size!r}. The sizes: {' '.join(sizes(project))}")
+        raise stop("which model", base=OPEN)
+    if not base:
+        check_size(project, values.size)
     if values.batch % gpus:
-        raise Stop(
-            f"--batch {values.batch}: {values.batch} rows cannot be divided among {gpus} GPUs. "
-            f"Choose a multiple of {gpus}."
-        )
+        raise stop("batch not divisible", batch=values.batch, gpus=gpus)
     if values.batch * values.context > 2**31:
-        raise Stop(
-            f"--batch {values.batch:,} with --context {values.context:,}: that is more than two "
-            "billion tokens in one update, more than anybody has ever done."
-        )
+        raise stop("batch too large", batch=values.batch, context=values.context)
     if base:
         from transformers import AutoConfig
 
@@ -573,23 +456,21 @@ def check(project, script, values, gpus):
         most = getattr(config, "max_position_embeddings", None)
         computed = getattr(config, "rope_parameters", None)  # positions that have no end
         if most and values.context > most and not computed:
-            raise Stop(f"--context {values.context:,}: {base} can read {most:,} tokens at once.")
+            raise stop("model reads less", context=values.context, base=base, most=most)
 
 
 def main(folder, typed):
     """Run `handrail estimate`; return the exit code: 0, or 1 if no known GPU is large enough."""
     if typed.base is not None and not typed.base.strip():
-        raise Stop(f"--from is empty. It names a model of the hub, such as {OPEN}, or a folder.")
+        raise stop("from is empty", base=OPEN)
     if typed.size and typed.base:
-        raise Stop("--size is for a new model, --from names an existing one: choose one of the two")
+        raise stop("size and from")
     live = live_prices() if typed.hf else {}
     if typed.hf and not live:
-        raise Stop(
-            "Hugging Face did not give its prices. Is there a network? Is HF_HUB_OFFLINE set? "
-            "Without --hf, the dated prices of gpus.toml are used."
-        )
+        raise stop("no prices")
     how = {"processes": typed.gpus, "checkpointing": typed.checkpointing}
     how["precision"] = typed.precision
+    sys.dont_write_bytecode = True  # nothing in the project changes
     with tempfile.TemporaryDirectory() as scratch:
         project, script, values = chosen(folder, typed, Path(scratch))
         check(project, script, values, typed.gpus)

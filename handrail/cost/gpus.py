@@ -68,6 +68,7 @@ class Offer:
     dollars: tuple
     where: str
     source: str
+    read: str  # the day on which the price was read there
 
 
 def offers(counted, updates, processes=1, price=None, precision=None, live=None):
@@ -89,13 +90,13 @@ def offers(counted, updates, processes=1, price=None, precision=None, live=None)
             fast, slow = fast * 1.05, slow * 1.3
         hours = (fast * updates / 3600, slow * updates / 3600)
         today = (live or {}).get(gpu.get("flavor"))
-        source = f"{gpu['source']}, {gpu['read']}"
+        source, read = gpu["source"], str(gpu["read"])
         if price or today:
-            source = "your price" if price else "hf jobs hardware, today"
+            source, read = "your price" if price else "hf jobs hardware", "today"
         each = (price or today or gpu["price"]) * processes
         dollars = tuple(each * time for time in hours)
         fit = fits(peak, gpu["memory"])
-        found.append(Offer(name, gpu["memory"], fit, hours, dollars, gpu["where"], source))
+        found.append(Offer(name, gpu["memory"], fit, hours, dollars, gpu["where"], source, read))
     return found
 
 

@@ -4,7 +4,7 @@ import math
 
 from handrail.cost.estimate import weigh
 from handrail.cost.gpus import gb, gpus, live_prices
-from handrail.project.project import Stop
+from handrail.project.project import stop
 
 
 def price_of_job(project, script, values, flavor=None, hours=None):
@@ -19,17 +19,14 @@ def price_of_job(project, script, values, flavor=None, hours=None):
     flavor = flavor or min(fit, key=lambda name: known[name].dollars[1], default="any of them")
     offer = known.get(flavor)
     if flavor.startswith(("cpu", "any")) or offer and offer.fit == "no":
-        need, enough = gb(counted["bf16"].peak), ", ".join(fit) or "none with one GPU"
-        raise Stop(
-            f"One update needs {need} of a GPU's memory: too much for {flavor}. Large enough: "
-            f"{enough}. What to change, or how many GPUs it takes: handrail estimate "
-            f"{project.typed}"
-        )
+        enough = ", ".join(fit) or "none with one GPU"
+        need, typed = gb(counted["bf16"].peak), project.typed
+        raise stop("too large for a job", need=need, flavor=flavor, enough=enough, typed=typed)
     if not offer and not hours:
-        raise Stop(f"How long {flavor} takes is not known here: --hours 2 limits the bill.")
+        raise stop("hours unknown", flavor=flavor)
     hours = hours or math.ceil((2 * offer.hours[1] + 0.25) * 2) / 2
     if not offer:
         return flavor, hours, f"{hours:g} h of {flavor} (`hf jobs hardware` has its price)"
     price = offer.dollars[1] / offer.hours[1]
-    each = f"{hours:g} h at ${price:.2f} an hour ({offer.source})"
+    each = f"{hours:g} h at ${price:.2f} an hour ({offer.source}, {offer.read})"
     return flavor, hours, f"${hours * price:.2f}, {each}"

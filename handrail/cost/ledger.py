@@ -21,16 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-KINDS = {  # what a tensor is there for
-    "weights": "the model",
-    "copies": "a second copy of the weights in 16 bits, to calculate with",
-    "gradients": "one number per weight that is trained",
-    "optimizer": "its averages, kept from one update to the next",
-    "update": "what the optimizer needs while it moves the weights",
-    "activations": "what the backward pass will need from the forward pass",
-    "logits": "one score per token of the vocabulary, at every position",
-    "other": "batches and intermediate results",
-}
+# what a tensor is there for; estimate.md says it in words
+KINDS = "weights copies gradients optimizer update activations logits other".split()
 SHARED = ("weights", "copies", "gradients", "optimizer", "update")  # what FSDP divides between GPUs
 
 aten = torch.ops.aten

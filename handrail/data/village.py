@@ -10,9 +10,10 @@ could become. These stories can, because we hold the source they come from:
 - the grammar: a story that a model made up can be checked, word by word.
 - the answers: each story comes with a question and its one right answer.
 
-What goes in: a seed. What comes out: `stories(seed)`, without end, each a dict of
-text, nats, question and its answer (bare, short and whole); and `parse(text)`, which says whether a text could
-have come from here, how likely it was, or where it first goes wrong and why.
+What goes in: a seed; the words are in village.toml. What comes out: `stories(seed)`, without
+end, each a dict of text, nats, question and its answer (bare, short and whole); and `parse(text)`,
+which says whether a text could have come from here, how likely it was, or where it first goes
+wrong and why.
 
 How the two stay in step: `tell` is the only description of a story. It runs left to
 right and asks a pen for each choice. A `Writer` draws the choice; a `Reader` finds
@@ -22,60 +23,25 @@ The trap: that holds only while no option at a choice is the beginning of anothe
 ("car", "cart"). Add words freely, and run the tests afterwards.
 """
 
-from __future__ import annotations
-
 import math
 import random
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from os.path import commonprefix
+from pathlib import Path
 
-NAMES = (
-    "Tom Ben Sam Max Leo Jack Paul Adam Finn Noah Mia Anna Lucy Emma Rosa Kate Nina Ruth Clara Zoe"
-).split()
-THINGS = (
-    "rope hat lamp map key book drum kite bell coin cup ball "
-    "ring flute box spoon coat brush jar candle"
-).split()
-ADJECTIVES = ["an old", "an odd", "an ugly", "an orange"] + [
-    "a " + word
-    for word in (
-        "new red blue green white black brown grey pink yellow golden small big little tiny huge "
-        "heavy shiny dusty strange lovely plain pretty broken fine rare dirty clean cheap lucky "
-        "funny special useful"
-    ).split()
-]
-PLACES = (
-    "mill bridge well market harbour school farm station lake museum library park "
-    "castle inn church barn gate fountain"
-).split()
-GOALS = (
-    "beach pond tower bakery shop river garden square bank zoo cave hotel forest palace "
-    "stable port house lighthouse"
-).split()
-WEATHER = (
-    "cold warm windy rainy sunny foggy quiet bright dark mild snowy misty stormy hot "
-    "cool clear calm icy wet dry frosty hazy"
-).split()
-TIMES = (
-    "morning afternoon evening night day Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-).split()
-
-FINDS = [" found ", " bought ", " got ", " borrowed ", " won ", " picked up "]
-CARRIES = [" took the ", " brought the ", " carried the "]
-MEETS = [" and met ", " and saw ", " and joined ", " and greeted "]
-WANTS = [", who liked the ", ", who loved the ", ", who wanted the ", ", who needed the "]
-THEN = ["Soon ", "Then ", "So ", "Next ", "There ", "Here "]
-ENDS = [".", " at once."]
-GIVES = [" gave ", " handed ", " passed ", " lent ", " sold "]
-LATER = ["Later ", "Afterwards ", "Finally ", "Eventually ", "Before long ", "At last "]
-GOES = [" walked", " ran", " went", " hurried", " rode", " strolled"]
-IDLE = [" to ", " alone", " for tea", " for lunch", " at noon"]
-LEAVES = [" at once", " and left the ", " and gave the "]
-PURPOSES = (
-    "rest sing eat dance work play read swim think sleep draw wait cook talk "
-    "write help learn paint pray knit fish"
-).split()
+world = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+NAMES, THINGS, PLACES, GOALS, WEATHER, TIMES, PURPOSES = (
+    world[kind].split() for kind in "names things places goals weather times purposes".split()
+)
+ADJECTIVES = [f"an {word}" for word in world["with_an"].split()]
+ADJECTIVES += [f"a {word}" for word in world["with_a"].split()]
+FINDS, CARRIES, MEETS, WANTS = (world[part] for part in "finds carries meets wants".split())
+THEN, ENDS, GIVES, LATER = (world[part] for part in "then ends gives later".split())
+GOES, IDLE, LEAVES = (world[part] for part in "goes idle leaves".split())
+QUESTIONS = world["questions"]  # each with its answer: bare, in a few words, in a whole sentence
 
 
 @dataclass
@@ -247,53 +213,10 @@ def tell(pen) -> dict:
     return {"first": first, "second": second, "thing": thing, "place": place, "other": other}
 
 
-QUESTIONS = [  # question, answer, the same in a few words, the same in a whole sentence
-    (
-        "Who brought the {thing} to the {place}?",
-        "{first}",
-        "It was {first}.",
-        "One day {first} brought the {thing} to the {place}.",
-    ),
-    (
-        "What did {first} bring to the {place}?",
-        "the {thing}",
-        "It was the {thing}.",
-        "One day {first} brought the {thing} to the {place}.",
-    ),
-    (
-        "Where did {first} and {second} meet?",
-        "the {place}",
-        "At the {place}.",
-        "One day {first} met {second} at the {place}.",
-    ),
-    (
-        "Who did {first} meet?",
-        "{second}",
-        "There {first} met {second}.",
-        "One day {first} met {second} at the {place}.",
-    ),
-    (
-        "Who stayed at the {place}?",
-        "{other}",
-        "Only {other}.",
-        "Then {other} stayed at the {place}.",
-    ),
-    (
-        "Where did {other} stay?",
-        "the {place}",
-        "At the {place}.",
-        "Then {other} stayed at the {place}.",
-    ),
-]
-
-
 def ask(rng: random.Random, parts: dict) -> dict:
-    """One question about a story, and its one right answer: bare, in a few words, in a whole sentence."""
+    """Return one question about a story, and its answer: bare, short, in a whole sentence."""
     forms = QUESTIONS[int(rng.random() * len(QUESTIONS))]
-    return {
-        name: form.format(**parts)
-        for name, form in zip(("question", "answer", "short", "whole"), forms)
-    }
+    return {name: form.format(**parts) for name, form in forms.items()}
 
 
 def stories(seed: int = 0) -> Iterator[dict]:
@@ -336,4 +259,13 @@ def chats(number: int, seed: int, questions: int) -> list[dict]:
         messages = [{"role": role, "content": text} for role, text in turns]
         accept = [a[form] for form in ("answer", "short", "whole")]
         found.append({"messages": messages, "accept": accept, "where": f"story {story}"})
+    return found
+
+
+def pairs(number: int, seed: int) -> list[dict]:
+    """`number` questions about stories: the short answer is chosen, the whole sentence rejected."""
+    found = []
+    for story in islice(stories(seed), number):
+        asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
+        found.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
     return found

@@ -1,4 +1,7 @@
-"""`handrail break [FAULT] [DIR]`: a silent mistake, shown happening: healthy and broken side by side, and what caught it."""
+"""`handrail break [FAULT] [DIR]`: a silent mistake, shown happening, and what catches it.
+
+A program runs twice, healthy and broken, side by side.
+"""
 
 import json
 import os
@@ -11,10 +14,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from handrail.project.project import Stop
+from rich.syntax import Syntax
+
+from handrail.lessons.practice import practice_project
+from handrail.project.project import stop
+from handrail.project.screen import Screen
 
 FAULTS = Path(__file__).parent / "faults"
-HERE = {
+PLACES = {
     "walk": "the walk's own checks",
     "files": "handrail doctor, on the files",
     "watch": "handrail watch, while it runs",
@@ -27,7 +34,7 @@ class Fault:
     """One file of faults/: a head, three paragraphs, a patch."""
 
     name: str
-    head: dict
+    head: dict  # Number, Step, Title, Run, Seen-by
     parts: dict  # "What it is", "You would have seen", "In real life"
     diff: str
 
@@ -35,29 +42,24 @@ class Fault:
     def number(self):
         return int(self.head["Number"])
 
+    @property
+    def can_run(self):
+        return "diff --git" in self.diff
+
 
 def read(file):
     """Return the Fault that a file holds."""
-    text, _, diff = file.read_text().partition("\n---\n")
+    text, _, diff = file.read_text(encoding="utf-8").partition("\n---\n")
     head, *paragraphs = text.split("\n\n")
-    return Fault(
-        file.stem,
-        dict(line.split(": ", 1) for line in head.splitlines()),
-        {
-            part.split(":")[0].strip(): " ".join(part.split(":", 1)[1].split())
-            for part in paragraphs
-            if ":" in part
-        },
-        diff,
-    )
+    pairs = [" ".join(part.split()).split(": ", 1) for part in paragraphs if ":" in part]
+    lines = [line.split(": ", 1) for line in head.splitlines()]
+    return Fault(file.stem, dict(lines), dict(pairs), diff)
 
 
 def faults():
     """Return all faults, by name, in the catalogue's order."""
-    return {
-        fault.name: fault
-        for fault in sorted(map(read, FAULTS.glob("*.patch")), key=lambda fault: fault.number)
-    }
+    found = sorted(map(read, FAULTS.glob("*.patch")), key=lambda fault: fault.number)
+    return {fault.name: fault for fault in found}
 
 
 def meanings():
@@ -71,208 +73,177 @@ def meanings():
 
 def show_list(screen):
     """Print the faults by the step in which they are made."""
-    known = faults()
-    screen.print(
-        "Silent mistakes of training: nothing crashes, the loss looks normal, the model is bad.\nhandrail break NAME shows one happening, and what catches it.\n"
-    )
-    for step in dict.fromkeys(fault.head["Step"] for fault in known.values()):
-        screen.console.print(f"[bold cyan]{step}[/]")
-        for fault in known.values():
+    screen.print("Silent mistakes of training: nothing crashes, the loss looks normal, the model")
+    screen.print("is bad. handrail break NAME shows one happening, and what catches it.\n")
+    known = list(faults().values())
+    for step in dict.fromkeys(fault.head["Step"] for fault in known):
+        screen.head(step)
+        for fault in known:
             if fault.head["Step"] == step:
                 screen.print(f"  {fault.name:30} {fault.head['Title']}")
 
 
+# --- run it twice ---
+
+
 def apply(fault, folder):
     """Apply the patch in a folder; return False if it does not fit."""
-    if "diff --git" not in fault.diff:
+    if not fault.can_run:
         return True
-    done = subprocess.run(
-        ["git", "apply", "--recount", "-"],
-        input=fault.diff,
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
-    )
+    above = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}  # not the repository around it
+    how = {"cwd": folder, "text": True, "capture_output": True, "env": os.environ | above}
+    done = subprocess.run(["git", "apply", "--recount", "-"], input=fault.diff, **how)
     return done.returncode == 0
 
 
 def prepare(fault, project, folder, say):
-    """Make folder/healthy and folder/broken, of the learner's own files where the patch fits them; return whose files these are."""
-    from handrail.lessons.practice import practice_project
+    """Make folder/healthy and folder/broken; return whose files these are.
 
+    They are the learner's own, where the patch fits them.
+    """
     taught = any(word in fault.head["Run"] for word in ("dpo.py", "grpo.py"))
-    source, whose = practice_project(taught, say), "the files as they were handed over"
-    for side in ("healthy", "broken"):
-        shutil.copytree(source, folder / side)
-    own = (
-        [file for file in project.glob("*.py") if (source / file.name).exists()] if project else []
-    )
-    if own:
+    source, broken = practice_project(taught, say), folder / "broken"
+    shutil.copytree(source, folder / "healthy")
+    shutil.copytree(source, broken)
+    files = project.glob("*.py") if project else []
+    own = [file for file in files if (source / file.name).exists()]
+    for file in own:
+        shutil.copy(file, broken)
+    fits = apply(fault, broken)
+    if fits and own:
         for file in own:
-            shutil.copy(file, folder / "broken")
-        if apply(fault, folder / "broken"):
-            for file in own:
-                shutil.copy(file, folder / "healthy")
-            return "your own files"
-        shutil.rmtree(folder / "broken")
-        shutil.copytree(source, folder / "broken")
-        whose += " (the change does not fit your edited ones)"
-    if not apply(fault, folder / "broken"):
-        raise Stop(
-            f"The patch of {fault.name} does not fit the program of this version: {FAULTS / (fault.name + '.patch')}"
-        )
-    return whose
+            shutil.copy(file, folder / "healthy")
+        return "your own files"
+    if own:
+        shutil.rmtree(broken)
+        shutil.copytree(source, broken)
+        fits = apply(fault, broken)
+    if not fits:
+        raise stop("fault does not fit", name=fault.name)
+    edited = " (the change does not fit your edited ones)" if own else ""
+    return f"the files as they were handed over{edited}"
 
 
 def run(fault, folder):
-    """Run the fault's commands in a folder under the doctor; return (exit code, findings, updates, the screen's last lines)."""
+    """Run the fault's commands in a folder under the doctor, up to the first that fails.
+
+    Return (exit code, findings, lines that were printed).
+    """
     from handrail.data import file_checks
     from handrail.doctor import saved
     from handrail.doctor.watch import watch
 
-    found, updates, printed, code = {}, 0, "", 0
+    found, lines = {}, []
     for command in fault.head["Run"].split(";"):
         words = shlex.split(command)
         if words[0] == "torchrun":
             words = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
         elif words[0].endswith(".py"):
             words = [sys.executable, *words]
-        code, seen, made, _, out = watch(
-            words,
-            cwd=folder,
-            capture=True,
-            env={"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in words else {},
-        )
-        printed += out
-        updates = max(updates, made)
+        env = {"CUDA_VISIBLE_DEVICES": ""} if "--cpu" in words else {}
+        code, seen, *_, printed = watch(words, cwd=folder, capture=True, env=env)
+        lines += [line for line in printed.splitlines() if line.strip()]
         for finding in seen:
             found.setdefault(finding.name, finding)
         if code:
             break
     for finding in saved.look(folder) + file_checks.look(folder):
         found.setdefault(finding.name, finding)
-    return (
-        code,
-        list(found.values()),
-        updates,
-        [
-            line
-            for line in printed.splitlines()
-            if line.strip() and not line.startswith("handrail: ")
-        ],
-    )
+    own = [line for line in lines if not line.startswith("handrail: ")]
+    return code, list(found.values()), own
 
 
 def losses(folder):
-    """Return {update: (loss, loss on val or None)} of the newest log in a project."""
-    logs = sorted(
-        [*folder.glob("out/metrics.jsonl"), *folder.glob("out/*/metrics.jsonl")],
-        key=lambda file: file.stat().st_mtime,
-    )
-    return (
-        {
-            line["step"]: (line["loss"], line.get("val_loss"))
-            for line in map(json.loads, logs[-1].read_text().splitlines())
-        }
-        if logs
-        else {}
-    )
+    """Return {update: "loss  val ..."} of the newest log in a project."""
+    logs = [*folder.glob("out/metrics.jsonl"), *folder.glob("out/*/metrics.jsonl")]
+    if not logs:
+        return {}
+    shown = {}
+    for text in max(logs, key=lambda file: file.stat().st_mtime).read_text().splitlines():
+        line = json.loads(text)
+        val = f"  val {line['val_loss']:.3f}" if line.get("val_loss") is not None else ""
+        shown[line["step"]] = f"{line['loss']:8.3f}{val}"
+    return shown
+
+
+# --- show it ---
 
 
 def show_losses(screen, healthy, broken):
-    """Print both runs' losses at the same updates."""
+    """Print both runs' losses at the same six updates."""
     both = sorted(healthy.keys() | broken.keys())
-    steps = [both[round(i * (len(both) - 1) / 5)] for i in range(6)] if len(both) > 6 else both
-    word = lambda pair: (
-        ""
-        if pair is None
-        else f"{pair[0]:8.3f}" + (f"  val {pair[1]:.3f}" if pair[1] is not None else "")
-    )
-    if steps:
+    if both:
         screen.print(f"  {'update':>8}  {'healthy':24}  broken")
-    for step in dict.fromkeys(steps):
-        screen.print(f"  {step:8}  {word(healthy.get(step)):24}  {word(broken.get(step))}")
+    for step in dict.fromkeys(both[round(i * (len(both) - 1) / 5)] for i in range(6) if both):
+        screen.print(f"  {step:8}  {healthy.get(step, ''):24}  {broken.get(step, '')}")
     screen.print()
 
 
 def show(screen, fault, project=None):
     """Show one fault from beginning to end; return True if the doctor named it."""
-    from rich.syntax import Syntax
-
     screen.title(fault.head["Title"], fault.name)
     screen.say("What it is", fault.parts.get("What it is", ""))
-    if "diff --git" not in fault.diff:
+    if not fault.can_run:
         screen.print("  This program cannot make this mistake, so there is nothing to run.\n")
         return False
-    screen.console.print("[bold cyan]What was changed[/]")
-    screen.console.print(
-        Syntax(
-            fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n") or fault.diff,
-            "diff",
-            background_color="default",
-        )
-    )
+    screen.head("What was changed")
+    change = fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n")
+    screen.console.print(Syntax(change, "diff", background_color="default"))
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         whose = prepare(fault, project, folder, screen.print)
         screen.print(f"\nRunning twice, healthy and broken, on {whose}:  {fault.head['Run']}\n")
-        runs = {side: run(fault, folder / side) for side in ("healthy", "broken")}
-        curves = [losses(folder / side) for side in runs]
-    screen.console.print("[bold cyan]What you would have seen[/]")
+        _, usual, _ = run(fault, folder / "healthy")
+        code, findings, lines = run(fault, folder / "broken")
+        curves = losses(folder / "healthy"), losses(folder / "broken")
+    screen.head("What you would have seen")
     show_losses(screen, *curves)
-    if runs["broken"][0]:
-        screen.print(
-            "  The broken one ended with:  " + " ".join(runs["broken"][3][-1:])[:160] + "\n"
-        )
+    if code and lines:
+        screen.print(f"  The broken one ended with:  {lines[-1][:160]}\n")
     screen.say("", fault.parts.get("You would have seen", ""))
-    known = {finding.name for finding in runs["healthy"][1]}
-    caught = [finding for finding in runs["broken"][1] if finding.name not in known]
-    screen.console.print("[bold cyan]What the doctor says of the broken one[/]")
-    for finding in sorted(caught, key=lambda finding: finding.name != fault.name):
-        screen.print(str(finding).partition("\n  See it happen")[0] + "\n")
-    if fault.name not in {finding.name for finding in caught}:
-        places = [
-            HERE[place.strip()]
-            for place in fault.head.get("Seen-by", "").split(",")
-            if place.strip() in HERE
-        ]
-        screen.print(
-            f"  It does not name {fault.name} from here."
-            + (f" It can show in: {'; '.join(places)}." if places else "")
-            + "\n"
-        )
+    known = {finding.name for finding in usual}
+    caught = {finding.name: finding for finding in findings if finding.name not in known}
+    named = show_findings(screen, fault, caught)
     screen.say("In real life", fault.parts.get("In real life", ""))
-    return fault.name in {finding.name for finding in caught}
+    return named
+
+
+def show_findings(screen, fault, caught):
+    """Print what the doctor found in the broken run alone; return True if it named the fault."""
+    screen.head("What the doctor says of the broken one")
+    for name in sorted(caught, key=lambda name: name != fault.name):
+        screen.print(str(caught[name]).partition("\n  See it happen")[0] + "\n")
+    if fault.name in caught:
+        return True
+    seen_by = [place.strip() for place in fault.head.get("Seen-by", "").split(",")]
+    places = "; ".join(PLACES[place] for place in seen_by if place in PLACES)
+    where = f" It can show in: {places}." if places else ""
+    screen.print(f"  It does not name {fault.name} from here.{where}\n")
+    return False
 
 
 def offer(screen, step, project):
     """In the walk: let the learner choose one of the step's mistakes, and show it."""
     here = [fault for fault in faults().values() if fault.head["Step"] == step]
+    if not here:
+        screen.print("  No silent mistake is known for this step. All there are: handrail break")
+        return
     for number, fault in enumerate(here, start=1):
         screen.print(f"  {number}  {fault.name}: {fault.head['Title']}")
-    asked = screen.ask("Which one? A number, or Enter for none:") if here else ""
+    asked = screen.ask("Which one? A number, or Enter for none:")
     if asked.isdigit() and 0 < int(asked) <= len(here):
         show(screen, here[int(asked) - 1], project)
-    elif not here:
-        screen.print("  No silent mistake is known for this step. All there are: handrail break")
 
 
 def main(name, folder):
     """List the faults, or show the one named, on the project in a folder if there is one."""
-    from handrail.project.screen import Screen
-
     screen, known = Screen(), faults()
     if not name:
         show_list(screen)
         return 0
     if name not in known:
-        near = get_close_matches(name, known, 3, 0.4)
-        raise Stop(
-            f"There is no fault {name!r}."
-            + (f" Near it: {', '.join(near)}." if near else "")
-            + " All of them: handrail break"
-        )
+        near = ", ".join(get_close_matches(name, known, 3, 0.4)) or None
+        raise stop("no such fault", name=name, near=near)
     project = Path(folder) if (Path(folder) / "settings.toml").exists() else None
     show(screen, known[name], project)
     return 0

@@ -29,15 +29,14 @@ def matching(asked, known):
     return next((form for form in forms if form in known), None)
 
 
-def phrases(asked, known):
-    """Return the asked words, neighbours joined where they are one entry ("learning", "rate")."""
-    found = []
+def looked_up(asked, known):
+    """Yield (asked words, the key that is meant or None); neighbours may be one entry."""
     while asked:
         ends = range(len(asked), 0, -1)
         end = next((end for end in ends if matching(" ".join(asked[:end]), known)), 1)
-        found.append(" ".join(asked[:end]))
+        phrase = " ".join(asked[:end])
+        yield phrase, matching(phrase, known)
         asked = asked[end:]
-    return found
 
 
 def unknown(word, known, commands):
@@ -54,23 +53,23 @@ def explain(asked="", commands=(), faults=()):
 
     `faults` are more words, {name: what it is}, which are not in the list.
     """
-    wide = min(96, shutil.get_terminal_size().columns)
-    entries = words()
+    entries, known = words(), {}
     if not asked.strip():
-        return textwrap.fill("The words: " + "; ".join(entries), wide)
-    known = {}
+        return filled(["The words: " + "; ".join(entries)])
     for names, meaning in (entries | dict(faults)).items():
         known |= {key(name): (names, meaning) for name in names.split(", ")}
-    texts, problems = [], ""
-    for phrase in phrases(asked.replace(",", " ").split(), known):
-        if match := matching(phrase, known):
-            texts.append(": ".join(known[match]))
+    texts, problems = [], []
+    for phrase, match in looked_up(asked.replace(",", " ").split(), known):
+        if match:
+            texts += ": ".join(known[match]).split("\n\n")
         else:
-            problems += unknown(phrase, known, commands) + " "
+            problems.append(unknown(phrase, known, commands))
     if problems:
-        texts.append(problems + "All words: handrail explain")
-    lines = "\n\n".join(texts).split("\n\n")
-    shown = "\n\n".join(textwrap.fill(line, wide, break_on_hyphens=False) for line in lines)
-    if problems:
-        raise Stop(shown)
-    return shown
+        raise Stop(filled([*texts, " ".join([*problems, "All words: handrail explain"])]))
+    return filled(texts)
+
+
+def filled(texts):
+    """Return paragraphs, wrapped to the terminal."""
+    wide = min(96, shutil.get_terminal_size().columns)
+    return "\n\n".join(textwrap.fill(text, wide, break_on_hyphens=False) for text in texts)

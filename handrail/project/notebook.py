@@ -48,11 +48,11 @@ def prose(text):
 
 
 def picture(spec, metrics):
-    """Return a plot as SVG; if it cannot be drawn, why."""
+    """Return a plot, as places in a picture; if it cannot be drawn, why."""
     try:
-        return Markup(draw(spec, metrics))
+        return draw(spec, metrics)
     except Exception as error:  # whatever a step or an older project wrote there
-        return Markup('<p class="quiet">This plot could not be drawn: {}</p>').format(repr(error))
+        return {"problem": repr(error)}
 
 
 def summary(project, walk, records, metrics):

@@ -17,8 +17,10 @@ from types import SimpleNamespace
 import tomlkit
 
 from handrail import __version__
+from handrail.project import words
 
 PROGRAM = Path(__file__).parent.parent / "program"
+PROBLEMS = Path(__file__).with_name("problems.md")
 TEMPLATE = Path(__file__).parent.parent / "project_template"
 GUIDES = ("README.md", "AGENTS.md")  # of a project: they name only files that are there
 ASKED = "asked for on the command line"
@@ -35,36 +37,28 @@ class Stop(Exception):
         self.wants = wants
 
 
-FIX = {
-    errno.ENOSPC: "`df -h` shows how much room there is. Free some, then run the same command "
-    "again.",
-    errno.EACCES: "`ls -ld` shows who may read and write there. Give yourself permission, or use a "
-    "folder of your own: handrail new ~/my-model",
-}
-FIX |= {
-    errno.EDQUOT: FIX[errno.ENOSPC],
-    errno.EPERM: FIX[errno.EACCES],
-    errno.EROFS: FIX[errno.EACCES],
-}
+def stop(head, /, **values):
+    """Return the Stop whose words are under a heading of problems.md."""
+    return Stop(words.told(PROBLEMS, head, **values))
+
+
+FIX = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "no room")
+FIX |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "no permission")
 
 
 def refused(error):
     """Return a Stop if the system refused (disk full, no permission), or None for other errors."""
-    number = re.search(
-        r"os error (\d+)", str(error)
-    )  # libraries written in Rust raise errors of their own
-    if not isinstance(error, OSError) and not number:
+    rust = re.search(r"os error (\d+)", str(error))  # libraries written in Rust have their own
+    if not isinstance(error, OSError) and not rust:
         return None
-    number = int(number[1]) if number else error.errno
+    number = int(rust[1]) if rust else error.errno
     where = f"{error.filename}: " if getattr(error, "filename", None) else ""
     reason = os.strerror(number) if number else str(error)
-    return Stop(f"{where}{reason}. {FIX.get(number, 'Fix that, then run the same command again.')}")
+    return stop(FIX.get(number, "refused"), where=where, reason=reason)
 
 
 def holder(file, keep=False):
     """Return the process that has locked a file, or None. `keep`: lock it until this one ends."""
-    if not keep and not file.exists():
-        return None
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
@@ -73,11 +67,10 @@ def holder(file, keep=False):
         return os.read(lock, 20).decode() or "unknown"
     except OSError:  # a disk that knows no locks
         return None
-    if keep:
-        os.truncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-    else:
-        os.close(lock)
+    if not keep:
+        return os.close(lock)
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
     return None
 
 
@@ -143,13 +136,9 @@ class Project:
         try:
             return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError as error:  # no TOML, or no UTF-8
-            said = str(error).replace(
-                "Cannot overwrite a value", "the name of that line is there twice"
-            )
-            raise Stop(
-                f"{file} cannot be read: {said}. Fix that line, or delete it to have the value "
-                "chosen again."
-            ) from error
+            twice = "the name of that line is there twice"
+            said = str(error).replace("Cannot overwrite a value", twice)
+            raise stop("settings unreadable", file=file, said=said) from error
 
     def decide(self, name, value, why=""):
         """Write `name = value  # why` into settings.toml, over an older line; None removes it."""
@@ -158,8 +147,7 @@ class Project:
         table, _, key = name.rpartition(".")
         place = chosen.get(table, {}) if table else chosen
         if value is None:
-            if key in place:
-                del place[key]
+            place.pop(key, None)
         else:
             item = tomlkit.item(value)
             if why:
@@ -175,45 +163,41 @@ class Project:
 
     def asked(self, name):
         """Return True if the user typed this setting as an option: then no step changes it."""
-        text = (self.folder / "settings.toml").read_text(encoding="utf-8")
-        return bool(re.search(rf"^{re.escape(name)}\s*=.*{ASKED}", text.split("\n[")[0], re.M))
+        rows = read_settings(self.folder / "settings.toml")
+        return any(row[0] == name and row[2] == ASKED for row in rows)
 
     # --- files: handed over, then the owner's ---
 
     def check_free(self):
         """Raise Stop if the folder holds something else, so that no project can begin here."""
         if self.folder.is_file():
-            raise Stop(
-                f"{self.folder} is a file. Texts go after --data: handrail new my-model --data "
-                + self.typed
-            )
+            raise stop("a file", folder=self.folder, typed=self.typed)
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise Stop(
-                f"{self.folder} is not empty and has no settings.toml, so it is not a handrail "
-                "project. Nothing was touched. Name a new folder: handrail new my-model\n"
-                f"If your texts are in it: handrail new my-model --data {self.typed}"
-            )
+            raise stop("folder in use", folder=self.folder, typed=self.typed)
 
     def check_version(self):
         """Raise Stop if another version made the project (first two numbers); say both ways out."""
-        made = str(self.settings.get("handrail"))
+        settings = self.settings
+        made = str(settings.get("handrail"))
         if made.split(".")[:2] == __version__.split(".")[:2]:
             return
-        script = "pretrain.py" if self.settings.get("data") else "finetune.py"
-        python = shlex.join(["python", script, *self.flags])
-        words = ["handrail", "new", f"{self.folder}-2"]
-        for flag, name in (("--data", "data"), ("--answers", "answers"), ("--from", "base")):
-            if source := self.settings.get(name):
-                if source == "village.jsonl" and self.settings.get("world"):
-                    source = "village"  # written there by the data step
+        sources = {"--data": settings.get("data"), "--answers": settings.get("answers")}
+        sources["--from"] = settings.get("base")
+        if settings.get("world"):
+            sources["--data"] = "village"  # the data step wrote it into the project
+        new = ["handrail", "new", f"{self.folder}-2"]
+        for flag, source in sources.items():
+            if source:
                 local = self.folder / Path(source).expanduser()
-                words += [flag, str(local.resolve()) if local.exists() else source]
-        raise Stop(
-            f"{self.folder} was made by handrail {made}, and this is {__version__}. Nothing was "
-            "changed. Two ways to continue:\n"
-            "  keep working with its scripts, which need no handrail: "
-            f"cd {self.typed} && {python}\n"
-            f"  start a new project on the same data: {shlex.join(words + self.flags)}"
+                new += [flag, str(local.resolve()) if local.exists() else source]
+        raise stop(
+            "other version",
+            folder=self.folder,
+            made=made,
+            here=__version__,
+            typed=self.typed,
+            script=self.script("pretrain.py" if settings.get("data") else "finetune.py"),
+            new=shlex.join(new + self.flags),
         )
 
     def hold(self):
@@ -221,45 +205,25 @@ class Project:
 
         Two at once would overwrite each other's checkpoints, tokens and settings.
         """
-        for step in ("", "finetune", "dpo", "grpo"):
-            folder = self.out / step
-            if process := holder(folder / "run.lock"):
-                raise Stop(
-                    f"A run is under way in {folder} (process {process}). Nothing was changed.\n"
-                    f"Let it finish, or stop it: kill {process} (it saves first). Then the same "
-                    "command again."
-                )
+        for step in ("", "finetune", "dpo", "grpo"):  # a trial of its owner's may go on
+            file = self.out / step / "run.lock"
+            if file.exists() and (process := holder(file)):
+                raise stop("run under way", folder=file.parent, process=process)
         if process := holder(self.out / "steps" / "walk.lock", keep=True):
-            raise Stop(
-                f"handrail is open on {self.folder} in another terminal (process {process}). "
-                "Nothing was changed.\nContinue there, or end it there with q or Ctrl-C."
-            )
+            raise stop("open elsewhere", folder=self.folder, process=process)
 
     def create(self):
         """Make the folder a project: settings.toml, the template's files, a git repository."""
-        self.check_free()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for file in TEMPLATE.iterdir():
-                shutil.copyfile(file, self.folder / file.name)
-            for name in GUIDES:
-                (self.folder / name).write_text(self.guide(name, self.cpu), encoding="utf-8")
-        except PermissionError as error:
-            raise Stop(
-                f"{error.filename} cannot be written: no permission. Use a folder of your own: "
-                "handrail new ~/my-model"
-            ) from error
-        (self.folder / "settings.toml").write_text(
-            "# What was chosen for this project, and why. Edit any line. An option after `python "
-            "...` counts for that one run; one after `handrail ...` is written here.\n"
-            f'handrail = "{__version__}"  # the version that grew this project\n'
-        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in TEMPLATE.iterdir():
+            shutil.copyfile(file, self.folder / file.name)
+        for name in GUIDES:
+            (self.folder / name).write_text(self.guide(name, self.cpu), encoding="utf-8")
+        settings = self.folder / "settings.toml"
+        settings.write_text(settings.read_text().format(version=__version__))
         if shutil.which("git"):
             self.git("init", "-q")
-            self.commit(
-                ["settings.toml", "README.md", "AGENTS.md", "requirements.txt", ".gitignore"],
-                "An empty project",
-            )
+            self.commit([file.name for file in TEMPLATE.iterdir()], "An empty project")
 
     def inside(self):
         """Return somebody else's git repository that contains this folder, or None."""
@@ -298,31 +262,22 @@ class Project:
 
     def edited(self, files):
         """Return those of `files` that are no longer as handed over."""
-        return [
-            f
-            for f in files
-            if (self.folder / f).exists()
-            and (self.folder / f).read_bytes() != (PROGRAM / f).read_bytes()
-        ]
+        there = [file for file in files if (self.folder / file).exists()]
+        return [f for f in there if (self.folder / f).read_bytes() != (PROGRAM / f).read_bytes()]
 
     # --- git: the project's own history is the lesson ---
 
     def git(self, *arguments):
         """Run git in the project, with an identity if the machine has none; return its output."""
-        who = (
-            []
-            if subprocess.run(
-                ["git", "config", "user.email"], cwd=self.folder, capture_output=True
-            ).stdout
-            else ["-c", "user.name=handrail", "-c", "user.email=handrail@localhost"]
-        )
-        done = subprocess.run(
-            ["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True
-        )
+
+        def run(*words):
+            return subprocess.run(["git", *words], cwd=self.folder, capture_output=True, text=True)
+
+        who = ["-c", "user.name=handrail", "-c", "user.email=handrail@localhost"]
+        done = run(*([] if run("config", "user.email").stdout else who), *arguments)
         if done.returncode:
-            raise Stop(
-                f"`git {' '.join(arguments)}` failed in {self.folder}: {done.stderr.strip()}"
-            )
+            said = done.stderr.strip()
+            raise stop("git failed", words=" ".join(arguments), folder=self.folder, said=said)
         return done.stdout.strip()
 
     def has_git(self):
@@ -356,19 +311,13 @@ class Project:
         paths = [str(self.folder), str(PROGRAM)]
         sys.path[:0] = paths
         try:
-            program = SimpleNamespace(
-                **{name: importlib.import_module(name) for name in ("settings", *names)}
-            )
+            found = {name: importlib.import_module(name) for name in ("settings", *names)}
         except (ImportError, SyntaxError) as error:
-            raise Stop(
-                f"A file of {self.folder} cannot be imported: {error}. `git diff` there shows what "
-                "was changed."
-            ) from error
+            raise stop("program unreadable", folder=self.folder, error=error) from error
         finally:
             for path in paths:
                 sys.path.remove(path)
-        program.values = program.settings.read("", self.flags)
-        return program
+        return SimpleNamespace(**found, values=found["settings"].read("", self.flags))
 
     @property
     def flags(self):
@@ -376,6 +325,5 @@ class Project:
 
     def python(self, script, *arguments, **how):
         """Start a script as its owner would: `python SCRIPT` in its folder; return the process."""
-        return subprocess.Popen(
-            [sys.executable, script, *arguments, *self.flags], cwd=self.folder, **how
-        )
+        words = [sys.executable, script, *arguments, *self.flags]
+        return subprocess.Popen(words, cwd=self.folder, **how)

@@ -20,7 +20,7 @@ STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗"}
 ASCII = {"pass": "ok", "warn": "!", "fail": "X"}
 HEIGHT = 14  # lines of a picture
-NARROW = 60  # columns: below this a picture becomes a row of numbers
+NARROW = 60  # columns: below this there is no picture
 ITALIC = re.compile(r"(?<![\w*])\*(\w[\w -]*)\*(?![\w*])")
 BOLD = re.compile(r"\*\*([^*]+)\*\*")
 BLANK = "\u00a0"  # in place of a blank where a line must not break
@@ -64,9 +64,8 @@ def draw(spec, shown, levels, width):
     plotext.theme("clear")
     plotext.plot_size(width, HEIGHT)
     curve = spec["kind"] == "curve"
-    plotext.xlabel(
-        "update (log scale: most happens early)" if curve else spec.get("xlabel", "update")
-    )
+    early = "update (log scale: most happens early)"
+    plotext.xlabel(early if curve else spec.get("xlabel", "update"))
     if spec["kind"] == "bars":
         plotext.bar([str(x) for x in spec["x"]], spec["y"])
         return
@@ -145,16 +144,19 @@ class Screen:
 
     def block(self, head, body):
         """Print lines that are wrapped already under a head, *this* in italics, **this** bold."""
-        self.console.print(f"[bold cyan]{escape(head)}[/]")
+        self.head(head)
         body = BOLD.sub(r"[bold]\1[/]", ITALIC.sub(r"[italic]\1[/]", escape(body)))
         self.console.print(body + "\n", soft_wrap=True)
 
+    def head(self, text):
+        """Print a heading."""
+        self.console.print(f"[bold cyan]{escape(text)}[/]")
+
     def code(self, file):
         """Print all of a file."""
-        self.console.print(f"[bold cyan]{file.name}[/]")
-        self.console.print(
-            Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
-        )
+        self.head(file.name)
+        shown = Syntax(file.read_text(), "python", background_color="default", word_wrap=True)
+        self.console.print(shown)
 
     def lines(self, text, notes):
         """Print the lines of a program that matter, each with its number and a note below it."""
@@ -177,23 +179,16 @@ class Screen:
         """Print a row of (token, is it trained): what is trained bright, what is only read dim."""
         text = Text("  ")
         for piece, trained in pieces:
+            if trained and not self.console.is_terminal:
+                piece = f"[{piece}]"
             text.append(piece, "green" if trained else "dim")
-        self.console.print(
-            text
-            if self.console.is_terminal
-            else Text("  " + "".join(f"[{p}]" if said else p for p, said in pieces))
-        )
+        self.console.print(text)
         self.print()
 
     def measured(self, checks):
         """Print each number next to what was expected, then what those mean that did not pass."""
-        table = Table(
-            box=None,
-            padding=(0, 2, 0, 0),
-            title="[bold cyan]Measured[/]",
-            title_justify="left",
-            title_style="",
-        )
+        self.head("Measured")
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for head in ("", "", "expected", "measured"):
             table.add_column(head, style="dim" if head == "expected" else None)
         for c in checks:
@@ -213,24 +208,13 @@ class Screen:
         levels = spec.get("lines") or {}
         if not shown:
             return
-        self.console.print(f"[bold cyan]{escape(caption)}[/]")
+        self.head(caption)
         if self.console.width < NARROW or not self.unicode:
-            self.numbers(spec, shown, levels)
+            self.print("  There is no room for a picture here: it is in out/notebook.html.\n")
             return
         draw(spec, shown, levels, min(self.width, 80) - 2)
         for line in plotext.uncolorize(plotext.build()).splitlines():
             self.print("  " + line.rstrip())
-        self.print()
-
-    def numbers(self, spec, shown, levels):
-        """Print a plot as numbers, for a terminal that cannot show it."""
-        for name, points in shown.items():
-            some = points[:: max(1, len(points) // 8)]
-            if spec["kind"] == "bars":
-                some = [(spec["x"][x], y) for x, y in points]
-            pairs = "  ".join(f"{x}: {y:.4g}" for x, y in some)
-            self.print(self.fill(f"{name} {pairs}"))
-        self.print(self.fill("  ".join(f"{name} {level:.3f}" for name, level in levels.items())))
         self.print()
 
     def side_by_side(self, texts):
@@ -242,9 +226,18 @@ class Screen:
         self.console.print(table)
         self.print()
 
-    def unknown(self, key):
-        """Say that a key does nothing here."""
-        self.print(f"  {key!r} is not one of these keys.")
+    def message(self, problem):
+        """Print what is in the way, wrapped; commands (lines that are indented) as they are."""
+        self.print()
+        for line in str(problem).splitlines():
+            self.console.print(line, markup=False, soft_wrap=line.startswith(" "))
+        self.print()
+
+    def key(self, question, keys):
+        """Return one of the keys, as a person typed it; "" for Enter, or if nobody is there."""
+        while (typed := self.ask(question).lower()) not in ("", *keys):
+            self.print(f"  {typed!r} is not one of these keys.")
+        return typed
 
     def ask(self, question, default=""):
         """Return a person's answer, or `default` if nobody is there.

@@ -12,7 +12,8 @@ import numpy as np
 from handrail.data import text_files
 from handrail.data.checks import SAMPLE, count, near_duplicates
 from handrail.data.village import stories
-from handrail.project.plan import VILLAGE, bytes_per_token, check_size, opened, plan, tokens_needed
+from handrail.project.plan import VILLAGE, bytes_per_token, check_size, plan, tokens_needed
+from handrail.project.pretrained import opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words

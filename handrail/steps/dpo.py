@@ -1,7 +1,5 @@
 """DPO: of two answers, the better one."""
 
-from itertools import islice
-
 from handrail.data import village
 from handrail.data.chats import split, write_chats
 from handrail.project.plan import plan_pairs
@@ -45,19 +43,10 @@ def write_pairs(project):
             wants="pairs",
         )
     else:
-        rows = village_pairs()
+        rows = village.pairs(PAIRS, 2)
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(("train", "val"), split(rows), strict=True):
         write_chats(part, folder / f"{name}.jsonl")
-
-
-def village_pairs():
-    """Return pairs about the built-in stories: the short answer is better than the long one."""
-    rows = []
-    for story in islice(village.stories(2), PAIRS):
-        asked = {"role": "user", "content": f"{story['text']}\n{story['question']}"}
-        rows.append({"messages": [asked], "chosen": story["short"], "rejected": story["whole"]})
-    return rows
 
 
 def check_taught(project):

@@ -13,10 +13,9 @@ from handrail.project.plan import (
     REPLY,
     choose_context,
     choose_method,
-    learned_positions,
-    opened,
     plan_finetuning,
 )
+from handrail.project.pretrained import learned_positions, opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.hold_out import first_question, hold_out

@@ -8,7 +8,8 @@ import torch
 
 from handrail.cost.estimate import local
 from handrail.project import glossary
-from handrail.project.plan import minutes, opened, times
+from handrail.project.plan import minutes, times
+from handrail.project.pretrained import opened
 from handrail.project.screen import Outcome, check
 from handrail.steps.runs import (
     finished,
