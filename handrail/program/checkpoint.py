@@ -70,7 +70,7 @@ def resume(accelerator, folder, run):
             return step
         accelerator.print(problem)
     if found:
-        refuse(f"FSDP's checkpoints need FSDP. To start again: {move_away(folder.parent)}")
+        refuse(f"None can be used (FSDP's need FSDP). To start again: {move_away(folder.parent)}")
     return 0
 
 
