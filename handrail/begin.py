@@ -26,9 +26,9 @@ handrail: from data to a language model of your own.
 WHOLE = {"updates": 1, "batch": 1, "context": 1, "seed": 0}  # whole numbers, and their least
 
 
-def found(folder):
+def found(folder, cpu=False):
     """Return the project in a folder, if this version may change it; else raise Stop."""
-    project = Project(folder)
+    project = Project(folder, cpu)
     if not project.exists:
         new = shlex.join(["handrail", "new", str(folder)])
         raise stop("no project", folder=project.folder, new=new)
@@ -38,10 +38,10 @@ def found(folder):
 
 def opened(folder, typed, step=""):
     """Return the project, started if there is none; what was typed is in its settings."""
-    project = Project(folder)
+    project = Project(folder, typed.cpu)
     begun = project.exists
     if begun or step:
-        project = found(folder)
+        project = found(folder, typed.cpu)
     else:
         project.check_free()
     with_cpu = shlex.join(["handrail", *sys.argv[1:], "--cpu"])

@@ -139,13 +139,26 @@ def largest_batch(program, values, processes, rows):
     return max((batches(step) for step in range(most)), key=size)
 
 
+def checkpointed(model, method):
+    """Let the backward pass compute activations again, which takes less memory and more time."""
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    if method == "lora":
+        model.enable_input_require_grads()
+
+
+def without_numbers(part):
+    """Return a part of a batch with tensors that have a shape but no numbers."""
+    import torch
+
+    return {key: torch.empty_like(x) if torch.is_tensor(x) else x for key, x in part.items()}
+
+
 def count(project, script, values, checkpointing=False, processes=1, gpu=True, precision=None):
     """Return the ledger.Update of a project's own update, made of its own files with fake tensors.
 
     gpu: as on a CUDA card (bf16 if no `precision` is named), else as on this CPU (fp32). Raises
     Stop for a model that cannot be opened, or whose code asks for numbers.
     """
-    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -153,19 +166,16 @@ def count(project, script, values, checkpointing=False, processes=1, gpu=True, p
     from handrail.cost import ledger
 
     precision = precision or ("bf16" if gpu else "fp32")
-    name = values.base if script == "pretrain" else values.model
+    fresh, on_card = script == "pretrain", precision if gpu else "no"
+    name, method = (values.base, None) if fresh else (values.model, values.method)
     config = opened(AutoConfig, local(project, name)).get_text_config() if name else None
-    run = pretraining if script == "pretrain" else finetuning
-    train, build, loss, parts, vocabulary = run(
-        project, values, processes, precision if gpu else "no"
-    )
+    run = pretraining if fresh else finetuning
+    train, build, loss, parts, vocabulary = run(project, values, processes, on_card)
 
     def make():
         model, optimizer = build()
         if checkpointing:
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-            if script == "finetune" and values.method == "lora":
-                model.enable_input_require_grads()
+            checkpointed(model, method)
         return model, optimizer
 
     packed = parts[0].get("rows", 1) > 1
@@ -177,10 +187,7 @@ def count(project, script, values, checkpointing=False, processes=1, gpu=True, p
     silence, calm = redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore")
     try:
         with no_weights, ledger.pretending(gpu, precision != "fp16"), silence, calm:
-            batch = [
-                {key: torch.empty_like(x) if torch.is_tensor(x) else x for key, x in part.items()}
-                for part in parts
-            ]
+            batch = [without_numbers(part) for part in parts]
             return ledger.count_update(accelerator, train, make, batch, loss, book)
     except Stop:
         raise

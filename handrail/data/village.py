@@ -107,110 +107,130 @@ def but(options, *used):
     return [option for option in options if option not in used]
 
 
+def run(pen, *parts):
+    """Say the texts among `parts`, pick one of each list; return what was picked last."""
+    for part in parts:
+        if isinstance(part, str):
+            pen.say(part)
+        else:
+            picked = pen.pick(part)
+    return picked
+
+
+def not_here(word):
+    return f"{word} is not in this story"
+
+
+def elsewhere(has, thing, person):
+    """Return why a person cannot give or take a thing; `has` is {thing: who or where}."""
+    if thing not in has:
+        return f"there is no {thing} in this story"
+    return f"the {thing} is with {has[thing]}, not {person}"
+
+
 def tell(pen) -> dict:
     """Tell one story; return who and what played which part in it, for `ask`."""
-    say, pick = pen.say, pen.pick
-    has = {}  # thing: who has it, or where it was left
+    first = run(pen, "One ", WEATHER, " ", TIMES, ", ", NAMES)
+    thing = run(pen, FINDS, ADJECTIVES, " ", THINGS)
+    second, place = meet(pen, first, thing)
+    has, people = {thing: first}, [first, second]
+    trade(pen, has, people, thing)
+    other = part_ways(pen, has, people, place)
+    return {"first": first, "second": second, "thing": thing, "place": place, "other": other}
 
-    def other_thing(thing, person):
-        if thing not in has:
-            return f"there is no {thing} in this story"
-        return f"the {thing} is with {has[thing]}, not {person}"
 
-    def taken(word):
-        return f"the {word} is with {has[word]}"
+def meet(pen, first, thing):
+    """Tom took the rope to the bridge and met Mia, who liked the rope."""
 
-    # "One rainy Sunday, Tom found an old rope."
-    say("One "), pick(WEATHER), say(" "), pick(TIMES), say(", ")
-    first = pick(NAMES)
-    pick(FINDS), pick(ADJECTIVES), say(" ")
-    thing = pick(THINGS)
-    has[thing] = first
+    def not_his(word):
+        return f"{first} has no {word}, but the {thing}"
 
-    # "Tom took the rope to the bridge and met Mia, who liked the rope."
-    say(". ")
-    pick([first], NAMES, lambda word: f"{word} is not in this story")
-    pick(CARRIES)
-    pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
-    say(" to the ")
-    place = pick(PLACES)
-    pick(MEETS)
-    second = pick(but(NAMES, first), NAMES, lambda word: f"{word} cannot meet {word}")
-    pick(WANTS)
-    pick([thing], THINGS, lambda word: f"{first} has no {word}, but the {thing}")
-    people = [first, second]
+    pen.say(". ")
+    pen.pick([first], NAMES, not_here)
+    pen.pick(CARRIES)
+    pen.pick([thing], THINGS, not_his)
+    place = run(pen, " to the ", PLACES)
+    pen.pick(MEETS)
+    second = pen.pick(but(NAMES, first), NAMES, lambda word: f"{word} cannot meet {word}")
+    pen.pick(WANTS)
+    pen.pick([thing], THINGS, not_his)
+    return second, place
 
-    # "Soon Tom gave Mia the rope(, and Mia gave Tom a red hat)." or the other way round
-    say(". "), pick(THEN)
-    giver = pick(people, NAMES, lambda word: f"{word} is not in this story")
+
+def trade(pen, has, people, thing):
+    """Soon Tom gave Mia the rope(, and Mia gave Tom a red hat). Or the other way round."""
+    run(pen, ". ", THEN)
+    giver = pen.pick(people, NAMES, not_here)
     (taker,) = but(people, giver)
+    verb = pen.pick(GIVES)
+    hand_over(pen, has, thing, giver, taker, first=people[0])
+    if pen.pick(ENDS + [", and "]) == ", and ":
+        pen.pick([taker], NAMES, lambda word: f"{word} gives nothing, {taker} does")
+        pen.say(verb)
+        hand_over(pen, has, thing, taker, giver, first=people[0])
+        pen.say(".")
 
-    def hand_over(giver, taker):
-        pick(
-            [taker],
-            NAMES,
-            lambda word: (
-                f"{word} cannot give to {word}" if word == giver else f"{word} is not there"
-            ),
-        )
-        say(" ")
-        if giver == first:
-            pick(["the "], ["a", "an"], lambda word: f"{giver} has only the {thing}")
-            pick([thing], THINGS, lambda word: other_thing(word, giver))
-            has[thing] = taker
-        else:
-            pick(ADJECTIVES, ["the"], lambda word: f"the {thing} is with {first}, not {giver}")
-            say(" ")
-            has[pick(but(THINGS, thing), [thing], taken)] = taker
 
-    verb = pick(GIVES)
-    hand_over(giver, taker)
-    if pick(ENDS + [", and "]) == ", and ":
-        pick([taker], NAMES, lambda word: f"{word} gives nothing, {taker} does")
-        say(verb)
-        hand_over(taker, giver)
-        say(".")
+def hand_over(pen, has, thing, giver, taker, first):
+    """... Mia the rope, or ... Tom a red hat: only who came first has a thing that is known."""
 
-    # "Tom stayed at the bridge. Later Mia took the rope to the well and left the rope there."
-    say(" ")
-    other = pick(people, NAMES, lambda word: f"{word} is not in this story")
-    say(" stayed at the ")
-    pick([place], PLACES + GOALS, lambda word: f"{other} is at the {place}, not the {word}")
-    say(". "), pick(LATER)
+    def nobody(word):
+        return f"{word} cannot give to {word}" if word == giver else f"{word} is not there"
+
+    pen.pick([taker], NAMES, nobody)
+    pen.say(" ")
+    if giver == first:
+        pen.pick(["the "], ["a", "an"], lambda _: f"{giver} has only the {thing}")
+        pen.pick([thing], THINGS, lambda word: elsewhere(has, word, giver))
+        has[thing] = taker
+    else:
+        pen.pick(ADJECTIVES, ["the"], lambda _: f"the {thing} is with {first}, not {giver}")
+        pen.say(" ")
+        own = pen.pick(but(THINGS, thing), [thing], lambda word: f"the {word} is with {has[word]}")
+        has[own] = taker
+
+
+def part_ways(pen, has, people, place):
+    """Tom stayed at the bridge. Later Mia ... Return who stayed."""
+    pen.say(" ")
+    other = pen.pick(people, NAMES, not_here)
     (mover,) = but(people, other)
-    pick(
-        [mover],
-        NAMES,
-        lambda word: (
-            f"{word} stayed at the {place}" if word == other else f"{word} is not in this story"
-        ),
-    )
-    mine = [t for t in has if has[t] == mover]
-    moves = pick(
-        CARRIES + GOES if mine else GOES, CARRIES, lambda word: f"{mover} has nothing to take"
-    )
-    carried = (
-        pick(mine, THINGS, lambda word: other_thing(word, mover)) if moves in CARRIES else None
-    )
-    say(" to the ")
-    goal = pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
-    act = pick(LEAVES if carried else IDLE, LEAVES, lambda word: f"{mover} has taken nothing along")
+
+    def not_moving(word):
+        return f"{word} stayed at the {place}" if word == other else not_here(word)
+
+    pen.say(" stayed at the ")
+    pen.pick([place], PLACES + GOALS, lambda word: f"{other} is at the {place}, not the {word}")
+    run(pen, ". ", LATER)
+    pen.pick([mover], NAMES, not_moving)
+    leave(pen, has, people, place, mover)
+    return other
+
+
+def leave(pen, has, people, place, mover):
+    """... took the rope to the well and left the rope there. Or without a thing: ... to rest."""
+    mine = [thing for thing in has if has[thing] == mover]
+    ways = CARRIES + GOES if mine else GOES
+    way, carried = pen.pick(ways, CARRIES, lambda _: f"{mover} has nothing to take"), None
+    if way in CARRIES:
+        carried = pen.pick(mine, THINGS, lambda word: elsewhere(has, word, mover))
+    pen.say(" to the ")
+    goal = pen.pick(GOALS, [place], lambda word: f"{mover} is already at the {word}")
+    ends = LEAVES if carried else IDLE
+    act = pen.pick(ends, LEAVES, lambda _: f"{mover} has taken nothing along")
     if act == " to ":
-        pick(PURPOSES)
+        pen.pick(PURPOSES)
     elif act in LEAVES[1:]:
-        pick(
-            [carried], THINGS, lambda word: f"{mover} has taken the {carried} along, not the {word}"
-        )
+        along = f"{mover} has taken the {carried} along"
+        pen.pick([carried], THINGS, lambda word: f"{along}, not the {word}")
         if act == " and left the ":
-            say(" there")
+            pen.say(" there")
             has[carried] = goal
         else:
-            say(" to ")
-            has[carried] = pick(
-                but(NAMES, *people), NAMES, lambda word: f"{word} is not at the {goal}"
-            )
-    say(".")
-    return {"first": first, "second": second, "thing": thing, "place": place, "other": other}
+            pen.say(" to ")
+            others = but(NAMES, *people)
+            has[carried] = pen.pick(others, NAMES, lambda word: f"{word} is not at the {goal}")
+    pen.say(".")
 
 
 def ask(rng: random.Random, parts: dict) -> dict:

@@ -183,8 +183,8 @@ class Project:
             return
         sources = {"--data": settings.get("data"), "--answers": settings.get("answers")}
         sources["--from"] = settings.get("base")
-        if settings.get("world"):
-            sources["--data"] = "village"  # the data step wrote it into the project
+        if sources["--data"] == "village.jsonl" and settings.get("world"):
+            sources["--data"] = "village"  # written there by the data step
         new = ["handrail", "new", f"{self.folder}-2"]
         for flag, source in sources.items():
             if source:
