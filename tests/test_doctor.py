@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -960,6 +961,10 @@ def test_the_catalogue_is_printed_and_knows_its_lessons():
     assert shown == lessons.faults().keys() & CATALOGUE.keys()
     explained = {name for words in CATALOGUE.values() for name in words.get("explains", ())}
     assert explained <= CATALOGUE.keys()
+    house = HOUSE / "handrail"
+    for file in [*house.joinpath("doctor").rglob("*.py"), house / "data" / "file_checks.py"]:
+        for name, way in re.findall(r'"([a-z0-9-]+)/([a-z0-9-]+)"', file.read_text()):
+            assert name not in CATALOGUE or way in CATALOGUE[name], f"{file.name}: {name}/{way}"
 
 
 def test_a_saved_folder_is_looked_at(tmp_path):

@@ -39,8 +39,8 @@ class Doctor:
         self.scheduled = self.place_of_scheduler()
         self.tokenizers = [] if tokenizer is None else [tokenizer]
         self.used = tokenizer
-        self.now, self.done, self.history = Update(1), None, History()
-        self.rows = RowsRead()
+        self.now, self.history, self.rows = Update(1), History(), RowsRead()
+        self.heard_loss = self.heard_targets = False  # in the last update
         self.updates, self.findings, self.left_out, self.reported = 0, [], [], []
         self.tell = None  # called with each finding, and the names of those it explains
         self.given = []  # passes made of the batches that `step` was given
@@ -62,26 +62,20 @@ class Doctor:
         The hooks hear most models and losses by themselves. What they did not hear is taken from
         here: `loss`, and `batch` where it is a dict with labels.
         """
-        if self.done is None:
+        if not self.updates:
             if loss is not None and not self.left_out:
                 self.left_out.append(
                     "the optimizer's steps were not seen: is it an optimizer of torch, and was the "
                     "Doctor made before the loop?"
                 )
             return
-        if isinstance(loss, torch.Tensor) and not self.done.losses:
-            self.done.losses.append(loss.detach())
+        if isinstance(loss, torch.Tensor) and not self.heard_loss:
             self.history.losses.append(float(loss.detach().reshape(-1)[0]))
-        self.take(batch)
-
-    def take(self, batch):
-        """Keep a batch with labels as a pass of its own, where no loss of the model was heard."""
         inputs = dict(batch) if hasattr(batch, "keys") else {}
-        heard = any(seen.losses or "labels" in seen.inputs for seen in self.done.passes)
-        if self.trained is None or heard or not isinstance(inputs.get("labels"), torch.Tensor):
+        if self.trained is None or self.heard_targets:
             return
         seen = Pass(self.trained, inputs, True, self.trained.training)
-        if seen.ids is not None:
+        if seen.ids is not None and isinstance(inputs.get("labels"), torch.Tensor):
             self.given = [*self.given, seen][-8:]
 
     def report(self):
@@ -141,7 +135,7 @@ class Doctor:
                     self.safely(probe, self.collect, (look, args))
             if event == "after_step":
                 self.hear("rows_read")
-                self.done, self.now = self.now, Update(self.updates + 1)
+                self.now = Update(self.updates + 1)
 
     def collect(self, look, args):
         for finding in look(*args) or ():
@@ -239,6 +233,8 @@ class Doctor:
         self.updates = now.number
         self.steppers.setdefault(id(optimizer), self.updates)
         self.stepped[id(optimizer)] = self.updates
+        self.heard_loss = bool(now.losses)
+        self.heard_targets = any(seen.losses or "labels" in seen.inputs for seen in now.passes)
         if self.given:
             now.passes, self.given = self.given, []
         self.count_scheduler()

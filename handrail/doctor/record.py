@@ -142,3 +142,8 @@ def alive(p):
     if p.grad is None:
         return False
     return bool((p.grad._values() if p.grad.is_sparse else p.grad).count_nonzero())
+
+
+def some(names):
+    """Return the first of many names, as a text."""
+    return ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")

@@ -6,18 +6,21 @@ probe.
 """
 
 from .accumulation import Accumulation
+from .broadcast import Broadcast
 from .causality import Causality
 from .classes import Classes
 from .clipping import Clipping
 from .device import Device
+from .eval_memory import EvalMemory
 from .first_loss import FirstLoss
 from .generation import Generation
-from .gradients import Gradients, Membership
+from .gradients import Gradients
 from .labels import Labels
 from .learning_rate import LearningRate
 from .lengths import Lengths
 from .loss_input import LossInput
 from .masks import Masks
+from .membership import Membership
 from .modes import Modes
 from .movement import Movement
 from .non_finite import NonFinite
@@ -40,7 +43,7 @@ PROBES = [
     *[Vocabulary, Masks, Shift, Labels, Causality],
     *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
-    *[Device, FirstLoss, LearningRate, ValLoss, Rewards],
-    *[LossInput, Clipping, Classes, NothingLearned],
+    *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
+    *[LossInput, Broadcast, Clipping, Classes, NothingLearned],
     *[Modes, Resuming, Generation, Saving],
 ]

@@ -56,7 +56,8 @@ class LearningRate:
         # a loss of another kind may grow with what it is given, as with longer rows
         unsure = late or not history.classes and now < 20 * abs(start)
         evidence += f"; an update changes a matrix by {step:.1%} of its size"
-        yield finding("rate-too-high" + "/or-harder-data" * unsure, evidence, update)
+        name = "rate-too-high/or-harder-data" if unsure else "rate-too-high"
+        yield finding(name, evidence, update)
 
     def hardly_falls(self, update):
         doctor, history = self.doctor, self.doctor.history

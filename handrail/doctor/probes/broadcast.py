@@ -1,0 +1,61 @@
+"""Do two shapes that do not match make all pairs on the way to the loss?"""
+
+from ..findings import finding
+
+LAYERS = (  # where a model ends, seen from the loss
+    "Addmm",
+    "Mm",
+    "Bmm",
+    "Baddbmm",
+    "Convolution",
+    "Embedding",
+    "NativeLayerNorm",
+    "ScaledDotProduct",
+    "AccumulateGrad",
+)
+
+
+class Broadcast:
+    """Follows the operations between the model's last layer and the loss, in the first updates."""
+
+    def __init__(self, doctor):
+        self.doctor, self.paired = doctor, 0
+
+    def traced(self, node):
+        """(B, 1) against (B,) makes all pairs: every row is compared with every answer."""
+        rows = max(map(all_pairs, after_last_layer(node)))
+        self.paired += rows > 0
+        if rows and self.paired == 3:
+            evidence = f"on the way to the loss, ({rows}, 1) and ({rows},) became ({rows}, {rows})"
+            yield finding("loss-broadcast", evidence, self.doctor.updates)
+
+
+def after_last_layer(node, most=40):
+    """Yield the operations between the model's last layer and the loss, the loss first."""
+    steps = [node]
+    for step in steps:
+        yield step
+        inner = [n for n, _ in step.next_functions if n is not None]
+        if len(steps) < most:
+            steps += [n for n in inner if not type(n).__name__.startswith(LAYERS)]
+
+
+def all_pairs(step):
+    """Return B if an operation made (B, B) of (B, 1) and (B,), one learned, one given; else 0."""
+    learned = [inner for inner, _ in step.next_functions if inner is not None]
+    name = type(step).__name__
+    if len(learned) != 1 or not name.startswith(("Sub", "Mul")) and "Loss" not in name:
+        return 0
+    wide = type(learned[0]).__name__.startswith("Expand")
+    made = shape_of(learned[0] if wide else step)
+    source = shape_of(learned[0].next_functions[0][0] if wide else learned[0])
+    given = getattr(step, "_saved_other", None)  # of a product only
+    rows = made[0] if made else 0
+    if rows < 2 or made != (rows, rows) or source not in ((rows,), (rows, 1)):
+        return 0
+    # (B, B) that was given as such is no mistake
+    return rows if given is None or given.numel() == rows else 0
+
+
+def shape_of(node):
+    return tuple(node._input_metadata[0].shape)

@@ -1,0 +1,84 @@
+"""Does the optimizer have the tensors of the model that runs?"""
+
+import torch
+
+from ..findings import finding
+from ..hooks import bare
+from ..record import some
+
+
+class Membership:
+    """Compares them in the first updates of an optimizer."""
+
+    def __init__(self, doctor):
+        self.doctor = doctor
+
+    def after_step(self, optimizer):
+        doctor, now = self.doctor, self.doctor.now
+        if doctor.trained is None or now.age > 4 or not now.before:
+            return
+        named = dict(doctor.trained.named_parameters())
+        yield from self.other_tensors(named)
+        yield from self.frozen(named)
+        strangers = self.unregistered()
+        if strangers:
+            evidence = (
+                f"{', '.join(strangers[:5])} of {type(bare(doctor.trained)).__name__}; not in "
+                "model.parameters(), not in the optimizer"
+            )
+            yield finding("no-gradient/unregistered", evidence, now.number)
+        elif now.age == 3:
+            yield from self.left_out(named, optimizer)
+
+    def other_tensors(self, named):
+        wanted = {id(p) for p in named.values() if p.requires_grad}
+        taught = any(p.grad is not None for p in named.values())
+        if self.doctor.now.age >= 3 and wanted and taught:
+            if wanted.isdisjoint(self.doctor.history.owned):
+                evidence = (
+                    f"none of the {len(wanted)} tensors of "
+                    f"{type(bare(self.doctor.trained)).__name__} is in the optimizer, and they "
+                    "get the gradients"
+                )
+                name = "weights-do-not-move/other-tensors"
+                yield finding(name, evidence, self.doctor.now.number)
+
+    def frozen(self, named):
+        """Weights that stay random; word vectors from elsewhere may stay as they are."""
+        doctor = self.doctor
+        reads = any(seen.ids is not None for seen in doctor.now.passes)
+        if doctor.now.number != 4 or not reads or doctor.knew():
+            return
+        if any("lora_" in name for name in named):
+            return
+        embeddings = [m for m in doctor.trained.modules() if isinstance(m, torch.nn.Embedding)]
+        tables = {id(module.weight) for module in embeddings}
+        still = {n: p for n, p in named.items() if not p.requires_grad and id(p) not in tables}
+        total = sum(p.numel() for p in named.values())
+        share = sum(p.numel() for p in still.values()) / max(1, total)
+        if share > 0.3:
+            yield finding("no-gradient/frozen", some(list(still)), 4, share=share)
+
+    def unregistered(self):
+        """Return the kinds of modules that run inside the model and are not part of it."""
+        owned = self.doctor.history.owned
+        strangers = [module for seen in self.doctor.now.passes for module in seen.strangers]
+        return sorted(
+            {
+                type(module).__name__
+                for module in strangers
+                if not any(id(p) in owned for p in module.parameters())
+            }
+        )
+
+    def left_out(self, named, optimizer):
+        """Tensors that get gradients, and that no optimizer has."""
+        owned = self.doctor.history.owned
+        missing = [
+            name
+            for name, p in named.items()
+            if p.requires_grad and p.grad is not None and id(p) not in owned
+        ]
+        models = {id(bare(seen.module)) for seen in self.doctor.now.passes}
+        if missing and len(models) == 1 and self.doctor.alone(optimizer):
+            yield finding("no-gradient/no-optimizer", some(missing), self.doctor.now.number)
