@@ -11,36 +11,42 @@ from .classes import Classes
 from .clipping import Clipping
 from .device import Device
 from .first_loss import FirstLoss
+from .frequencies import Frequencies
 from .generation import Generation
 from .gradients import Gradients, Membership
 from .labels import Labels
+from .layout import Layout
 from .learning_rate import LearningRate
 from .lengths import Lengths
 from .loss_input import LossInput
+from .masked_inputs import MaskedInputs
 from .masks import Masks
 from .modes import Modes
 from .movement import Movement
 from .non_finite import NonFinite
 from .nothing_learned import NothingLearned
 from .overlap import Overlap
+from .pairing import Pairing
 from .precision import Precision
 from .ranks import Ranks
+from .read_back import ReadBack
 from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
 from .saving import Saving
 from .schedule import Schedule
 from .shift import Shift
+from .unheard import Unheard
 from .val_loss import ValLoss
 from .vocabulary import Vocabulary
 from .zero_grad import ZeroGrad
 
 # the order in which they are asked: what explains other findings first
 PROBES = [
-    *[Vocabulary, Masks, Shift, Labels, Causality],
+    *[ReadBack, Vocabulary, Layout, Pairing, MaskedInputs, Masks, Shift, Labels, Causality],
     *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
     *[Device, FirstLoss, LearningRate, ValLoss, Rewards],
-    *[LossInput, Clipping, Classes, NothingLearned],
-    *[Modes, Resuming, Generation, Saving],
+    *[LossInput, Clipping, Classes, Frequencies, NothingLearned],
+    *[Modes, Resuming, Generation, Saving, Unheard],
 ]
