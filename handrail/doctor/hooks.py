@@ -1,10 +1,12 @@
 """What can be seen of a training program from outside, with not a line of it changed.
 
-PyTorch calls global hooks around every module and every optimizer step; `F.cross_entropy`, `Tensor.backward` and a few
-methods of Transformers are wrapped. All of it only listens: values are kept detached, nothing is computed with random
-numbers, and inside a compiled graph every wrapper steps aside at once (or it would break the graph).
+PyTorch calls global hooks around every module and every optimizer step. The loss functions,
+Tensor.backward and a few methods of Transformers are wrapped. All of it only listens: values are
+kept detached, nothing is computed with random numbers, and inside a compiled graph every wrapper
+steps aside at once, or it would break the graph.
 
-The hooks report to a Doctor: passed(Pass), backward(loss, fresh), before_step, after_step, generated, saved ...
+The hooks report events to a Doctor: passed(Pass), lost(Pass), backward(loss, fresh), before_step,
+after_step, encoded(tokenizer, text), generated, saved ...
 """
 
 import functools
@@ -13,6 +15,7 @@ import inspect
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.nn.functional as F
@@ -21,53 +24,43 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from . import losses
 
-@dataclass
-class Loss:
-    """One call of cross_entropy: what it was given, what it gave."""
-
-    targets: torch.Tensor
-    ignore: int
-    reduction: str
-    smoothing: float
-    classes: int
-    value: torch.Tensor
+IDS = ("input_ids", "inputs", "idx", "ids", "x", "tokens")  # what people call them
+LOSSES = ("cross_entropy", "nll_loss", "linear_cross_entropy")
+OTHER_LOSSES = ("binary_cross_entropy_with_logits", "ctc_loss", "kl_div")
+EVERY = 400  # updates in which each loss is looked for in the graph; then every tenth
+IN_VAIN = 10  # backward passes without a loss over classes, until it is no longer looked for
 
 
 @dataclass
 class Pass:
-    """One forward pass of a whole model, its inputs by name, and the losses that were taken of it."""
+    """One forward pass of a whole model, its inputs by name, and the losses taken of it."""
 
     module: torch.nn.Module
     inputs: dict
     grad: bool
     training: bool
     losses: list = field(default_factory=list)
-    strangers: list = field(
-        default_factory=list
-    )  # modules that ran inside and are none of the model's
-    ran: set = field(
-        default_factory=set
-    )  # the ids of all that ran inside; both in the first updates only
+    strangers: list = field(default_factory=list)  # modules that ran inside, none of the model's
+    ran: set = field(default_factory=set)  # ids of all that ran inside; both at first only
     autocast: object = None  # the 16-bit type that autocast uses, if any
-    hidden: object = None  # what attention was told to pass over (B, T), where a module inside the model was told
+    hidden: object = None  # what attention was told to skip (B, T), where an inner module was told
     rows: tuple = None  # kept by rows_of
 
     @property
     def ids(self):
         """The token ids that the model reads (B, T), or None when it reads something else."""
-        named = [
-            self.inputs.get(name) for name in ("input_ids", "inputs", "idx", "ids", "x", "tokens")
-        ]
-        for value in [*named, *self.inputs.values()]:
-            if (
-                isinstance(value, torch.Tensor)
-                and value.ndim == 2
-                and value.dtype in (torch.int64, torch.int32)
-                and value.size(1) > 1
-            ):
+        for value in [*map(self.inputs.get, IDS), *self.inputs.values()]:
+            if are_ids(value):
                 return value
         return None
+
+
+def are_ids(value):
+    """Return True for a tensor that may hold rows of token ids."""
+    whole = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
+    return whole and value.ndim == 2 and value.size(1) > 1
 
 
 def bare(module):
@@ -87,17 +80,30 @@ def grouped():
 
 
 def transformed():
-    """Return True inside torch.func's grad or vmap, where tensors stand for many and no number can be read."""
+    """Return True inside torch.func's grad or vmap, where no number of a tensor can be read."""
     return torch._C._functorch.maybe_current_level() is not None
+
+
+def autocast_type():
+    """Return the 16-bit type that autocast uses, or None where it is off."""
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+    return None
 
 
 @functools.lru_cache
 def names_of(kind):
-    """Return the names of the arguments of a module's forward; none of what TorchScript has compiled."""
+    """Return the argument names of a module's forward; none of what TorchScript has compiled."""
     try:
         return list(inspect.signature(kind.forward).parameters)[1:]
     except (AttributeError, TypeError, ValueError):
         return []
+
+
+def named(module, args, kwargs):
+    """Return the arguments of a call of a module by name."""
+    return dict(zip(names_of(type(bare(module))), args, strict=False)) | kwargs
 
 
 def fits(signature, *args, **kwargs):
@@ -109,37 +115,38 @@ def fits(signature, *args, **kwargs):
     return True
 
 
-FORMS = {
-    "View",
-    "UnsafeView",
-    "Reshape",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Select",
-    "Slice",
-    "Transpose",
-    "Permute",
-    "T",
-    "ToCopy",
-    "Clone",
-    "Alias",
-}
-
-
-def made_by(node):
-    """Return the name of the operation that made a tensor, apart from those that only give it another form."""
-    while (name := type(node).__name__.partition("Backward")[0]) in FORMS:
-        node = node.next_functions[0][0]
-    return name
+def tensors_in(output):
+    """Return the tensors that a module gave: itself, or those of a tuple or a dict."""
+    if isinstance(output, dict):
+        output = output.values()
+    parts = [output] if isinstance(output, torch.Tensor) else output
+    try:
+        return [part for part in parts if isinstance(part, torch.Tensor)]
+    except TypeError:
+        return []
 
 
 class Hooks:
     """Listens on behalf of a doctor from attach() until detach()."""
 
     def __init__(self, doctor):
-        self.doctor, self.depth, self.quiet, self.undo, self.given = doctor, 0, 0, [], Counter()
-        self.current, self.last, self.known, self.stepping, self.fresh = None, None, None, 0, True
+        self.doctor, self.undo = doctor, []
+        self.quiet = 0  # above 0 while nothing is an event: the doctor's own passes, a backward
+        self.depth = 0  # of the module that runs
+        self.current = self.last = None  # the Pass under way, and the one before it
+        self.root = None  # the module that the current Pass began with
+        self.known = None  # ids of the modules of the model; in the first updates only
+        self.used = True  # went a backward through the last Pass?
+        self.apart = False  # does the module under way go on from what the last Pass gave?
+        self.outputs = []  # what the last Pass gave, without keeping it in memory
+        self.parents = WeakKeyDictionary()  # module: the module that it was given to
+        self.wholes = WeakKeyDictionary()  # part of a model that runs by itself: that model
+        self.fed_to = Counter()  # loss function: calls whose input was reported
+        self.inside = 0  # above 0 inside a loss function
+        self.heard = False  # was a loss of this update heard?
+        self.in_vain = 0  # backward passes in whose graph no loss over classes was found
+        self.packed = False  # are tensors of the graph kept elsewhere, so that reading is work?
+        self.stepping, self.fresh = 0, True
 
     # --- wrappers ---
 
@@ -149,11 +156,9 @@ class Hooks:
 
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
-            if (
-                torch.compiler.is_compiling()
-                or kwargs
-                and not fits(signature, original, *args, **kwargs)
-            ):
+            if torch.compiler.is_compiling():
+                return original(*args, **kwargs)
+            if kwargs and not fits(signature, original, *args, **kwargs):
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
@@ -162,39 +167,29 @@ class Hooks:
 
     def attach(self):
         module = torch.nn.modules.module
-        handles = [
-            module.register_module_forward_pre_hook(self.before_forward),
-            module.register_module_forward_hook(
-                self.after_forward, with_kwargs=True, always_call=True
-            ),
-            register_optimizer_step_pre_hook(self.before_step),
-            register_optimizer_step_post_hook(self.after_step),
+        self.undo += [
+            handle.remove
+            for handle in (
+                module.register_module_forward_pre_hook(self.before_forward),
+                module.register_module_forward_hook(
+                    self.after_forward, with_kwargs=True, always_call=True
+                ),
+                module.register_module_module_registration_hook(self.registered),
+                register_optimizer_step_pre_hook(self.before_step),
+                register_optimizer_step_post_hook(self.after_step),
+            )
         ]
-        self.undo += [handle.remove for handle in handles]
-        self.wrap(F, "cross_entropy", self.cross_entropy)
-        self.wrap(
-            F, "nll_loss", self.cross_entropy
-        )  # of logarithms of chances: the same, in two steps
-        self.wrap(F, "binary_cross_entropy_with_logits", self.other_loss)
-        self.wrap(F, "ctc_loss", self.other_loss)
-        self.wrap(F, "kl_div", self.other_loss)
-        self.wrap(torch.jit, "script", self.scripted)
-        self.wrap(torch.Tensor, "backward", self.backward)
-        self.wrap(torch.autograd, "grad", self.asked_for)
-        self.wrap(torch, "load", self.load)
-        self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
-        self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
-        self.wrap(torch.amp.GradScaler, "scale", self.scaled)
-        self.wrap(torch.amp.GradScaler, "unscale_", self.unscaled)
-        self.wrap(torch.nn.utils, "clip_grad_norm_", self.clipped)
+        for parent in self.doctor.model.modules() if self.doctor.model is not None else ():
+            for name, module in parent.named_children():
+                self.registered(parent, name, module)
+        self.wrap_losses()
+        self.wrap_training()
         self.finder = WhenImported(
             {
-                "transformers.tokenization_utils_base": self.listen_to_tokenizers,
-                "transformers.generation.utils": lambda m: self.wrap(
-                    m.GenerationMixin, "generate", self.generate
-                ),
-                "transformers.modeling_utils": self.listen_to_models,
-                "transformers.trainer": self.listen_to_trainer,
+                "transformers.tokenization_utils_base": self.wrap_tokenizers,
+                "transformers.generation.utils": self.wrap_generation,
+                "transformers.modeling_utils": self.wrap_models,
+                "transformers.trainer": self.wrap_trainer,
             }
         )
         return self
@@ -206,21 +201,60 @@ class Hooks:
             undo()
         self.undo = []
 
-    def listen_to_tokenizers(self, module):
+    def wrap_losses(self):
+        for name in LOSSES:
+            if hasattr(F, name):  # linear_cross_entropy came with torch 2.13
+                self.wrap(F, name, getattr(self, name, self.cross_entropy))
+        for name in OTHER_LOSSES:
+            self.wrap(F, name, self.other_loss)
+        self.wrap_functions()
+        self.wrap(torch.jit, "script", self.scripted)
+        self.wrap(torch.autograd.graph.saved_tensors_hooks, "__enter__", self.packs)
+
+    def wrap_functions(self):
+        """Listen to every autograd.Function: a fused loss is one. `apply` is a class method."""
+        kind = torch.autograd.Function
+        original = vars(kind)["apply"]
+
+        @functools.wraps(original.__func__)
+        def apply(cls, *args, **kwargs):
+            if torch.compiler.is_compiling():
+                return original.__func__(cls, *args, **kwargs)
+            return self.function(original.__func__, cls, *args, **kwargs)
+
+        kind.apply = classmethod(apply)
+        self.undo.append(lambda: setattr(kind, "apply", original))
+
+    def wrap_training(self):
+        self.wrap(torch.nn.Module, "compile", self.compiled)
+        self.wrap(torch.Tensor, "backward", self.backward)
+        self.wrap(torch.autograd, "grad", self.asked_for)
+        self.wrap(torch, "load", self.load)
+        self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
+        self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
+        self.wrap(torch.amp.GradScaler, "scale", self.scaled)
+        self.wrap(torch.amp.GradScaler, "unscale_", self.unscaled)
+        self.wrap(torch.nn.utils, "clip_grad_norm_", self.clipped)
+
+    def wrap_tokenizers(self, module):
         self.wrap(module.PreTrainedTokenizerBase, "__init__", self.made_tokenizer)
         self.wrap(module.PreTrainedTokenizerBase, "__call__", self.called_tokenizer)
+        self.wrap(module.PreTrainedTokenizerBase, "encode", self.encode)
 
-    def listen_to_models(self, module):
+    def wrap_generation(self, module):
+        self.wrap(module.GenerationMixin, "generate", self.generate)
+
+    def wrap_models(self, module):
         self.wrap(module.PreTrainedModel, "save_pretrained", self.save_model)
         self.wrap(module.PreTrainedModel, "resize_token_embeddings", self.resize)
 
-    def listen_to_trainer(self, module):
+    def wrap_trainer(self, module):
         self.wrap(module.Trainer, "__init__", self.made_trainer)
         self.wrap(module.Trainer, "log", self.logged)
         self.wrap(module.Trainer, "train", self.train)
 
     def tell(self, event, *args):
-        """Hand an event to the doctor; while the doctor itself runs the model, nothing is an event."""
+        """Report an event to the doctor; while the doctor runs the model, nothing is an event."""
         if not self.quiet:
             self.quiet += 1
             try:
@@ -228,106 +262,212 @@ class Hooks:
             finally:
                 self.quiet -= 1
 
+    def deaf(self):
+        return torch.compiler.is_compiling() or self.quiet > 0 or transformed()
+
     # --- the forward pass ---
 
+    def registered(self, parent, name, module):
+        try:
+            self.parents[module] = ref(parent)
+        except TypeError:  # None, or a module that is compared by its values
+            return
+
     def before_forward(self, module, args):
-        if torch.compiler.is_compiling() or self.quiet or transformed():
+        if self.deaf():
             return
         self.depth += 1
-        if self.depth > 1:
-            if self.current and self.known is not None:
-                self.current.ran.add(id(module))
-                if id(module) not in self.known and any(
-                    p.requires_grad for p in module.parameters()
-                ):
-                    self.current.strangers.append(module)
+        if self.depth == 1:
+            self.begin(module, args)
+        elif self.current and self.known is not None:
+            self.note_ran(module)
+
+    def begin(self, module, args):
+        """A module is called by the program itself: a model, a part of one, or a criterion."""
+        self.current, self.apart, self.root = None, False, module
+        self.apart = self.goes_on(args)
+        if next(module.parameters(), None) is None:  # a criterion: it belongs to the pass before
+            return
+        if self.apart and self.joined(module):
+            return
+        model = self.wholes.get(bare(module), module)
+        self.current = Pass(model, {}, torch.is_grad_enabled(), module.training)
+        self.current.autocast = autocast_type()
+        first = self.doctor.updates < 3  # what runs, unknown to the model, is looked for then
+        self.known = {id(inner) for inner in model.modules()} if first else None
+
+    def note_ran(self, module):
+        self.current.ran.add(id(module))
+        if id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
+            self.current.strangers.append(module)
+
+    def goes_on(self, args):
+        """Return True if a module is given what the last Pass over tokens gave: a head, often."""
+        last = self.last
+        if last is None or self.used or last.grad != torch.is_grad_enabled() or last.ids is None:
+            return False
+        given = [arg for arg in args if isinstance(arg, torch.Tensor)]
+        return not any(map(are_ids, given)) and any(map(self.comes_from_last, given))
+
+    def comes_from_last(self, value):
+        if value.grad_fn is not None or not value.is_floating_point():
+            return value.grad_fn is not None
+        given = [output for output in (kept() for kept in self.outputs) if output is not None]
+        return any(value is output or value._base is output for output in given)
+
+    def joined(self, module):
+        """If a module and that of the last Pass are parts of one model, make it a Pass of that."""
+        part, last = bare(self.last.module), self.last
+        if any(inner is module for inner in part.modules()):
+            model = part
         else:
-            if (
-                next(module.parameters(), None) is None
-            ):  # a criterion: it belongs to the pass before it
-                return
-            first = (
-                self.doctor.updates < 3
-            )  # modules that run, and that the model does not know, are looked for then
-            self.known = {id(inner) for inner in module.modules()} if first else None
-            self.current = Pass(module, {}, torch.is_grad_enabled(), module.training)
-            kind = (
-                "cuda"
-                if torch.is_autocast_enabled("cuda")
-                else "cpu"
-                if torch.is_autocast_enabled("cpu")
-                else None
-            )
-            self.current.autocast = kind and torch.get_autocast_dtype(kind)
+            above = self.above(part)
+            model = next((each for each in self.above(module) if each in above), None)
+        if model is None:
+            return False
+        if model is not part:
+            self.wholes[part] = model
+            values = list(last.inputs.values())
+            last.inputs = named(model, values[:1], dict(list(last.inputs.items())[1:]))
+            last.module = model
+        if self.known is not None:
+            last.ran |= {id(inner) for inner in module.modules()}
+        return True
+
+    def above(self, module):
+        """Return a module's parents, the nearest first."""
+        found = []
+        while module in self.parents and len(found) < 20:
+            module = self.parents[module]()
+            if module is None:
+                break
+            found.append(module)
+        return found
 
     def after_forward(self, module, args, kwargs, *output):
-        if torch.compiler.is_compiling() or self.quiet or not self.depth or transformed():
+        if self.deaf() or not self.depth:
             return
         self.depth -= 1
-        if not output:  # it raised: torch then hands over no kwargs
-            self.current = self.current if self.depth else None
-        elif self.depth == 0 and self.current and self.current.module is module:
-            self.current.inputs = dict(zip(names_of(type(bare(module))), args)) | kwargs
-            self.last, self.current = self.current, None
-            self.tell("passed", self.last)
+        if self.depth == 0 and module is self.root:
+            self.end(args, kwargs, output)
         elif self.current and kwargs.get("key_padding_mask") is not None:
             self.current.hidden = kwargs["key_padding_mask"]
         elif self.current and getattr(kwargs.get("attention_mask"), "ndim", 0) == 2:
             self.current.hidden = kwargs["attention_mask"] == 0
 
+    def end(self, args, kwargs, output):
+        done, self.current = self.current, None
+        if not output:  # it raised: torch then hands over no kwargs
+            return
+        if done is not None:
+            done.inputs = named(done.module, args, kwargs)
+            if not self.apart:
+                self.last, self.used = done, False
+        if self.last is not None and (done is not None or self.apart):
+            self.outputs = [ref(tensor) for tensor in tensors_in(output[0])]
+        if done is not None:
+            self.tell("passed", done)
+
+    def compiled(self, original, module, *args, **kwargs):
+        """model.compile() puts the hooks into the graph, where they are silent: call them here."""
+        original(module, *args, **kwargs)
+        run = module._compiled_call_impl
+
+        def heard(*args, **kwargs):
+            if self.deaf() or not self.undo:
+                return run(*args, **kwargs)
+            self.before_forward(module, args)
+            output = ()
+            try:
+                output = (run(*args, **kwargs),)
+            finally:
+                self.after_forward(module, args, kwargs, *output)
+            return output[0]
+
+        module._compiled_call_impl = heard
+
+    # --- losses ---
+
     def cross_entropy(self, original, input, target, *args, **kwargs):
-        value = original(input, target, *args, **kwargs)
-        seen = self.current or self.last
-        if seen and not self.quiet and not transformed():
-            bound = (
-                dict(
-                    zip(
-                        (
-                            "weight",
-                            "size_average",
-                            "ignore_index",
-                            "reduce",
-                            "reduction",
-                            "label_smoothing",
-                        ),
-                        args,
-                    )
-                )
-                | kwargs
-            )
-            ignore, reduction = bound.get("ignore_index", -100), bound.get("reduction", "mean")
-            classes = input.size(1) if input.ndim > 1 else input.size(0)
-            seen.losses.append(
-                Loss(
-                    target.detach(),
-                    ignore,
-                    reduction,
-                    bound.get("label_smoothing", 0.0),
-                    classes,
-                    value.detach(),
-                )
-            )
-            self.tell("lost", seen)
+        self.inside += 1
+        try:
+            value = original(input, target, *args, **kwargs)
+        finally:
+            self.inside -= 1
+        if self.hears():
+            self.lost(losses.of_call(input, target, value, args, kwargs), value)
             self.fed(original, input)
         return value
 
+    def linear_cross_entropy(self, original, input, linear_weight, target, *args, **kwargs):
+        self.inside += 1
+        try:
+            value = original(input, linear_weight, target, *args, **kwargs)
+        finally:
+            self.inside -= 1
+        if self.hears():
+            scores = linear_weight.transpose(0, 1)  # as wide as they
+            self.lost(losses.of_call(scores, target, value, (), kwargs), value)
+        return value
+
+    def function(self, original, kind, *args, **kwargs):
+        """Somebody's autograd.Function: a loss if it is given scores or hidden states and targets."""
+        seen = self.current or self.last
+        before = len(seen.losses) if seen else 0
+        value = original(kind, *args, **kwargs)
+        if seen and self.hears() and len(seen.losses) == before:
+            found = self.doctor.safely(self.doctor, losses.of_function, (args, value))
+            if found is not None:
+                self.lost(found, value[0] if isinstance(value, tuple) else value)
+        return value
+
+    def hears(self):
+        seen = self.current or self.last
+        return seen is not None and not self.inside and not self.quiet and not transformed()
+
+    def lost(self, loss, value):
+        """Keep a loss with the pass that it was taken of."""
+        seen = self.current or self.last
+        seen.losses.append(loss)
+        self.heard |= value.requires_grad
+        each = value.requires_grad and loss.reduction == "none" and not self.rarely()
+        if each and not loss.targets.is_floating_point():  # what counts shows in its gradient
+            value.register_hook(functools.partial(self.weigh, seen, loss))
+        self.tell("lost", seen)
+
+    def weigh(self, seen, loss, gradient):
+        if not transformed():
+            self.doctor.safely(self.doctor, loss.weigh, (gradient,))
+            seen.rows = None  # made anew
+
+    def rarely(self):
+        return self.doctor.updates > EVERY and self.doctor.updates % 10 > 0
+
     def fed(self, original, input):
         """What a loss function is given, the first four times."""
-        if input.requires_grad and self.given[original.__name__] < 4:
-            self.given[original.__name__] += 1
-            self.tell("fed", original.__name__, input.detach(), made_by(input.grad_fn))
+        if input.requires_grad and self.fed_to[original.__name__] < 4:
+            self.fed_to[original.__name__] += 1
+            maker = losses.name_of(losses.below(input.grad_fn)) if input.grad_fn else ""
+            self.tell("fed", original.__name__, input.detach(), maker)
 
     def other_loss(self, original, *args, **kwargs):
         self.fed(original, args[0] if args else kwargs.get("input", kwargs.get("log_probs")))
         return original(*args, **kwargs)
 
     def scripted(self, original, *args, _frames_up=0, **kwargs):
-        """TorchScript reads the source of what it compiles: it is shown the functions as they were."""
-        heard, F.cross_entropy = F.cross_entropy, inspect.unwrap(F.cross_entropy)
+        """TorchScript reads the source of what it compiles: it is shown the original functions."""
+        wrapped = {name: getattr(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)}
+        for name, function in wrapped.items():
+            setattr(F, name, inspect.unwrap(function))
         try:
             return original(*args, _frames_up=_frames_up + 2, **kwargs)
         finally:
-            F.cross_entropy = heard
+            for name, function in wrapped.items():
+                setattr(F, name, function)
+
+    def packs(self, original, *args, **kwargs):
+        self.packed = True
+        return original(*args, **kwargs)
 
     # --- the update ---
 
@@ -335,15 +475,43 @@ class Hooks:
         if self.doctor.updates < 4 and tensor.grad_fn:
             self.tell("traced", tensor.grad_fn)
         self.tell("backward", tensor.detach(), self.fresh)
-        self.fresh, self.quiet = (
-            False,
-            self.quiet + 1,
-        )  # recomputed activations are no forward passes
+        found = self.doctor.safely(self.doctor, self.search, (tensor,)) or []
+        self.fresh, self.used = False, True
+        self.quiet += 1  # recomputed activations are no forward passes
         try:
             return original(tensor, *args, **kwargs)
         finally:
             self.quiet -= 1
+            self.weigh_found(found)
             self.tell("gradients_came")
+
+    def search(self, tensor):
+        """Look for a loss that no function told of; return (Pass, Loss, its gradient, handle)s."""
+        if self.heard or self.packed or self.in_vain >= IN_VAIN or self.rarely():
+            return []
+        if self.quiet or transformed() or tensor.grad_fn is None or self.last is None:
+            return []
+        self.in_vain += 1
+        try:
+            found = list(losses.in_graph(tensor))
+        except (AttributeError, RuntimeError):  # gone already, or another version of torch
+            return []
+        listening = []
+        for node, loss in found[:8]:
+            self.in_vain, weights = 0, []
+            handle = node.register_prehook(weights.extend)
+            listening.append((self.last, loss, weights, handle))
+        return listening
+
+    def weigh_found(self, found):
+        for seen, loss, weights, handle in found:
+            handle.remove()
+            if not weights or weights[0] is None:
+                continue
+            whole = loss.reduction != "none" and weights[0].numel() == 1
+            if whole or self.doctor.safely(self.doctor, loss.weigh, (weights[0],)):
+                seen.losses.append(loss)
+                self.tell("lost", seen)
 
     def asked_for(self, original, *args, **kwargs):
         """Gradients of something else than the weights: an attack, a penalty."""
@@ -362,7 +530,7 @@ class Hooks:
     def after_step(self, optimizer, args, kwargs):
         self.stepping -= 1
         if self.stepping == 0:
-            self.fresh, self.depth = True, 0
+            self.fresh, self.heard, self.depth = True, False, 0
             self.tell("after_step", optimizer)
 
     def scheduled(self, original, scheduler, *args, **kwargs):
@@ -379,9 +547,7 @@ class Hooks:
 
     def clipped(self, original, parameters, max_norm, *args, **kwargs):
         norm = original(parameters, max_norm, *args, **kwargs)
-        if (
-            self.doctor.updates < 40 and type(norm) is torch.Tensor
-        ):  # to read it back makes a GPU wait
+        if self.doctor.updates < 40 and type(norm) is torch.Tensor:  # reading it makes a GPU wait
             self.tell("clipped", norm, max_norm)
         return norm
 
@@ -395,9 +561,7 @@ class Hooks:
         return found
 
     def load_optimizer(self, original, optimizer, state_dict, *args, **kwargs):
-        if state_dict.get(
-            "state"
-        ):  # Accelerate also calls it with nothing in it, to place the tensors
+        if state_dict.get("state"):  # Accelerate calls it with an empty one, to place the tensors
             self.tell("loaded_optimizer")
         return original(optimizer, state_dict, *args, **kwargs)
 
@@ -405,25 +569,27 @@ class Hooks:
         original(tokenizer, *args, **kwargs)
         self.tell("tokenizer", tokenizer)
 
-    def called_tokenizer(self, original, tokenizer, *args, **kwargs):
+    def called_tokenizer(self, original, tokenizer, text=None, *args, **kwargs):
         self.tell("tokenized", tokenizer)
-        return original(tokenizer, *args, **kwargs)
+        found = original(tokenizer, text, *args, **kwargs)
+        self.tell("encoded", tokenizer, text)
+        return found
+
+    def encode(self, original, tokenizer, text, *args, **kwargs):
+        found = original(tokenizer, text, *args, **kwargs)
+        self.tell("encoded", tokenizer, text)
+        return found
 
     def generate(self, original, model, *args, **kwargs):
-        """The passes of a generation are no training; what goes in and what comes out is an event of its own."""
+        """The passes of a generation are no training; what comes out is an event of its own."""
         self.quiet += 1
         try:
             found = original(model, *args, **kwargs)
         finally:
             self.quiet -= 1
         inputs = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
-        self.tell(
-            "generated",
-            model,
-            inputs,
-            kwargs.get("attention_mask"),
-            found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None),
-        )
+        ids = found if isinstance(found, torch.Tensor) else getattr(found, "sequences", None)
+        self.tell("generated", model, inputs, kwargs.get("attention_mask"), ids)
         return found
 
     def save_model(self, original, model, save_directory, *args, **kwargs):
@@ -453,7 +619,7 @@ class Hooks:
 
 
 class WhenImported(importlib.abc.MetaPathFinder):
-    """Calls a function with a module once that has been imported, now or later; imports nothing by itself."""
+    """Calls a function with a module once that has been imported; imports nothing by itself."""
 
     def __init__(self, calls):
         self.calls = dict(calls)

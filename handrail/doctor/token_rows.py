@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 OTHER = -9  # the targets are no tokens of the row: another task
-NAMES = ("labels", "targets")  # of what a model may be given; the second is nanoGPT's
+# of what a model may be given, where it computes the loss
+NAMES = ("labels", "lm_labels", "targets", "target", "y", "next_tokens")
 
 
 @dataclass
@@ -101,26 +102,51 @@ def answers_of(seen):
 
 
 def targets_of(seen, ids):
-    """Return the targets (B, T) or (B, T - 1), -1 where nothing counts; None if unseen."""
+    """Return what the model had to predict at each place, or None if that was not seen.
+
+    (B, T) or (B, T - 1), -1 where nothing counts.
+    """
     keep = seen.inputs.get("logits_to_keep")
+    parts = []  # of a loss that is taken in pieces
     for loss in seen.losses:
         if loss.targets.is_floating_point():
             continue
+        if loss.reduction == "none" and not loss.weighed:  # what counts is decided later
+            return None
         targets = torch.where(loss.targets == loss.ignore, -1, loss.targets).cpu()
         if isinstance(keep, torch.Tensor) and targets.numel() == keep.numel() and ids.size(0) == 1:
             spread = torch.full_like(ids, -1)
             spread[0, keep.cpu()] = targets.flatten()
             return spread
-        if loss.reduction == "none":  # what of it counts is decided later, out of sight
-            return None
         for width in (ids.size(1), ids.size(1) - 1):
             if targets.numel() == ids.size(0) * width:
                 return targets.reshape(ids.size(0), width)
-    for name in NAMES if not seen.losses else ():
+        parts.append(targets)
+    return given_targets(seen, ids) if not seen.losses else put_together(parts, ids)
+
+
+def put_together(parts, ids):
+    """Return the targets of a loss that was taken in pieces, along the rows or along the places."""
+    number, size = len(ids), sum(part.numel() for part in parts)
+    if len(parts) < 2 or size not in (ids.numel(), ids.numel() - number):
+        return None
+    ways = [torch.cat([part.flatten() for part in parts]).reshape(number, -1)]
+    if all(part.numel() % number == 0 for part in parts):
+        ways.append(torch.cat([part.reshape(number, -1) for part in parts], 1))
+    return max(ways, key=lambda targets: offset(ids, targets)[0] not in (None, OTHER))
+
+
+def given_targets(seen, ids):
+    """Return the targets that the model was given as an input, where it computes the loss."""
+    for name in NAMES:
         given = seen.inputs.get(name)
-        if isinstance(given, torch.Tensor) and given.shape == ids.shape:
-            targets = torch.where(given.cpu() < 0, -1, given.cpu())
-            return targets[:, 1:] if name == "labels" else targets  # Transformers shifts by itself
+        if isinstance(given, torch.Tensor) and given.shape == ids.shape and given is not seen.ids:
+            if given.is_floating_point() or given.dtype is torch.bool:
+                continue
+            given = torch.where(given.cpu() < 0, -1, given.cpu())
+            if "labels" in name:  # the model shifts by itself
+                return given[:, 1:]
+            return None if offset(ids, given)[0] == 0 else given  # None: it may, or it should have
     return None
 
 

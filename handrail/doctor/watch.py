@@ -17,6 +17,18 @@ from .findings import Finding, Refused, as_json, finding, report
 
 HERE = Path(__file__).parent
 EXAMPLE = f"As you would start it by itself: {HERE.parent.name} watch python train.py"
+NO_STEP = (
+    "The doctor saw no update in this command: no optimizer of torch steps in it, or it is out of "
+    "sight (inside backward, for example)."
+)
+NO_TORCH = "The doctor got into no process of this command that uses torch."
+NOT_IN = "The doctor never got into this command: no Python that it started knew of it."
+LET_IN = (
+    "It comes in by PYTHONPATH. A script that replaces it (PYTHONPATH=src python train.py) shuts "
+    "it out: write PYTHONPATH=src:$PYTHONPATH there. So do python -I and python -E: leave them "
+    "out. In the program itself, `from handrail import Doctor; Doctor()` before the training "
+    "does the same."
+)
 
 
 # --- inside the watched command ---
@@ -26,6 +38,7 @@ def attach():
     """Called in every Python of the watched command: listen, say what is found, write it down."""
     from .doctor import Doctor
 
+    Path(os.environ["HANDRAIL_WATCH"], f"torch-{os.getpid()}").touch()
     doctor, owner = Doctor(), os.getpid()  # workers of a data loader are copies: they say nothing
 
     def tell(found, explained):
@@ -84,7 +97,17 @@ def read_findings(folder):
             old = found.get(entry.name)
             if old is None or (old.level, entry.level) == ("warning", "certain"):
                 found[entry.name] = entry
+    if not updates and not found:
+        left.append(why_nothing(Path(folder)))
     return list(found.values()), updates, left
+
+
+def why_nothing(folder):
+    """Return why the doctor saw no update of a command, and how to let it in."""
+    if any(folder.glob("torch-*")):
+        return NO_STEP
+    reason = NO_TORCH if any(folder.glob("python-*")) else NOT_IN
+    return f"{reason} {LET_IN}"
 
 
 @contextmanager
@@ -147,11 +170,7 @@ def main(command, file=None):
     if file:
         Path(file).write_text(as_json(found), encoding="utf-8")
     if not updates and not found:
-        print(
-            "\nThe doctor saw no update in this command: no optimizer of torch steps in it, or it "
-            "is out of sight (inside backward, for example).",
-            file=sys.stderr,
-        )
+        print(f"\n{left[-1]}", file=sys.stderr)
         return code
     print("\n" + report(found, updates, left), file=sys.stderr)
     return code or int(any(one.level == "certain" for one in found))

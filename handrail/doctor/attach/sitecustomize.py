@@ -58,5 +58,6 @@ def run_own():
 
 
 if os.environ.get("HANDRAIL_WATCH"):
+    open(os.path.join(os.environ["HANDRAIL_WATCH"], f"python-{os.getpid()}"), "w").close()
     sys.meta_path.insert(0, WhenTorchComes())
 run_own()

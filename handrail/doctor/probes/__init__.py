@@ -13,12 +13,15 @@ from .clipping import Clipping
 from .device import Device
 from .eval_memory import EvalMemory
 from .first_loss import FirstLoss
+from .frequencies import Frequencies
 from .generation import Generation
 from .gradients import Gradients
 from .labels import Labels
+from .layout import Layout
 from .learning_rate import LearningRate
 from .lengths import Lengths
 from .loss_input import LossInput
+from .masked_inputs import MaskedInputs
 from .masks import Masks
 from .membership import Membership
 from .modes import Modes
@@ -26,24 +29,27 @@ from .movement import Movement
 from .non_finite import NonFinite
 from .nothing_learned import NothingLearned
 from .overlap import Overlap
+from .pairing import Pairing
 from .precision import Precision
 from .ranks import Ranks
+from .read_back import ReadBack
 from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
 from .saving import Saving
 from .schedule import Schedule
 from .shift import Shift
+from .unheard import Unheard
 from .val_loss import ValLoss
 from .vocabulary import Vocabulary
 from .zero_grad import ZeroGrad
 
 # the order in which they are asked: what explains other findings first
 PROBES = [
-    *[Vocabulary, Masks, Shift, Labels, Causality],
+    *[ReadBack, Vocabulary, Layout, Pairing, MaskedInputs, Masks, Shift, Labels, Causality],
     *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
     *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
-    *[LossInput, Broadcast, Clipping, Classes, NothingLearned],
-    *[Modes, Resuming, Generation, Saving],
+    *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
+    *[Modes, Resuming, Generation, Saving, Unheard],
 ]
