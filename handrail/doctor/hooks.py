@@ -414,7 +414,7 @@ class Hooks:
         return original(module, state_dict, *args, **kwargs)
 
     def average(self, original, averaged, *args, **kwargs):
-        self.tell("averaged", averaged)
+        self.tell("average_moved", averaged)
         return original(averaged, *args, **kwargs)
 
     def take_batch(self, original, iterator):

@@ -6,9 +6,12 @@ probe.
 """
 
 from .accumulation import Accumulation
+from .batches import Batches
 from .causality import Causality
 from .classes import Classes
 from .clipping import Clipping
+from .copies import Copies
+from .decay import Decay
 from .device import Device
 from .first_loss import FirstLoss
 from .generation import Generation
@@ -20,17 +23,22 @@ from .loss_input import LossInput
 from .masks import Masks
 from .modes import Modes
 from .movement import Movement
+from .neighbours import Neighbours
 from .non_finite import NonFinite
 from .nothing_learned import NothingLearned
 from .overlap import Overlap
+from .planned import Planned
 from .precision import Precision
 from .ranks import Ranks
 from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
 from .saving import Saving
+from .scale import Scale
 from .schedule import Schedule
 from .shift import Shift
+from .ties import Ties
+from .units import Units
 from .val_loss import ValLoss
 from .vocabulary import Vocabulary
 from .zero_grad import ZeroGrad
@@ -43,4 +51,5 @@ PROBES = [
     *[Device, FirstLoss, LearningRate, ValLoss, Rewards],
     *[LossInput, Clipping, Classes, NothingLearned],
     *[Modes, Resuming, Generation, Saving],
+    *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
 ]

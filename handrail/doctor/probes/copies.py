@@ -58,7 +58,7 @@ class Copies:
             return None
         return update
 
-    def averaged(self, module):
+    def average_moved(self, module):
         both = id(module), id(module.module)
         self.averages[both] = self.averages.get(both, 0) + 1
 

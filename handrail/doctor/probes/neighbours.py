@@ -14,6 +14,7 @@ FEW = 3  # rows that are enough
 MOVED = 1e-3  # an output has moved if by more than this share of the largest
 WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
 COMPETE = ("moe", "expert", "router", "capacity")  # rows may compete for experts
+ROUND = ("quant", "observer", "8bit", "bitsandbytes", "float8", "fp8", "transformer_engine")
 
 
 class Neighbours:
@@ -28,7 +29,9 @@ class Neighbours:
         if number not in AT or seen is None:
             return
         name, text = row_input(seen)
-        if name is None or uses_batch_statistics(bare(seen.module)):
+        names = kinds_in(bare(seen.module))
+        rounded = any(word in names for word in ROUND)  # by a scale that is of the whole batch
+        if name is None or rounded or uses_batch_statistics(bare(seen.module)):
             return
         value = seen.inputs[name]
         other = next((row for row in value[1:] if not torch.equal(row, value[0])), None)
@@ -42,7 +45,6 @@ class Neighbours:
         moved, rows = movement(before, after)
         if not rows or movement(before, outputs(seen, name, value, few))[1]:
             return  # a model that is random in evaluation mode tells nothing
-        names = " ".join(type(module).__name__.lower() for module in bare(seen.module).modules())
         sure = text and not any(word in names for word in COMPETE)
         evidence = (
             f"the first of {few} rows was replaced, in evaluation mode, and the outputs of "
@@ -71,6 +73,12 @@ def row_input(seen):
             if value.is_floating_point() or value is seen.ids:
                 return name, False
     return None, False
+
+
+def kinds_in(model):
+    """Return the names of all classes in a model, and of where they come from."""
+    kinds = {type(module) for module in model.modules()}
+    return " ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds).lower()
 
 
 def uses_batch_statistics(model):
