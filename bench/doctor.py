@@ -349,6 +349,8 @@ def strangers(folder, only):
             if code and (named == "" or not seen):
                 print(printed[-800:], flush=True)
             if named == "":
+                for found in seen:
+                    print(f"    {found.name}: {found.evidence}", flush=True)
                 counts["healthy"] += 1
                 counts["alarms"] += bool(seen)
                 counts["certain"] += any(finding.level == "certain" for finding in seen)

@@ -21,6 +21,7 @@ from .probes import PROBES
 from .record import History, Update, alive, close, parameters, sample
 from .rows_read import RowsRead
 
+WHOLE = (2, 20)  # updates in which all that is read is kept until they end
 ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "</s>")
 
 
@@ -183,7 +184,8 @@ class Doctor:
         self.elsewhere = 0
         if seen.grad and self.updates < 8 and grouped():
             self.read.append(number_of(seen.inputs))
-        seen.inputs = seen.inputs if seen.ids is not None else {}  # pictures are large, and unused
+        if seen.ids is None and not (seen.grad and self.now.number in WHOLE):
+            seen.inputs = {}  # pictures are large, and later on unused
         if seen.grad or seen.inputs:
             kept = self.now.passes if seen.grad else self.now.evals
             kept.append(seen)

@@ -230,6 +230,11 @@ class Hooks:
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
         self.wrap(torch, "load", self.load)
+        self.wrap(torch, "save", self.store)
+        self.wrap(torch.nn.Module, "state_dict", self.take_state)
+        self.wrap(torch.nn.Module, "load_state_dict", self.load_state)
+        self.wrap(torch.optim.swa_utils.AveragedModel, "update_parameters", self.average)
+        self.wrap(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", self.take_batch)
         self.wrap(torch.optim.Optimizer, "load_state_dict", self.load_optimizer)
         self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
         self.wrap(torch.amp.GradScaler, "scale", self.scaled)
@@ -558,6 +563,29 @@ class Hooks:
     def load(self, original, f, *args, **kwargs):
         found = original(f, *args, **kwargs)
         self.tell("loaded", str(f), found)
+        return found
+
+    def store(self, original, obj, *args, **kwargs):
+        self.tell("stored", obj)
+        return original(obj, *args, **kwargs)
+
+    def take_state(self, original, module, *args, **kwargs):
+        found = original(module, *args, **kwargs)
+        if not args and kwargs.get("destination") is None:  # not for a part of a larger state
+            self.tell("state_taken", module, found)
+        return found
+
+    def load_state(self, original, module, state_dict, *args, **kwargs):
+        self.tell("state_loaded", module, state_dict)
+        return original(module, state_dict, *args, **kwargs)
+
+    def average(self, original, averaged, *args, **kwargs):
+        self.tell("average_moved", averaged)
+        return original(averaged, *args, **kwargs)
+
+    def take_batch(self, original, iterator):
+        found = original(iterator)
+        self.tell("batch_taken", iterator)
         return found
 
     def load_optimizer(self, original, optimizer, state_dict, *args, **kwargs):

@@ -22,6 +22,7 @@ class RowsRead:
         self.again = []  # of the first rows: had each come before?
         self.other = set()  # rows of other tasks than the next token
         self.texts = []  # of the last update, as token_rows.Rows
+        self.evaluated = self.honest = False  # was there an evaluation; one on other rows?
         self.start(None)
 
     def start(self, model):

@@ -6,10 +6,13 @@ probe.
 """
 
 from .accumulation import Accumulation
+from .batches import Batches
 from .broadcast import Broadcast
 from .causality import Causality
 from .classes import Classes
 from .clipping import Clipping
+from .copies import Copies
+from .decay import Decay
 from .device import Device
 from .eval_memory import EvalMemory
 from .first_loss import FirstLoss
@@ -26,10 +29,12 @@ from .masks import Masks
 from .membership import Membership
 from .modes import Modes
 from .movement import Movement
+from .neighbours import Neighbours
 from .non_finite import NonFinite
 from .nothing_learned import NothingLearned
 from .overlap import Overlap
 from .pairing import Pairing
+from .planned import Planned
 from .precision import Precision
 from .ranks import Ranks
 from .read_back import ReadBack
@@ -37,9 +42,12 @@ from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
 from .saving import Saving
+from .scale import Scale
 from .schedule import Schedule
 from .shift import Shift
+from .ties import Ties
 from .unheard import Unheard
+from .units import Units
 from .val_loss import ValLoss
 from .vocabulary import Vocabulary
 from .zero_grad import ZeroGrad
@@ -52,4 +60,5 @@ PROBES = [
     *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
     *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
     *[Modes, Resuming, Generation, Saving, Unheard],
+    *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
 ]

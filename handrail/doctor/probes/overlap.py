@@ -1,9 +1,13 @@
 """Was trained on what is evaluated?"""
 
+import math
 from statistics import median
 
 from ..findings import finding
-from ..rows_read import EXACT, keys_of, says_something, texts_of
+from ..rows_read import EXACT, WINDOW, keys_of, says_something, texts_of
+
+SOME = 0.15  # of rows that are new, as many may well be made of known phrases
+FEW = 0.05  # as many may be known as a whole
 
 
 class Overlap:
@@ -12,7 +16,7 @@ class Overlap:
     def __init__(self, doctor):
         self.doctor = doctor
         self.shares = {}  # id(model): for each pass and row of an evaluation, how much is known
-        self.suspect, self.honest = None, False  # an evaluation on train alone; one on other rows?
+        self.suspect = None  # an evaluation on train alone
 
     def after_step(self, optimizer):
         doctor, now = self.doctor, self.doctor.now
@@ -29,7 +33,7 @@ class Overlap:
     def ended(self):
         self.examine(set())
         yield from self.judge()
-        if self.suspect and not self.honest:
+        if self.suspect and not self.doctor.rows.honest:
             yield self.suspect
 
     def examine(self, current):
@@ -44,6 +48,7 @@ class Overlap:
             shares = self.shares.setdefault(id(seen.module), [])
             others, rows = keys_of(seen), texts_of(seen)
             lists = [row for row in rows.lists() if says_something(row)] if rows else []
+            lists = [row for row in lists if len(row) >= WINDOW]  # fewer stand in every text
             if others and current.isdisjoint(others):
                 shares.append([EXACT * (key in known.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
@@ -51,36 +56,42 @@ class Overlap:
 
     def judge(self):
         evaluations, self.shares = self.shares.values(), {}
+        self.doctor.rows.evaluated |= bool(evaluations)
         for passes in evaluations:
             yield from self.judged(passes)
 
     def judged(self, passes):
-        """Judge one evaluation: for each of its passes, how much of each row is known.
-
-        One that is half on train and half on val, on purpose, has a part without any known row.
-        """
+        """Judge one evaluation: for each of its passes, how much of each row is known."""
+        read = self.doctor.rows
         counts, sizes = [known_in(part) for part in passes], list(map(len, passes))
-        half = len(passes) // 2
-        parts = [counts]
-        if half > 1:
-            parts = [counts[:half], counts[half:]]
-        elif half:
-            parts = [[count] for count in counts]
         known, rows = sum(counts), sum(sizes)
-        self.honest |= known < 0.5 * rows
+        if not rows:
+            read.honest = True  # they are too short to tell
+            return
+        exact = [sum(share == EXACT for share in part) for part in passes]
+        apart = two_kinds(counts, sizes)  # it measures train, then val: normal
+        read.honest |= apart or known < 0.5 * rows
         if known > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
-            self.suspect = self.suspect or self.overlap(known, rows, few=rows < 8)
+            whole = rows < 8 or rows >= len(read.rows) + len(read.other)
+            self.suspect = self.suspect or self.overlap(known, rows, few=whole)
             return
         if self.train_then_val(counts, sizes) or self.train_then_val(counts[::-1], sizes[::-1]):
             return
-        if known >= 3 and known > 0.01 * rows and all(map(sum, parts)):
-            few = known < max(8, 0.05 * rows) or known < 1.5 * self.doctor.rows.by_nature() * rows
-            shares = [count / size for count, size in zip(counts, sizes, strict=True)]
-            if len(shares) > 3 and all(share > 0.95 or share == 0 for share in shares):
-                evidence = f"{known} of {rows} rows of an evaluation, in passes of their own"
-                yield finding("train-val-overlap/in-part", evidence, self.doctor.updates)
-            else:
-                yield self.overlap(known, rows, few)
+        half = len(passes) // 2
+        if apart or half and not (sum(counts[:half]) and sum(counts[half:])):
+            return
+        natural = max(SOME, 1.5 * read.by_nature()) * rows
+        parts = [exact[:half], exact[half:]] if half else [exact]
+        copied = sum(exact) >= max(3, FEW * rows) and all(map(sum, parts))
+        if known < max(3, natural) and not copied:
+            return
+        shares = [count / size for count, size in zip(counts, sizes, strict=True)]
+        if len(shares) > 3 and all(share > 0.95 or share == 0 for share in shares):
+            evidence = f"{known} of {rows} rows of an evaluation, in passes of their own"
+            yield finding("train-val-overlap/in-part", evidence, self.doctor.updates)
+        else:
+            few = known < max(8, natural) or sum(exact) < 0.5 * known < 0.25 * rows
+            yield self.overlap(known, rows, few)
 
     def overlap(self, known, rows, few):
         """Return the finding; `few`: of rows that repeat each other anyway."""
@@ -95,6 +106,25 @@ class Overlap:
         read = self.doctor.rows
         whole = max(before, min(read.total, len(read.rows)))
         return after > 0 and sum(counts[:first]) > 0.8 * whole
+
+
+def two_kinds(known, rows):
+    """Return True if one half of an evaluation is far less known than the other.
+
+    known, rows: of each pass, the rows that were trained on, and all. The halves may come one
+    after the other, or in turn.
+    """
+    half = max(1, len(rows) // 2)
+    for one, other in ((slice(half), slice(-half, None)), (slice(0, None, 2), slice(1, None, 2))):
+        sizes = sum(rows[one]), sum(rows[other])
+        if len(rows) < 2 or not all(sizes):
+            continue
+        low, high = sorted((sum(known[one]) / sizes[0], sum(known[other]) / sizes[1]))
+        both = (sum(known[one]) + sum(known[other])) / sum(sizes)
+        chance = math.sqrt(both * (1 - both) * (1 / sizes[0] + 1 / sizes[1]))
+        if low < 0.5 * high and high - low > 2 * chance:
+            return True
+    return False
 
 
 def known_in(shares):

@@ -14,6 +14,7 @@ class Repeats:
 
     def __init__(self, doctor):
         self.doctor, self.resumed = doctor, None  # (rows read before it, update of a checkpoint)
+        self.many = None  # the finding of too many epochs
 
     def loaded(self, file, found):
         """A checkpoint that is read in the middle: the rows that come next must be new ones."""
@@ -29,7 +30,14 @@ class Repeats:
         if rows.texts:
             yield from self.resumed_at_the_start(rows.sequence)
             yield from self.one_text(rows, update)
-            yield from self.epochs(rows, update)
+            self.many = self.many or self.epochs(rows, update)
+        short = max((size for _, size in rows.lengths), default=0) < WINDOW  # few are possible
+        if self.many and not rows.evaluated and not short:
+            yield self.many
+
+    def ended(self):
+        if self.many and not self.doctor.rows.honest:  # else it watches how far it can repeat
+            yield self.many
 
     def resumed_at_the_start(self, sequence):
         """After a checkpoint was read: are the next rows those with which the run started?"""
@@ -66,7 +74,7 @@ class Repeats:
         passes = rows.total / distinct
         if distinct >= 8 and passes >= EPOCHS and rows.total > 100:
             evidence = f"{rows.total:,} rows in {update:,} updates, {distinct:,} of them different"
-            yield finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
+            return finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
         elif update % 50 == 0 and len(rows.pieces) >= 64:
             # windows that start anywhere are never the same, but their pieces are
             seldom = sorted(rows.pieces.values())[len(rows.pieces) // 10]
@@ -76,7 +84,7 @@ class Repeats:
                     f"nine of ten pieces of {WINDOW} tokens came at least {seldom} times in the "
                     f"{rows.looked:,} of {rows.total:,} rows that were counted"
                 )
-                yield finding("too-many-epochs/text", evidence, update, passes=passes)
+                return finding("too-many-epochs/text", evidence, update, passes=passes)
 
 
 def common_share(rows, batch):

@@ -1,0 +1,47 @@
+"""Are the batches different ones, and the rows in them?"""
+
+from torch.utils.data import SequentialSampler
+
+from ..findings import finding
+from ..token_rows import rows_of
+
+LONG = 20  # updates
+
+
+class Batches:
+    """Counts what data loaders give, and looks for batches of one and the same row."""
+
+    def __init__(self, doctor):
+        self.doctor = doctor
+        self.firsts = {}  # id(sampler of batches): first batches that were taken from it
+        self.further = False  # was there a second batch of an iterator, or another loader?
+        self.alike = self.looks = 0  # updates whose rows were all the same; that were looked at
+
+    def batch_taken(self, iterator):
+        """A data loader gave a batch."""
+        sampler, number = getattr(iterator, "_index_sampler", None), iterator._num_yielded
+        if number > 1 or not isinstance(getattr(sampler, "sampler", None), SequentialSampler):
+            self.further = True
+        self.firsts[id(sampler)] = self.firsts.get(id(sampler), 0) + 1
+        self.size = len(sampler) if hasattr(sampler, "__len__") else 0
+
+    def after_step(self, optimizer):
+        number = self.doctor.updates
+        if len(self.firsts) == 1 and not self.further and number >= LONG and self.size > 1:
+            if min(self.firsts.values()) >= number:
+                evidence = (
+                    f"a data loader of {self.size:,} batches, without shuffling, was started anew "
+                    f"for each of {number} updates, and its first batch taken"
+                )
+                yield finding("first-batch-only", evidence, number)
+                self.further = True
+        if number > LONG:
+            return
+        rows = rows_of(self.doctor.now.passes[0]) if self.doctor.now.passes else None
+        if rows is None or len(rows.ids) < 4:
+            return
+        self.looks += 1
+        self.alike += bool((rows.ids == rows.ids[0]).all())
+        if number == LONG and self.alike == self.looks >= 5:
+            evidence = f"in {self.looks} of {self.looks} batches all {len(rows.ids)} rows are equal"
+            yield finding("one-row-per-batch", evidence, number)

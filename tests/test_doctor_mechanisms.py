@@ -1,0 +1,257 @@
+"""The doctor's newer mechanisms: each names a tiny training that is broken, and not its twin."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from handrail import Doctor
+
+
+@pytest.fixture
+def found():
+    """Run a training under a doctor; return {name: level} of what it found."""
+    made = []
+
+    def watch(train, *args):
+        torch.manual_seed(0)
+        doctor = Doctor()
+        made.append(doctor)
+        train(*args)
+        doctor.close()
+        assert not [reason for reason in doctor.left_out if "failed" in reason], doctor.left_out
+        return {finding.name: finding.level for finding in doctor.findings}
+
+    yield watch
+    for doctor in made:
+        doctor.close()
+
+
+class Reader(nn.Module):
+    """Reads a row of numbers with a GRU, and says which of three classes it is of."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.gru = nn.GRU(4, 16, batch_first=batch_first)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0][:, -1])
+
+
+class Writer(nn.Module):
+    """A language model whose attention runs over the places of a row, or over the rows."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=batch_first)
+        self.head = nn.Linear(16, 20)
+        self.batch_first = batch_first
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        size = x.size(1 if self.batch_first else 0)
+        mask = nn.Transformer.generate_square_subsequent_mask(size)
+        return self.head(x + self.attention(x, x, x, attn_mask=mask)[0])
+
+
+def classify(model, rows, updates=24, optimizer=None, after=lambda step: None):
+    """Train a model on rows of classes that differ in their mean."""
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), 1e-2)
+    for step in range(updates):
+        labels = torch.randint(0, 3, (12,))
+        x = rows(labels)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+        after(step)
+
+
+def sequences(labels):
+    return torch.randn(len(labels), 7, 4) + labels[:, None, None]
+
+
+def columns(labels):
+    return torch.randn(len(labels), 4) + labels[:, None]
+
+
+def dense(*layers):
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), *layers, nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_rows_of_a_batch_that_see_each_other(found, right):
+    """batch_first forgotten runs without an error and mixes strangers: named; its twin is quiet."""
+    said = found(classify, Reader(right), sequences)
+    assert said == ({} if right else {"rows-see-each-other": "warning"})
+    normal = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    assert not found(classify, normal, columns)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_rows_of_a_language_model_that_see_each_other(found, right):
+    """In a language model it is certain: a row's next token is no business of the other rows."""
+
+    def train():
+        model = Writer(right)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(4):
+            ids = (torch.randint(0, 20, (6, 1)) + torch.arange(12) * 3) % 20
+            logits = model(ids[:, :-1])
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    said = found(train)
+    assert said.get("rows-see-each-other") == (None if right else "certain")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_only_the_first_batch_is_read(found, right):
+    """next(iter(loader)) in the loop: certain after twenty updates; one iterator is fine."""
+
+    def train():
+        labels = torch.arange(96) % 3
+        loader = DataLoader(TensorDataset(columns(labels), labels), batch_size=12)
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        batches = (batch for _ in range(4) for batch in loader)
+        for _ in range(24):
+            x, y = next(batches) if right else next(iter(loader))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    assert found(train) == ({} if right else {"first-batch-only": "certain"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_best_copy_that_is_the_live_weights(found, right):
+    """best = model.state_dict() is no copy: loading it at the end restores nothing."""
+
+    def train():
+        model, kept = dense(), {}
+
+        def after(step):
+            if step == 3:
+                kept.update(best=copy.deepcopy(model.state_dict()) if right else model.state_dict())
+
+        classify(model, columns, after=after)
+        model.load_state_dict(kept["best"])
+
+    assert found(train) == ({} if right else {"copy-is-live": "certain"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_average_that_nobody_uses(found, right):
+    """An average of the weights is kept through the run and then forgotten."""
+
+    def train():
+        model = dense()
+        average = torch.optim.swa_utils.AveragedModel(model)
+        classify(model, columns, after=lambda step: average.update_parameters(model))
+        if right:
+            with torch.no_grad():
+                average.eval()(columns(torch.tensor([0, 1, 2])))
+
+    assert found(train) == ({} if right else {"average-never-used": "warning"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_head_that_was_copied_where_it_was_to_be_shared(found, right):
+    """The head begins as a clone of the word vectors: from the first update on they are two."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(20, 16)
+            self.head = nn.Linear(16, 20, bias=False)
+            weight = self.embedding.weight
+            weight.data *= 0.1
+            self.head.weight = weight if right else nn.Parameter(weight.detach().clone())
+
+        def forward(self, ids):
+            return self.head(self.embedding(ids))
+
+    def train():
+        model = Tied()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            ids = (torch.randint(0, 20, (6, 1)) + torch.arange(12) * 3) % 20
+            loss = nn.functional.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert found(train) == ({} if right else {"tied-weights-apart": "warning"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_schedule_that_is_moved_once_an_epoch(found, right):
+    """Made for all updates, stepped once an epoch: the rate never gets anywhere."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=48)
+        every = 1 if right else 12
+        move = lambda step: (step + 1) % every or schedule.step()  # noqa: E731
+        classify(model, columns, 48, optimizer, move)
+
+    assert found(train) == ({} if right else {"scheduler-miscounted": "certain"})
+
+
+@pytest.mark.parametrize("length, said", [(60, None), (5, "warning")])
+def test_a_schedule_of_epochs_that_is_moved_with_every_update(found, length, said):
+    """T_max = epochs, stepped every batch: the rate swings up and down."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=length)
+        classify(model, columns, 30, optimizer, lambda step: schedule.step())
+
+    assert found(train).get("scheduler-miscounted") == said
+
+
+@pytest.mark.parametrize("decay", [0.1, 300.0])
+def test_weight_decay_that_is_stronger_than_the_gradient(found, decay):
+    """A weight decay far too large only shrinks the weights: named by comparing both steps."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=decay)
+        classify(model, columns, 32, optimizer)
+
+    assert ("weight-decay-dominates" in found(train)) == (decay > 1)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_units_that_are_dead(found, right):
+    """A layer whose units were thrown far below 0: no gradient ever reaches them again."""
+
+    def train():
+        model = dense(nn.Linear(16, 16), nn.ReLU())
+        if not right:
+            with torch.no_grad():
+                model[2].bias[:12] = -1000
+        classify(model, columns, 104)
+
+    assert found(train) == ({} if right else {"dead-units": "warning"})
+
+
+@pytest.mark.parametrize("size", [1, 255])
+def test_inputs_that_were_not_scaled(found, size):
+    """Pixels from 0 to 255 into a first layer: a warning; divided by 255, or normalised: none."""
+
+    def rows(labels):
+        return (torch.rand(len(labels), 4) + labels[:, None]) / 3 * size
+
+    said = found(classify, dense(), rows)
+    assert said.get("inputs-not-scaled") == ("warning" if size > 1 else None)
+    normal = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
+    assert "inputs-not-scaled" not in found(classify, normal, rows)
