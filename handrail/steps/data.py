@@ -128,9 +128,10 @@ def is_clean(project, program, path, seen, column):
     read, kinds = [file.path for file in seen.read], program.values.kinds
     if any(seen.read.values()) or column in seen.derived:
         return False
-    if seen.no_rows and read == program.data.files(path, [k for k in kinds if k != ".json"]):
-        kinds = [kind for kind in kinds if kind != ".json"]
-        project.decide("kinds", kinds, "no .json file in the folder holds rows of text")
+    if read != program.data.files(path, kinds):  # files of some kind hold no text
+        kinds = [kind for kind in kinds if kind in {file.suffix for file in read}]
+        if read == program.data.files(path, kinds):
+            project.decide("kinds", kinds, "files of other kinds in the folder hold no text")
     return read == program.data.files(path, kinds)
 
 
@@ -139,7 +140,7 @@ def copy_clean(project, screen, source, seen, column):
     copies = [name for name in COPIES if (project.folder / name).resolve() != seen.path]
     target = project.folder / copies[0]
     number = text_files.convert(seen, column, target)
-    if not seen.pieces:
+    if seen.tables == seen.files:
         seen.filled[column], seen.rows = number, max(number, seen.rows)
     project.decide("source", source, "your texts as they are; read again by `handrail data`")
     project.decide("data", target.name, "your texts, clean, as data.py reads them")
@@ -324,7 +325,7 @@ def judge_rows(words, seen, found, column):
     filled = seen.filled[column]
     empty, shown = seen.rows - filled, {"filled": filled, "column": column}
     checks = []
-    if seen.whole and found.whole and not seen.pieces:
+    if seen.whole and found.whole and seen.tables == seen.files:
         name, same = "rows with text that became documents", found.number == filled
         checks.append(words.check(name, f"{found.number:,}", same, "warn", **shown))
     number = f"{empty:,} of {seen.rows:,}"
