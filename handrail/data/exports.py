@@ -13,7 +13,10 @@ from itertools import groupby, pairwise
 WHO = "role from sender sender_name author creator speaker user username participant name".split()
 SAID = "content value text body message parts msg utterance".split()
 WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
-KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
+CALLS = ["tool_calls", "function_call"]
+THOUGHTS = ["reasoning_content", "reasoning", "thinking"]
+UNKNOWN = ["mask", "train_detail", "channel"]  # marks that nobody can obey
+MARKS = ["weight", "loss_weight", "train", "loss", *UNKNOWN, *CALLS, *THOUGHTS]
 
 DATE = r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?"
 CLOCK = r"\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?| Uhr)?"
@@ -88,21 +91,25 @@ def as_turn(item):
     who = next((item[key] for key in WHO if item.get(key)), None)
     if isinstance(who, dict):
         who = who.get("role") or who.get("name")
-    key = next((key for key in SAID if item.get(key) is not None), None)
-    if key is None:  # under another name: the longest text of several words
-        others = {name: text for name, text in item.items() if name not in WHO and is_words(text)}
-        key = max(others, key=lambda name: len(others[name]), default=None)
-    if not isinstance(who, str) or not (key or item.keys() & {*SAID, "tool_calls"}):
+    content = said_in(item)
+    if not isinstance(who, str) or content is None and not item.keys() & {*SAID, *CALLS}:
         return None
-    content = item.get(key) if key else None
-    if isinstance(content, dict):
-        content = joined(content)
     if "sender_name" in item:
         who, content = repaired(who), repaired(content) if isinstance(content, str) else content
     when = next((str(item[key]) for key in WHEN if item.get(key)), "")
-    return {"role": who, "content": content, "when": when} | {
-        key: item[key] for key in KEPT if item.get(key) is not None
-    }
+    marks = {key: item[key] for key in MARKS if item.get(key) is not None}
+    return {"role": who, "content": content, "when": when} | marks
+
+
+def said_in(item):
+    """Return the content of a message; under an unknown name: the longest text of several words."""
+    found = next((item[key] for key in SAID if item.get(key) is not None), None)
+    if isinstance(found, dict):
+        return found["parts"] if "parts" in found else joined(found)
+    if item.keys() & {*SAID, *CALLS}:
+        return found
+    others = [text for name, text in item.items() if name not in WHO and is_words(text)]
+    return max(others, key=len, default=None)
 
 
 def is_words(value):
@@ -128,6 +135,7 @@ def as_turns(value, last=None):
     if not isinstance(value, list) or not value:
         return None
     found = [turn for turn in map(as_turn, value) if turn]
+    found = [turn for turn in found if turn["content"] is not None or turn.keys() & {*CALLS}]
     if not found or 2 * len(found) < len([item for item in value if isinstance(item, dict)]):
         return None
     times = [turn["when"] for turn in found if turn["when"]]

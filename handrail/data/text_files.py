@@ -53,7 +53,8 @@ EXTRAS = re.compile(  # what people add to JSON: comments, and a comma after the
     r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*\n|/\*.*?\*/)*[\]}])', re.S
 )
 
-problem = partial(told, Path(__file__).with_name("problems.md"))
+PROBLEMS = Path(__file__).with_name("problems.md")
+problem = partial(told, PROBLEMS)
 
 
 class Unreadable(Exception):
@@ -122,12 +123,15 @@ def unpack(file, place):
 def codec_of(file):
     """Return (codec, mixed) of a text file; `mixed`: some of its lines are UTF-8 all the same.
 
-    Raise Harmless for a file that is no text.
+    Raise Harmless for a file that is no text, Unreadable for one that may not be opened.
     """
     from chardet import detect
 
-    with open(file, "rb") as stream:
-        start = stream.read(8192)
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(8192)
+    except OSError as error:
+        raise Unreadable(problem("cannot be opened", file=file, reason=error.strerror)) from error
     if not start:
         raise Harmless(problem("empty file", file=file))
     found = (detect(start)["encoding"] or "").lower()
@@ -543,10 +547,7 @@ def rows(file, problems, notes):
     read = reader(file)
     if read is json_rows and file.suffix.lower() not in TABLES:
         notes.add(f"JSON in a {file.suffix} file")
-    try:
-        yield from read(file, problems, notes)
-    except OSError as error:
-        raise Unreadable(problem("cannot be opened", file=file, reason=error.strerror)) from error
+    return read(file, problems, notes)
 
 
 # --- which files count ---
@@ -590,7 +591,7 @@ def is_text(file):
     try:
         codec_of(file)
         return True
-    except (Harmless, OSError):
+    except Unreadable:
         return False
 
 
