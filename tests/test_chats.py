@@ -8,7 +8,8 @@ import os
 import pytest
 
 from handrail.data import chats
-from handrail.data.chats import read_chats, split, write_chats
+from handrail.data.chats import read_chats, split
+from handrail.data.text_files import write_rows
 from handrail.project.project import Stop
 
 U, A, S = (
@@ -519,7 +520,7 @@ def test_what_is_written_is_what_was_read(tmp_path):
     found = read_chats(
         [{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a"
     )
-    write_chats(found.rows, tmp_path / "chats.jsonl")
+    write_rows(found.rows, tmp_path / "chats.jsonl")
     assert read_chats(tmp_path / "chats.jsonl", "b").rows == found.rows and os.listdir(
         tmp_path
     ) == ["chats.jsonl"]

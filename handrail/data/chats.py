@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from handrail.data import exports, text_files
-from handrail.data.text_files import problem
+from handrail.data.text_files import problem, some
 from handrail.project.project import Stop
 from handrail.project.words import parts as parts_of_words
 
@@ -717,12 +717,6 @@ def convert(chats, parts, table):
         chats.notes.append(f"{number}: {remark} ({some(places)}).")
 
 
-def some(places, most=text_files.NAMED):
-    """Return the first of some places as text."""
-    more = f" and {len(places) - most:,} more" if len(places) > most else ""
-    return "; ".join(places[:most]) + more
-
-
 def read_chats(source, name, me=None):
     """Return the Chats of a file or folder (a Path) or of rows (dicts).
 
@@ -760,14 +754,6 @@ def copies(chats):
         if before != where:
             found.append(f"{where} (as {before})")
     return found
-
-
-def write_chats(rows, file):
-    """Write rows as JSON lines: under another name first, so that there is never half a file."""
-    part = file.with_name(file.name + ".part")
-    with open(part, "w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    part.replace(file)
 
 
 def first_question(row):

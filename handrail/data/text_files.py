@@ -586,6 +586,12 @@ def endings(passed):
     return ", ".join(f"{number:,} {ending or '(no ending)'}" for ending, number in common)
 
 
+def some(names, between="; ", most=NAMED):
+    """Return the first of some names as text, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return between.join(names[:most]) + more
+
+
 def is_text(file):
     """Return True if a file is plain text in any encoding."""
     try:
@@ -829,6 +835,19 @@ def pieces(text):
             piece = ""
     if piece.strip():
         yield piece.strip()
+
+
+def write_rows(rows, file):
+    """Write rows as JSON lines: under another name first, so that there is never half a file."""
+    part = file.with_name(file.name + ".part")
+    try:
+        with open(part, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        error.filename = file
+        raise
+    part.replace(file)
 
 
 # --- a data set of the hub ---

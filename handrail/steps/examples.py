@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from handrail.data import text_files, village
-from handrail.data.chats import Chats, read_chats, write_chats
-from handrail.project.plan import (
+from handrail.data.chats import Chats, read_chats, write_rows
+from handrail.plan import (
     OPEN,
     REPLY,
     choose_context,
@@ -307,4 +307,4 @@ def write(project, **sides):
     folder = project.out / "chats"
     folder.mkdir(parents=True, exist_ok=True)
     for side, coded in sides.items():
-        write_chats([chat for chat, _ in coded], folder / f"{side}.jsonl")
+        write_rows([chat for chat, _ in coded], folder / f"{side}.jsonl")
