@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from handrail.data import text_files, village
-from handrail.data.chats import Chats, read_chats, write_rows
+from handrail.data.chats import Chats, first_question, read_chats
+from handrail.data.text_files import problem, some, write_rows
 from handrail.plan import (
     OPEN,
     REPLY,
@@ -15,10 +16,9 @@ from handrail.plan import (
     choose_method,
     plan_finetuning,
 )
-from handrail.project.pretrained import learned_positions, opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.hold_out import first_question, hold_out
+from handrail.steps.hold_out import hold_out
 from handrail.steps.mistakes import contradictions, placeholders, plain
 from handrail.steps.words import Words
 
@@ -44,35 +44,27 @@ def sides(project):
     if source:
         chats = read_source(project, source)
         if chats.pairs:
-            raise Stop(
-                f"{source} holds pairs of a better and a worse answer. Those are for the step dpo: "
-                f"{project.command(f'dpo --answers {shlex.quote(source)}')}"
-            )
+            command = project.command(f"dpo --answers {shlex.quote(source)}")
+            raise Stop(problem("pairs, not answers", source=source, command=command))
         rows = [row | {"where": where} for row, where in zip(chats.rows, chats.places, strict=True)]
         return *hold_out(rows), chats
     if not project.settings.get("world"):
-        raise Stop(
-            "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data "
-            f"set:\n  {project.command('finetune --answers qa.jsonl')}\n"
-            'The simplest form, one per line: {"question": "Hello", "answer": "Hi!"}',
-            wants="answers",
-        )
+        command = project.command("finetune --answers qa.jsonl")
+        raise Stop(problem("which answers", command=command), wants="answers")
     train, held = village.chats(STORIES, 5, questions=4), village.chats(NEW_STORIES, 6, questions=1)
     return train, held, Chats(total=STORIES + NEW_STORIES)
 
 
 def read_source(project, source):
     """Return the Chats of a file, a folder or a hub data set."""
-    path = project.folder / source
-    place = path if path.exists() else hub_rows(project, source)
+    place = text_files.locate(project, source, "answers") or hub_rows(source)
     return read_chats(place, source, project.settings.get("me"))
 
 
-def hub_rows(project, source):
+def hub_rows(source):
     """Return the first rows of a hub data set."""
     from datasets import load_dataset
 
-    text_files.locate(project, source)
     name, config, part = (source.split(":") + ["", ""])[:3]
     try:
         rows = load_dataset(name, config or None, split=part or "train", streaming=True)
@@ -91,8 +83,7 @@ def encode_all(program, tokenizer, chats, left_out):
         try:
             coded.append((chat, program.messages.encode(tokenizer, chat["messages"])))
         except Exception as error:  # whatever the template raises
-            reason = f"refused by the model's chat template ({error})"
-            left_out.setdefault(reason, []).append(chat["where"])
+            left_out[f"refused by the model's chat template ({error})"].append(chat["where"])
     return coded
 
 
@@ -102,45 +93,30 @@ def longest(rows):
 
 def fitting(coded, context, left_out):
     """Return those of [(chat, its rows)] that fit into the context. The others are left out."""
-    for chat, rows in coded:
-        if longest(rows) > context:
-            left_out.setdefault(f"longer than {context:,} tokens", []).append(chat["where"])
-    return [(chat, rows) for chat, rows in coded if longest(rows) <= context]
+    found = [(chat, rows) for chat, rows in coded if longest(rows) <= context]
+    if too_long := [chat["where"] for chat, rows in coded if longest(rows) > context]:
+        left_out[f"longer than {context:,} tokens"] += too_long
+    return found
 
 
 def missed(left_out):
     """Return {reason: where} as lines of text."""
-    return [f"left out, {why}: {len(at):,} ({some(at, 3)})" for why, at in left_out.items()]
-
-
-def some(places, most=4):
-    """Return the first of some places as text."""
-    more = f"; and {len(places) - most:,} more" if len(places) > most else ""
-    return "; ".join(places[:most]) + more
+    return [f"left out, {why}: {len(at):,} ({some(at)})" for why, at in left_out.items()]
 
 
 def check_number(train, val, total, left_out, limit):
     """Raise Stop if this model cannot use most of the `total` rows, or if there are too few."""
-    used = len(train) + len(val)
-    if used < total / 2:
-        room = "Longer rows: set a larger finetune.context in settings.toml."
-        if limit:
-            room = f"It reads {limit:,} tokens at once, and {REPLY} of them are kept for its reply."
-        lines = [f"Of {total:,} rows, this model can learn from {used:,}:", *missed(left_out)]
-        raise Stop(
-            "\n".join([*lines, f"Change the rows, or choose another model (--from). {room}"])
+    about = {"train": len(train), "val": len(val), "used": len(train) + len(val), "total": total}
+    if about["used"] < total / 2:
+        room = problem(
+            "room of a table" if limit else "room of the settings", limit=limit, reply=REPLY
         )
-    if len(train) < 8 or not val:
-        why = ""
-        if used > 8 and not val:
-            why = (
-                " They all ask the same question, and a question that was trained on cannot be "
-                "asked later: that would be no exam."
-            )
-        raise Stop(
-            f"{len(train)} examples to learn from and {len(val)} to ask: too few.{why} Some dozens "
-            "are the least, some hundreds are better."
-        )
+        lines = [problem("most left out", **about), *missed(left_out)]
+        raise Stop("\n".join([*lines, problem("another model", room=room)]))
+    if len(train) >= 8 and val:
+        return
+    one = about["used"] > 8 and not val
+    raise Stop(problem("one question" if one else "too few", **about))
 
 
 # --- the model ---
@@ -149,10 +125,7 @@ def check_number(train, val, total, left_out, limit):
 def check_model(project):
     """Raise Stop if there is no model to fine-tune."""
     if not project.settings.get("base") and not (project.out / "model").exists():
-        raise Stop(
-            f"There is no model to fine-tune yet. First make one: {project.command()}\nOr start "
-            f"from an open one: --from {OPEN}"
-        )
+        raise Stop(problem("no model", command=project.command(), base=OPEN))
 
 
 def load_with_template(project, program):
@@ -165,10 +138,7 @@ def load_with_template(project, program):
     try:
         program.messages.add_template(tokenizer, model)
     except ValueError as error:
-        raise Stop(
-            f"The chat template of {name} cannot be trained on: {error}. Choose another model, or "
-            "give its tokenizer another template."
-        ) from error
+        raise Stop(problem("chat template", name=name, error=error)) from error
     return tokenizer, model
 
 
@@ -272,7 +242,10 @@ def run(project, screen):
         found = f"{len(used):,} of {chats.total:,} rows can be used: {chats.form}."
         screen.say("What was found", [found, *chats.notes, *missed(left_out)])
     check_number(train, val, total, left_out, limit)
-    write(project, train=train, val=val)
+    folder = project.out / "chats"
+    folder.mkdir(parents=True, exist_ok=True)
+    for side, coded in {"train": train, "val": val}.items():
+        write_rows([chat for chat, _ in coded], folder / f"{side}.jsonl")
 
     rows = [row for _, coded in train for row in coded]
     end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
@@ -300,11 +273,3 @@ def run(project, screen):
     values = {"train": len(train), "held": len(val), "never": len(val) - again}
     values |= {"again": again or None, "none": None if again else ""}
     return Outcome(checks, values | {"part": part, "answer": f"{part:.0%}"}, samples)
-
-
-def write(project, **sides):
-    """Write out/chats, one file for each side."""
-    folder = project.out / "chats"
-    folder.mkdir(parents=True, exist_ok=True)
-    for side, coded in sides.items():
-        write_rows([chat for chat, _ in coded], folder / f"{side}.jsonl")
