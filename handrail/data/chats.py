@@ -63,11 +63,6 @@ MORE = ["system", "tools", "label", "weight", "train"]  # with every form
 LINK = re.compile(rf"{text_files.UUID}|\w+://\S+")
 NO_QUESTION = "id uuid url source date author language lang license split file filename".split()
 
-CUT = "last question without an answer, cut off"
-JOINED = "two messages of one person in a row, joined"
-GREETING = "a greeting before the first question, put into the system message"
-LATE = "a system message later on, put before the next question"
-CONTEXT = "turns marked as not to be learned (weight 0 or train false), read only"
 CALLS = "tool calls and results, written as text: <tool_call> and <tool_response>"
 PICTURES = "pictures, left out: only the text is read"
 THOUGHTS = "thoughts before an answer, written as text: <think>"
@@ -505,7 +500,7 @@ def cleaned(message, remarks):
     made = {"role": who, "content": text}
     if who == "assistant" and not is_learned(turn):
         made["train"] = False
-        remarks.append(CONTEXT)
+        remarks.append("turns marked as not to be learned (weight 0 or train false), read only")
     return made
 
 
@@ -523,10 +518,10 @@ def tidy(messages, remarks):
     for message in messages[len(first) :]:
         if message["role"] == "system":
             message = {"role": "user", "content": message["content"]}
-            remarks.append(LATE)
+            remarks.append("a system message later on, put before the next question")
         if talk and {**message, "content": ""} == {**talk[-1], "content": ""}:
             talk[-1] = message | {"content": f"{talk[-1]['content']}\n\n{message['content']}"}
-            remarks.append(JOINED)
+            remarks.append("two messages of one person in a row, joined")
         else:
             talk.append(message)
     roles = [message["role"] for message in talk]
@@ -541,9 +536,9 @@ def tidy(messages, remarks):
     if roles[0] == "assistant":
         greeting, talk = talk[0]["content"], talk[1:]
         system = f"{system}\n\nYou have greeted: {greeting}".strip()
-        remarks.append(GREETING)
+        remarks.append("a greeting before the first question, put into the system message")
     if talk[-1]["role"] == "user":
-        remarks.append(CUT)
+        remarks.append("last question without an answer, cut off")
     while talk and (talk[-1]["role"] == "user" or talk[-1].get("train") is False):
         talk.pop()
     if not talk:

@@ -116,14 +116,13 @@ def is_words(value):
     return isinstance(value, str) and " " in value.strip()
 
 
-def branch(nodes, last):
-    """Return the nodes of a tree of messages from its root to `last` (or to its newest leaf)."""
-    last = last if last in nodes else list(nodes)[-1]
-    found = []
-    while last in nodes and len(found) < len(nodes):
-        found.append(nodes[last])
-        last = nodes[last].get("parent")
-    return found[::-1]
+def path_to(nodes, last, parent):
+    """Return the nodes of a tree from its root to `last`; `parent` names the one before a node."""
+    path = []
+    while last in nodes and len(path) < len(nodes):
+        path.append(nodes[last])
+        last = nodes[last].get(parent)
+    return path[::-1]
 
 
 def as_turns(value, last=None):
@@ -131,7 +130,8 @@ def as_turns(value, last=None):
     if isinstance(value, dict) and len(value) > 1:
         nodes = [node for node in value.values() if isinstance(node, dict)]
         tree = len(nodes) == len(value) and all("parent" in node for node in nodes)
-        value = branch(value, last) if tree else None
+        last = last if last in value else list(value)[-1]  # the newest leaf
+        value = path_to(value, last, "parent") if tree else None
     if not isinstance(value, list) or not value:
         return None
     found = [turn for turn in map(as_turn, value) if turn]
@@ -154,21 +154,11 @@ def threads(rows):
     nodes = {row["message_id"]: row for row in rows if row.get("message_id")}
     parents = {row.get("parent_id") for row in rows}
     if len(nodes) == len(rows) and not parents.isdisjoint(nodes):
-        for row in rows:
-            if row["message_id"] not in parents:
-                yield path_to(nodes, row)
+        leaves = [name for name in nodes if name not in parents]
+        yield from (path_to(nodes, leaf, "parent_id") for leaf in leaves)
     elif key:
         for name in dict.fromkeys(str(row.get(key)) for row in rows):
             yield [row for row in rows if str(row.get(key)) == name]
-
-
-def path_to(nodes, row):
-    """Return the messages from the first one to `row`, each the answer to the one before."""
-    path = []
-    while row and row not in path:
-        path.append(row)
-        row = nodes.get(row.get("parent_id"))
-    return path[::-1]
 
 
 def size(value):

@@ -156,23 +156,26 @@ def guessed_codec(file):
     """
     from chardet import EncodingEra, detect
 
-    utf8, others, sample = 0, 0, bytearray()
     with open(file, "rb") as stream:
-        for line in stream:
-            try:
-                utf8 += not line.isascii() and bool(line.decode())
-            except UnicodeDecodeError:
-                others += 1
-                sample += line[: max(0, 100_000 - len(sample))]
-            if line.isascii() and len(sample) < 8192:
-                sample += line
+        found = stream.readlines()
+    others = [line for line in found if not is_utf8(line)]
+    plain = [line for line in found if line.isascii()]
+    sample = b"".join(others)[:100_000] + b"".join(plain)[:8192]
     few = sum(byte > 127 for byte in sample) < 20
     era = EncodingEra.MODERN_WEB if few else EncodingEra.ALL
-    codec = (detect(bytes(sample), encoding_era=era)["encoding"] or "cp1252").lower()
+    codec = (detect(sample, encoding_era=era)["encoding"] or "cp1252").lower()
     words = re.findall(rf"\w*{FOREIGN}\w*", sample.decode(codec, errors="replace"))
     if sum(bool(re.search("[A-Za-z]", word)) for word in words) > len(words) / 2:
         codec = "cp1252"
-    return codec, utf8 > 0.1 * others
+    return codec, len(found) - len(plain) > 1.1 * len(others)
+
+
+def is_utf8(line):
+    try:
+        line.decode()
+        return True
+    except UnicodeDecodeError:
+        return False
 
 
 def decoded(file, codec, mixed):
@@ -184,10 +187,7 @@ def decoded(file, codec, mixed):
         return
     with open(file, "rb") as stream:
         while line := stream.readline(LINE + 1):
-            try:
-                yield line.decode()
-            except UnicodeDecodeError:
-                yield line.decode(codec, errors="replace")
+            yield line.decode("utf-8" if is_utf8(line) else codec, errors="replace")
 
 
 def lines(file, notes):

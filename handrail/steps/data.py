@@ -355,26 +355,21 @@ def offer_base(project, screen, enough):
     """On a terminal: ask whether to continue from a small open model; return True on a yes."""
     if enough.verdict == "pass" or not screen.talks:
         return False
-    screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
-    question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
-    if screen.ask(question).lower() != "y" or not can_be_opened(screen, SMALL):
-        return False
-    project.decide("base", SMALL, "too little text to learn a language from nothing")
-    return True
-
-
-def can_be_opened(screen, base):
-    """Return True if a model can be downloaded; else say why, and that nothing was decided."""
     from transformers import AutoConfig
 
+    screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
+    question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
+    if screen.ask(question).lower() != "y":
+        return False
     try:
-        opened(AutoConfig, base)
-        return True
+        opened(AutoConfig, SMALL)
     except Stop as reason:
         why = str(reason).split("\n")[0]
         again = "To try again later: r, at the question below."
         screen.say("So it starts from nothing", [why, again])
         return False
+    project.decide("base", SMALL, "too little text to learn a language from nothing")
+    return True
 
 
 def refuse_too_little(project, seen, found, kinds):
