@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from handrail.data import chats
+from handrail.data import text_files
 from handrail.data.chats import read_chats, split
 from handrail.data.text_files import write_rows
 from handrail.project.project import Stop
@@ -338,7 +338,9 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
 
 def test_the_forms_that_a_refusal_shows_are_accepted():
     """Every example that a newcomer is told to copy works as it is."""
-    lines = [line for line in chats.EXAMPLES.splitlines() if line.strip().startswith("{")]
+    lines = [
+        line for line in text_files.problem("forms").splitlines() if line.strip().startswith("{")
+    ]
     forms = []
     for line in lines:
         found = read_chats([json.loads(line)], line)

@@ -21,18 +21,13 @@ from tempfile import TemporaryDirectory
 from handrail.data import exports, text_files
 from handrail.data.text_files import problem, some
 from handrail.project.project import Stop
-from handrail.project.words import parts as parts_of_words
 
 ROLES = {
-    name: role
-    for role, names in {
-        "user": "user human prompter",
-        "assistant": "assistant gpt bot model chatgpt ai claude",
-        "system": "system developer",
-        "tool": "tool function observation ipython tool_response",
-        "call": "function_call tool_call",
-    }.items()
-    for name in names.split()
+    "user": "user human prompter",
+    "assistant": "assistant gpt bot model chatgpt ai claude",
+    "system": "system developer",
+    "tool": "tool function observation ipython tool_response",
+    "call": "function_call tool_call",
 }
 COLUMNS = {  # each part of a chat and the names of its column, in any letter case; the first counts
     "chosen": "chosen",
@@ -67,9 +62,6 @@ CALLS = "tool calls and results, written as text: <tool_call> and <tool_response
 PICTURES = "pictures, left out: only the text is read"
 THOUGHTS = "thoughts before an answer, written as text: <think>"
 SILENT = {"columns that change from row to row", "columns with other columns in them"}
-
-
-EXAMPLES = parts_of_words(text_files.PROBLEMS)["forms"].strip("\n").replace("\n\n", "\n")
 
 
 class Unusable(Exception):
@@ -159,13 +151,20 @@ def talk_in_text(file, me):
 # --- who is who ---
 
 
+def role_of(name):
+    """Return the role that is meant by a name in an export, or None."""
+    return next(
+        (role for role, names in ROLES.items() if str(name).strip().lower() in names.split()), None
+    )
+
+
 def talks(found, me):
     """Return [(where, row)] of [(where, turns)]; where no role says who answers, `me` does.
 
     Raise Stop with the names if that is not known.
     """
     names, place = Counter(turn["role"] for _, turns in found for turn in turns), found[0][0]
-    if any(ROLES.get(name.strip().lower()) == "assistant" for name in names):
+    if any(role_of(name) == "assistant" for name in names):
         return [(where, {"messages": turns}) for where, turns in found]
     if me not in names:
         wrong = [problem("nobody of that name", where=place, me=me)] if me else []
@@ -339,7 +338,7 @@ def guessed(name, columns, rows, notes):
     parts = two_columns(columns, rows)
     if not parts:
         why = problem("no form", name=name, columns=listed(columns))
-        raise Stop(f"{why}\n{EXAMPLES}")
+        raise Stop(f"{why}\n{problem('forms')}")
     asks, answers = parts.values()
     notes.append(problem("guessed columns", name=name, asks=asks, answers=answers))
     if re.search(r"\.[ct]sv\b", name) and not str(asks).startswith("column"):
@@ -366,7 +365,7 @@ def known_role(value):
     turns = exports.unpacked(value)
     turns = turns if isinstance(turns, list) else []
     names = [turn.get("role") or turn.get("from") for turn in turns if isinstance(turn, dict)]
-    return any(str(name).strip().lower() in ROLES for name in names)
+    return any(map(role_of, names))
 
 
 def check_unused(name, rows, parts, unused):
@@ -399,13 +398,6 @@ def sentence(parts):
 
 
 # --- one message ---
-
-
-def role(name):
-    found = ROLES.get(name.strip().lower())
-    if not found:
-        raise Unusable(f"unknown role {name!r}")
-    return found
 
 
 def content(said, remarks):
@@ -488,7 +480,9 @@ def cleaned(message, remarks):
     turn = exports.as_turn(message)
     if turn is None:
         raise Unusable("a message without a role or without content")
-    who, text = role(turn["role"]), content(turn["content"], remarks)
+    who, text = role_of(turn["role"]), content(turn["content"], remarks)
+    if who is None:
+        raise Unusable(f"unknown role {turn['role']!r}")
     if who == "call":
         who, text = "assistant", marked("tool_call", text, remarks)
     if who == "tool":

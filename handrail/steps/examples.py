@@ -20,7 +20,7 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.hold_out import hold_out
 from handrail.steps.mistakes import contradictions, placeholders, plain
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["messages.py", "batches.py", "packing.py"]
 USES = ["answers", "me", "base", "finetune"]
@@ -227,49 +227,59 @@ def judge_template(words, tokenizer, end, own):
     return words.check(name, "yes" if single else "no", single, marks=", ".join(marks))
 
 
+def usable(project, program, tokenizer, sides, limit, left_out):
+    """Return (train, val, context), the sides as [(chat, its rows)] of what this model can use."""
+    coded = [encode_all(program, tokenizer, side, left_out) for side in sides]
+    lengths = [longest(rows) for side in coded for _, rows in side]
+    context = choose_context(project, lengths, limit)
+    return *(fitting(side, context, left_out) for side in coded), context
+
+
+def write(project, **sides):
+    """Write out/chats, one file for each side."""
+    folder = project.out / "chats"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, coded in sides.items():
+        write_rows([chat for chat, _ in coded], folder / f"{name}.jsonl")
+
+
 def run(project, screen):
     check_model(project)
-    train, val, chats = sides(project)
+    *both, chats = sides(project)
     method = choose_method(project)  # stops if the model is too large to be loaded
     program, words = project.load("messages"), Words(project, "examples")
     tokenizer, model = load_with_template(project, program)
-    total, limit, left_out = len(train) + len(val), learned_positions(model), chats.left_out
-    train, val = (encode_all(program, tokenizer, part, left_out) for part in (train, val))
-    context = choose_context(project, [longest(rows) for _, rows in train + val], limit)
-    train, val = (fitting(part, context, left_out) for part in (train, val))  # [(chat, its rows)]
+    total, limit, left_out = sum(map(len, both)), learned_positions(model), chats.left_out
+    train, val, context = usable(project, program, tokenizer, both, limit, left_out)
     used = [chat for chat, _ in train + val]
     if chats.rows:
-        found = f"{len(used):,} of {chats.total:,} rows can be used: {chats.form}."
-        screen.say("What was found", [found, *chats.notes, *missed(left_out)])
+        can = f"{len(used):,} of {chats.total:,} rows can be used: {chats.form}."
+        screen.say("What was found", [can, *chats.notes, *missed(left_out)])
     check_number(train, val, total, left_out, limit)
-    folder = project.out / "chats"
-    folder.mkdir(parents=True, exist_ok=True)
-    for side, coded in {"train": train, "val": val}.items():
-        write_rows([chat for chat, _ in coded], folder / f"{side}.jsonl")
-
+    write(project, train=train, val=val)
     rows = [row for _, coded in train for row in coded]
     end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
     highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
     moved = leak(model, rows) if highest < V else 0.0
     lengths = [len(ids) for ids, _ in rows]
     chosen = plan_finetuning(project, lengths, method, model, context, moved <= SAME)
+    finetune = project.settings["finetune"]
     asked = [{first_question(chat) for chat, _ in part} for part in (train, val)]
     overlap = len(asked[0] & asked[1])
     checks = judge_tokens(words, tokenizer, train, highest, V) + judge_rows(words, rows, end)
     checks.append(words.check("questions in train and in val", overlap, overlap == 0))
     if chats.rows:
         checks += judge_file(words, chats.copies, used)
-    if project.settings["finetune"].get("packed", True):
+    if finetune.get("packed", True):
         name, effect = "effect of one example on another in its packed row", f"{moved:.1g}"
         checks.append(words.check(name, effect, moved < SAME, same=SAME))
     own = tokenizer.chat_template == program.messages.CHATML
     checks.append(judge_template(words, tokenizer, end, own))
     samples = show(screen, tokenizer, rows)
-    finetune = project.settings["finetune"]
     lines = [f"finetune.{name} = {finetune[name]}: {why}" for name, (_, why) in chosen.items()]
     screen.say("Chosen from data and machine, in settings.toml", lines)
     again = sum("same_as" in chat for chat, _ in val)
     part = sum(sum(mask) for _, mask in rows) / sum(lengths)
-    values = {"train": len(train), "held": len(val), "never": len(val) - again}
-    values |= {"again": again or None, "none": None if again else ""}
-    return Outcome(checks, values | {"part": part, "answer": f"{part:.0%}"}, samples)
+    values = {"train": len(train), "held": len(val), "never": len(val) - again, "part": part}
+    values |= shown_if(none=not again) | {"again": again or None, "answer": f"{part:.0%}"}
+    return Outcome(checks, values, samples)
