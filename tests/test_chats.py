@@ -49,6 +49,23 @@ FORMS = {  # a row and the messages that it must become
         {"question": "6 * 7?", "choices": ["41", "42"], "answer": 1},
         [U("6 * 7?\nA. 41\nB. 42"), A("B. 42")],
     ),
+    "choices in answers": (
+        {"question": "6 * 7?", "answers": ["41", "42"], "correct": 1},
+        [U("6 * 7?\nA. 41\nB. 42"), A("B. 42")],
+    ),
+    "Gemini's parts": (
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "Hello"}]},
+                {"role": "model", "parts": [{"text": "Hi!"}]},
+            ]
+        },
+        TALK,
+    ),
+    "parts in messages": (
+        {"messages": [{"role": "user", "parts": ["Hello"]}, {"role": "model", "parts": ["Hi!"]}]},
+        TALK,
+    ),
     "choices in columns": (
         {"question": "6 * 7?", "A": "41", "B": "42", "C": "43", "answer": "B"},
         [U("6 * 7?\nA. 41\nB. 42\nC. 43"), A("B. 42")],

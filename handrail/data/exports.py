@@ -8,7 +8,7 @@ ChatGPT's tree.
 import ast
 import json
 import re
-from itertools import groupby, pairwise
+from itertools import dropwhile, groupby, pairwise
 
 WHO = "role from sender sender_name author creator speaker user username participant name".split()
 SAID = "content value text body message parts msg utterance".split()
@@ -75,7 +75,9 @@ def texts_in(value):
 
 
 def repaired(text):
-    """Return a text whose UTF-8 was taken for Latin-1, as Facebook exports it, as it was typed."""
+    """Return a text whose UTF-8 was taken for Latin-1 (as Facebook exports it) as it was typed."""
+    if not isinstance(text, str) or text.isascii():
+        return text
     try:
         return text.encode("latin-1").decode()
     except ValueError:
@@ -94,11 +96,9 @@ def as_turn(item):
     content = said_in(item)
     if not isinstance(who, str) or content is None and not item.keys() & {*SAID, *CALLS}:
         return None
-    if "sender_name" in item:
-        who, content = repaired(who), repaired(content) if isinstance(content, str) else content
     when = next((str(item[key]) for key in WHEN if item.get(key)), "")
     marks = {key: item[key] for key in MARKS if item.get(key) is not None}
-    return {"role": who, "content": content, "when": when} | marks
+    return {"role": repaired(who), "content": repaired(content), "when": when} | marks
 
 
 def said_in(item):
@@ -262,22 +262,22 @@ def conversations(turns, me):
     others = {turn["role"] for turn in turns} - {me}
     changes = sum(day_of(turn) != day_of(after) for turn, after in pairwise(turns))
     cut = changes < len(turns) / 4  # else the days say nothing
-    said = []
-    for who, day, text in spoken(turns, cut):
-        role = "assistant" if who == me else "user"
-        if len(others) > 1 and role == "user":
-            text = f"{who}: {text}"
-        said.append((day, {"role": role, "content": text}))
-    for _, group in groupby(said, lambda turn: turn[0]):
-        found = [turn for _, turn in group]
+    for _, group in groupby(spoken(turns, cut), key=lambda said: said[1]):
+        found = []
+        for who, _, text in group:
+            named = f"{who}: {text}" if len(others) > 1 and who != me else text
+            found.append({"role": "assistant" if who == me else "user", "content": named})
         for start in range(0, len(found), TURNS):
             part = found[start : start + TURNS]
-            while part and part[0]["role"] == "assistant":
-                part = part[1:]  # there is no question before it
-            while part and part[-1]["role"] == "user":
-                part = part[:-1]
+            part = list(dropwhile(is_answer, part))  # there is no question before it
+            while part and not is_answer(part[-1]):
+                part.pop()
             if part:
                 yield part
+
+
+def is_answer(message):
+    return message["role"] == "assistant"
 
 
 def spoken(turns, cut):

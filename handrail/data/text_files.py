@@ -683,9 +683,7 @@ def is_id(text):
 def plain(row):
     """Return a row with texts in its columns: a talk is written out, objects are opened."""
     if not any(isinstance(value, (list, dict)) or exports.is_json(value) for value in row.values()):
-        if "sender_name" in row:  # of Facebook, or of Instagram
-            return {n: exports.repaired(v) if isinstance(v, str) else v for n, v in row.items()}
-        return row
+        return {name: exports.repaired(value) for name, value in row.items()}
     if turns := exports.talk(row):
         return {"text": exports.written(turns)}
     found = {}
@@ -697,7 +695,7 @@ def plain(row):
             texts = [text for text in exports.texts_in(value) if not is_id(text)]
             found[name] = "\n".join(texts) if parts is None else parts
         else:
-            found[name] = value
+            found[name] = exports.repaired(value)
     return found
 
 
