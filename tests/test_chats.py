@@ -308,6 +308,14 @@ def test_a_pair_that_cannot_be_used_is_named(reason, row):
     assert reason in said and where == ["row 2"] and found.rows == [PAIR]
 
 
+def test_a_question_that_is_not_there_is_no_question():
+    """Nothing in the column of the question: the row is left out, and never asks "None"."""
+    found = read_chats(
+        [{"question": None, "answer": "Hi!"}, {"question": "A?", "answer": "B"}], "x"
+    )
+    assert found.left_out == {"empty question": ["row 1"]}
+
+
 def test_what_is_kept_but_odd_is_noted():
     """A question without an answer at the end is cut off; copies, two answers in a row and unused
     columns are counted and said.

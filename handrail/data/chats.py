@@ -558,14 +558,15 @@ def said_by(who, value):
 
 def asked(cell, remarks):
     """Return what comes before the answer, as messages."""
-    said = said_by("user", cell.get("question"))
-    if len(said) == 1 and said[0].get("content") is cell.get("question"):
+    question = cell.get("question")
+    said = said_by("user", question)
+    if is_text(question) and said[0].get("content") is question:
         before, after = (content(cell.get(part), remarks) for part in ("before", "after"))
-        parts = [f"{before}\n" if before.strip() else "", cell["question"]]
+        parts = [f"{before}\n" if before.strip() else "", question]
         parts.append(f"\n\n{after}" if after.strip() else "")
         for letter, text in choices(cell.get("choices")).items():
             parts.append(f"\n{letter}. {text}")
-        said = [{"role": "user", "content": "".join(map(str, parts))}]
+        said = [{"role": "user", "content": "".join(parts)}]
     return [*history(cell.get("history")), *said]
 
 
