@@ -12,6 +12,7 @@ import numpy as np
 from handrail.data import text_files
 from handrail.data.checks import SAMPLE, count, near_duplicates
 from handrail.data.text_files import problem, some
+from handrail.data.village import stories
 from handrail.project.plan import VILLAGE, bytes_per_token, check_size, plan, tokens_needed
 from handrail.project.pretrained import opened
 from handrail.project.project import Stop

@@ -1,11 +1,9 @@
 """DPO: of two answers, the better one."""
 
-from itertools import islice
-
 from handrail.data import village
 from handrail.data.chats import split
 from handrail.data.text_files import write_rows
-from handrail.plan import plan_pairs
+from handrail.project.plan import plan_pairs
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.answers import known_world

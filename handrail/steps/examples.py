@@ -9,13 +9,8 @@ import torch
 from handrail.data import text_files, village
 from handrail.data.chats import Chats, first_question, read_chats
 from handrail.data.text_files import problem, some, write_rows
-from handrail.plan import (
-    OPEN,
-    REPLY,
-    choose_context,
-    choose_method,
-    plan_finetuning,
-)
+from handrail.project.plan import OPEN, REPLY, choose_context, choose_method, plan_finetuning
+from handrail.project.pretrained import learned_positions, opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.hold_out import hold_out
