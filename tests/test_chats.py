@@ -2,6 +2,7 @@
 and the reason.
 """
 
+import gzip
 import json
 import os
 
@@ -416,6 +417,15 @@ def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
     with pytest.raises(Stop) as stop:
         read_chats(tmp_path / name, name)
     assert not [part for part in said if part not in str(stop.value)], stop.value
+
+
+def test_a_broken_line_in_a_packed_file(tmp_path):
+    """The file is named as its owner knows it, and no command is advised for a copy of it."""
+    with gzip.open(tmp_path / "qa.jsonl.gz", "wt") as file:
+        file.write('{"q": "a", "a": "b"}\n{"q": \n')
+    with pytest.raises(Stop, match="\nqa.jsonl.gz/qa.jsonl, line 2") as stop:
+        read_chats(tmp_path / "qa.jsonl.gz", "qa")
+    assert "sed" not in str(stop.value)
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):

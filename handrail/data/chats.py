@@ -102,10 +102,10 @@ def read_tables(path, chats, me):
             try:
                 table = read_table(file, problems, chats, me) if wanted else None
             except text_files.Harmless as error:
-                harmless.append(text_files.named(error, file))
+                harmless.append(str(error))
                 table = None
             except text_files.Unreadable as error:
-                problems.append(text_files.named(error, file))
+                problems.append(str(error))
                 table = []
             if table is None:
                 passed[file.path.suffix] += 1
@@ -134,7 +134,7 @@ def read_table(file, problems, chats, me):
     notes = set()
     lines = file.path.suffix.lower() in (".jsonl", ".csv", ".ndjson", ".tsv")
     place = f"{file.name}, {'line' if lines else 'row'}"
-    found = text_files.rows(file.path, problems, notes)
+    found = text_files.rows_in(file, problems, notes)
     table = [(f"{place} {number}", row) for number, row in found]
     chats.notes += [f"{file.name}: {note}." for note in sorted(notes - SILENT)]
     return table

@@ -550,6 +550,20 @@ def rows(file, problems, notes):
     return read(file, problems, notes)
 
 
+def rows_in(file, problems, notes):
+    """Yield (number, row) of a Found; one that was unpacked is named as its owner knows it, and no
+    command for the copy is advised.
+    """
+    own, hidden, known = [], str(file.path), file.name if file.unpacked else str(file.path)
+    try:
+        yield from rows(file.path, own, notes)
+    except Unreadable as error:
+        raise type(error)(str(error).replace(hidden, known)) from error
+    finally:
+        own = [text for text in own if not (file.unpacked and text.startswith("To leave"))]
+        problems += [text.replace(hidden, known) for text in own]
+
+
 # --- which files count ---
 
 
@@ -746,27 +760,22 @@ def survey_file(survey, file, kinds):
         return
     notes, table = {"unpacked"} if file.unpacked else set(), is_table(file.path)
     try:
-        for _, row in rows(file.path, survey.problems, notes):
+        for _, row in rows_in(file, survey.problems, notes):
             if table or row["text"].strip():
                 add(survey, row, file)
             if survey.seen > LOOK:
                 survey.whole = False
                 break
     except Harmless as error:
-        survey.harmless.append(named(error, file))
+        survey.harmless.append(str(error))
         survey.passed[file.path.suffix] += 1
         return
     except Unreadable as error:
-        survey.problems.append(named(error, file))
+        survey.problems.append(str(error))
     known = {*CLEAN, *kinds}.difference(set(KINDS).difference(CLEAN))
     if file.path.suffix not in known and not notes:
         notes.add(f"{file.path.suffix or 'no ending'} read as {'a table' if table else 'text'}")
     survey.read[file] = notes
-
-
-def named(error, file):
-    """Return an error with the name that the owner of an unpacked file knows."""
-    return str(error).replace(str(file.path), file.name) if file.unpacked else str(error)
 
 
 def raise_problems(problems):
