@@ -106,7 +106,7 @@ def read_tables(path, chats, me):
                 table = None
             except text_files.Unreadable as error:
                 problems.append(str(error))
-                table = []
+                continue
             if table is None:
                 passed[file.path.suffix] += 1
             else:
