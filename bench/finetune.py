@@ -29,7 +29,8 @@ import torch
 from smollm2 import chats, smollm2
 from tables import head, options, row
 
-from handrail.data.chats import split, write_chats
+from handrail.data.chats import split
+from handrail.data.text_files import write_rows
 
 TURNS = ["handrail", "TRL, defaults", "handrail, for memory", "TRL, packing, for memory"]
 LR, WARMUP = 2e-4, 2
@@ -53,7 +54,7 @@ def ours(args, chats_of, folder):
     if "memory" in args.turn:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    write_chats(chats_of, data)
+    write_rows(chats_of, data)
     rows = [row for chat in chats_of for row in encode(tokenizer, chat["messages"])]
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, LR, weight_decay=0.0)

@@ -2,13 +2,15 @@
 and the reason.
 """
 
+import gzip
 import json
 import os
 
 import pytest
 
-from handrail.data import chats
-from handrail.data.chats import read_chats, split, write_chats
+from handrail.data import text_files
+from handrail.data.chats import read_chats, split
+from handrail.data.text_files import write_rows
 from handrail.project.project import Stop
 
 U, A, S = (
@@ -47,6 +49,23 @@ FORMS = {  # a row and the messages that it must become
     "choices": (
         {"question": "6 * 7?", "choices": ["41", "42"], "answer": 1},
         [U("6 * 7?\nA. 41\nB. 42"), A("B. 42")],
+    ),
+    "choices in answers": (
+        {"question": "6 * 7?", "answers": ["41", "42"], "correct": 1},
+        [U("6 * 7?\nA. 41\nB. 42"), A("B. 42")],
+    ),
+    "Gemini's parts": (
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "Hello"}]},
+                {"role": "model", "parts": [{"text": "Hi!"}]},
+            ]
+        },
+        TALK,
+    ),
+    "parts in messages": (
+        {"messages": [{"role": "user", "parts": ["Hello"]}, {"role": "model", "parts": ["Hi!"]}]},
+        TALK,
     ),
     "choices in columns": (
         {"question": "6 * 7?", "A": "41", "B": "42", "C": "43", "answer": "B"},
@@ -290,6 +309,14 @@ def test_a_pair_that_cannot_be_used_is_named(reason, row):
     assert reason in said and where == ["row 2"] and found.rows == [PAIR]
 
 
+def test_a_question_that_is_not_there_is_no_question():
+    """Nothing in the column of the question: the row is left out, and never asks "None"."""
+    found = read_chats(
+        [{"question": None, "answer": "Hi!"}, {"question": "A?", "answer": "B"}], "x"
+    )
+    assert found.left_out == {"empty question": ["row 1"]}
+
+
 def test_what_is_kept_but_odd_is_noted():
     """A question without an answer at the end is cut off; copies, two answers in a row and unused
     columns are counted and said.
@@ -337,11 +364,15 @@ def test_a_csv_keeps_its_numbers_and_says_what_its_first_line_was_taken_for(tmp_
 
 def test_the_forms_that_a_refusal_shows_are_accepted():
     """Every example that a newcomer is told to copy works as it is."""
-    for form, line in chats.EXAMPLES.items():
-        found = read_chats([json.loads(line)], form)
-        assert len(found.rows) == 1 and found.form
-    found = read_chats([json.loads(chats.EXAMPLES[chats.QUESTIONS])], "")
-    assert found.form == "prompt and completion, in the columns question and answer"
+    lines = [
+        line for line in text_files.problem("forms").splitlines() if line.strip().startswith("{")
+    ]
+    forms = []
+    for line in lines:
+        found = read_chats([json.loads(line)], line)
+        assert len(found.rows) == 1
+        forms.append(found.form)
+    assert len(forms) == 6 and "prompt and completion, in the columns question and answer" in forms
 
 
 STOPS = {
@@ -386,6 +417,15 @@ def test_a_file_that_is_of_no_use_says_what_to_do(tmp_path, name):
     with pytest.raises(Stop) as stop:
         read_chats(tmp_path / name, name)
     assert not [part for part in said if part not in str(stop.value)], stop.value
+
+
+def test_a_broken_line_in_a_packed_file(tmp_path):
+    """The file is named as its owner knows it, and no command is advised for a copy of it."""
+    with gzip.open(tmp_path / "qa.jsonl.gz", "wt") as file:
+        file.write('{"q": "a", "a": "b"}\n{"q": \n')
+    with pytest.raises(Stop, match="\nqa.jsonl.gz/qa.jsonl, line 2") as stop:
+        read_chats(tmp_path / "qa.jsonl.gz", "qa")
+    assert "sed" not in str(stop.value)
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):
@@ -517,7 +557,7 @@ def test_what_is_written_is_what_was_read(tmp_path):
     found = read_chats(
         [{"q": "日本 👍🏽\u2028\x85\n?", "a": "Grüße\x1c"}, {"q": "Hello", "a": "Hi!"}], "a"
     )
-    write_chats(found.rows, tmp_path / "chats.jsonl")
+    write_rows(found.rows, tmp_path / "chats.jsonl")
     assert read_chats(tmp_path / "chats.jsonl", "b").rows == found.rows and os.listdir(
         tmp_path
     ) == ["chats.jsonl"]

@@ -79,7 +79,7 @@ BAD = {
     "single.txt": (b"One document only, but not short. " * 99, ["fell into val", "One in twenty"]),
     "settings.json": (b'{\n"rows": ["a", 1]}', ["settings.json", "no list of objects"]),
     "sheet.ods": (b"PK\0\0", ["no text", ".csv"]),
-    "broken.zip": (b"PK and then nothing", ["broken.zip", "cannot be unpacked"]),
+    "broken.zip": (b"PK and then nothing", ["broken.zip", "cannot be unpacked", "password"]),
     "page.html": (b"<p>Hello</p>", ["page.html", 'pip install "markitdown']),
 }
 
@@ -110,11 +110,13 @@ def test_a_source_that_is_not_there(project, tmp_path, monkeypatch):
     """A wrong path, a folder without texts and a hub data set out of reach each say what to do."""
     monkeypatch.setattr(text_files, "find_spec", lambda _: None)  # without the documents extra
     write(tmp_path / "scans" / "a.pdf", b"%PDF\0\1")
+    (tmp_path / "none").mkdir()
     for name, content in {"words": b"Some words.", "words.dat": b"\0\0\0\2"}.items():
         write(tmp_path / "mixed" / name, content)
     for source, said in {
         "nowhere/notes.txt": "`ls`",
         "nowhere": "`ls`",
+        tmp_path / "none": "Put your texts there",
         tmp_path / "scans": r"a\.pdf(.|\n)*pip install .markitdown",
         tmp_path / "mixed": r'kinds = \[""\]',
     }.items():

@@ -2,9 +2,11 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+from string import Formatter
 
 from conftest import HOUSE
 
@@ -77,3 +79,33 @@ def test_an_installed_wheel_walks_without_the_repository(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout.startswith(str(site)) and "val documents" in done.stdout
+
+
+def test_every_problem_has_its_words():
+    """A sentence that is missing in problems.md would be a traceback just when somebody needs help;
+    one that nobody says is deleted.
+    """
+    from handrail.project import words
+
+    places = [
+        *(HOUSE / "handrail" / "data").glob("*.py"),
+        *(HOUSE / "handrail" / "steps").glob("*.py"),
+    ]
+    known = words.parts(HOUSE / "handrail" / "data" / "problems.md")
+    said = set()
+    for node in (node for file in places for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            said.add(node.value)
+        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "problem":
+            continue
+        names = {keyword.arg for keyword in node.keywords}
+        for part in (n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)):
+            if not isinstance(part, str) or None in names:  # None: **values
+                continue
+            fields = {
+                re.split(r"[.[]", name)[0] for _, name, *_ in Formatter().parse(known[part]) if name
+            }
+            assert fields <= names, f"problem({part!r}) needs {fields - names}"
+    chapters = {"What can be wrong with data", "Documents", "Questions and answers"}
+    chapters |= {"Examples for fine-tuning", "Title", ""}
+    assert known.keys() - chapters <= said, known.keys() - chapters - said

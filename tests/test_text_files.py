@@ -245,6 +245,7 @@ def test_json_of_any_form(tmp_path):
         ("list.jsonl", json.dumps(rows, indent=1), texts),
         ("strings.json", json.dumps(texts), texts),
         ("pretty.jsonl", "\n".join(json.dumps(row, indent=1) for row in rows), texts),
+        ("comments.json", f"// mine\n[{', /* a, */'.join(map(json.dumps, rows))},\n]", texts),
         ("joined.json", "".join(map(json.dumps, rows)), texts),
         ("tweets.js", f"window.YTD.tweets.part0 = {json.dumps(rows)}", texts),
         ("odd.jsonl", "".join(json.dumps(row) + "\n" for row in odd), [*texts, "1984"]),

@@ -8,12 +8,15 @@ ChatGPT's tree.
 import ast
 import json
 import re
-from itertools import groupby, pairwise
+from itertools import dropwhile, groupby, pairwise
 
 WHO = "role from sender sender_name author creator speaker user username participant name".split()
 SAID = "content value text body message parts msg utterance".split()
 WHEN = "date timestamp timestamp_ms ts created_at create_time time".split()
-KEPT = "weight train tool_calls function_call reasoning_content reasoning thinking".split()
+CALLS = ["tool_calls", "function_call"]
+THOUGHTS = ["reasoning_content", "reasoning", "thinking"]
+UNKNOWN = ["mask", "train_detail", "channel"]  # marks that nobody can obey
+MARKS = ["weight", "loss_weight", "train", "loss", *UNKNOWN, *CALLS, *THOUGHTS]
 
 DATE = r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?"
 CLOCK = r"\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[APap]\.?\s?[Mm]\.?| Uhr)?"
@@ -72,7 +75,9 @@ def texts_in(value):
 
 
 def repaired(text):
-    """Return a text whose UTF-8 was taken for Latin-1, as Facebook exports it, as it was typed."""
+    """Return a text whose UTF-8 was taken for Latin-1 (as Facebook exports it) as it was typed."""
+    if not isinstance(text, str) or text.isascii():
+        return text
     try:
         return text.encode("latin-1").decode()
     except ValueError:
@@ -88,35 +93,36 @@ def as_turn(item):
     who = next((item[key] for key in WHO if item.get(key)), None)
     if isinstance(who, dict):
         who = who.get("role") or who.get("name")
-    key = next((key for key in SAID if item.get(key) is not None), None)
-    if key is None:  # under another name: the longest text of several words
-        others = {name: text for name, text in item.items() if name not in WHO and is_words(text)}
-        key = max(others, key=lambda name: len(others[name]), default=None)
-    if not isinstance(who, str) or not (key or item.keys() & {*SAID, "tool_calls"}):
+    content = said_in(item)
+    if not isinstance(who, str) or content is None and not item.keys() & {*SAID, *CALLS}:
         return None
-    content = item.get(key) if key else None
-    if isinstance(content, dict):
-        content = joined(content)
-    if "sender_name" in item:
-        who, content = repaired(who), repaired(content) if isinstance(content, str) else content
     when = next((str(item[key]) for key in WHEN if item.get(key)), "")
-    return {"role": who, "content": content, "when": when} | {
-        key: item[key] for key in KEPT if item.get(key) is not None
-    }
+    marks = {key: item[key] for key in MARKS if item.get(key) is not None}
+    return {"role": repaired(who), "content": repaired(content), "when": when} | marks
+
+
+def said_in(item):
+    """Return the content of a message; under an unknown name: the longest text of several words."""
+    found = next((item[key] for key in SAID if item.get(key) is not None), None)
+    if isinstance(found, dict):
+        return found["parts"] if "parts" in found else joined(found)
+    if item.keys() & {*SAID, *CALLS}:
+        return found
+    others = [text for name, text in item.items() if name not in WHO and is_words(text)]
+    return max(others, key=len, default=None)
 
 
 def is_words(value):
     return isinstance(value, str) and " " in value.strip()
 
 
-def branch(nodes, last):
-    """Return the nodes of a tree of messages from its root to `last` (or to its newest leaf)."""
-    last = last if last in nodes else list(nodes)[-1]
-    found = []
-    while last in nodes and len(found) < len(nodes):
-        found.append(nodes[last])
-        last = nodes[last].get("parent")
-    return found[::-1]
+def path_to(nodes, last, parent):
+    """Return the nodes of a tree from its root to `last`; `parent` names the one before a node."""
+    path = []
+    while last in nodes and len(path) < len(nodes):
+        path.append(nodes[last])
+        last = nodes[last].get(parent)
+    return path[::-1]
 
 
 def as_turns(value, last=None):
@@ -124,10 +130,12 @@ def as_turns(value, last=None):
     if isinstance(value, dict) and len(value) > 1:
         nodes = [node for node in value.values() if isinstance(node, dict)]
         tree = len(nodes) == len(value) and all("parent" in node for node in nodes)
-        value = branch(value, last) if tree else None
+        last = last if last in value else list(value)[-1]  # the newest leaf
+        value = path_to(value, last, "parent") if tree else None
     if not isinstance(value, list) or not value:
         return None
     found = [turn for turn in map(as_turn, value) if turn]
+    found = [turn for turn in found if turn["content"] is not None or turn.keys() & {*CALLS}]
     if not found or 2 * len(found) < len([item for item in value if isinstance(item, dict)]):
         return None
     times = [turn["when"] for turn in found if turn["when"]]
@@ -146,21 +154,11 @@ def threads(rows):
     nodes = {row["message_id"]: row for row in rows if row.get("message_id")}
     parents = {row.get("parent_id") for row in rows}
     if len(nodes) == len(rows) and not parents.isdisjoint(nodes):
-        for row in rows:
-            if row["message_id"] not in parents:
-                yield path_to(nodes, row)
+        leaves = [name for name in nodes if name not in parents]
+        yield from (path_to(nodes, leaf, "parent_id") for leaf in leaves)
     elif key:
         for name in dict.fromkeys(str(row.get(key)) for row in rows):
             yield [row for row in rows if str(row.get(key)) == name]
-
-
-def path_to(nodes, row):
-    """Return the messages from the first one to `row`, each the answer to the one before."""
-    path = []
-    while row and row not in path:
-        path.append(row)
-        row = nodes.get(row.get("parent_id"))
-    return path[::-1]
 
 
 def size(value):
@@ -264,22 +262,22 @@ def conversations(turns, me):
     others = {turn["role"] for turn in turns} - {me}
     changes = sum(day_of(turn) != day_of(after) for turn, after in pairwise(turns))
     cut = changes < len(turns) / 4  # else the days say nothing
-    said = []
-    for who, day, text in spoken(turns, cut):
-        role = "assistant" if who == me else "user"
-        if len(others) > 1 and role == "user":
-            text = f"{who}: {text}"
-        said.append((day, {"role": role, "content": text}))
-    for _, group in groupby(said, lambda turn: turn[0]):
-        found = [turn for _, turn in group]
+    for _, group in groupby(spoken(turns, cut), key=lambda said: said[1]):
+        found = []
+        for who, _, text in group:
+            named = f"{who}: {text}" if len(others) > 1 and who != me else text
+            found.append({"role": "assistant" if who == me else "user", "content": named})
         for start in range(0, len(found), TURNS):
             part = found[start : start + TURNS]
-            while part and part[0]["role"] == "assistant":
-                part = part[1:]  # there is no question before it
-            while part and part[-1]["role"] == "user":
-                part = part[:-1]
+            part = list(dropwhile(is_answer, part))  # there is no question before it
+            while part and not is_answer(part[-1]):
+                part.pop()
             if part:
                 yield part
+
+
+def is_answer(message):
+    return message["role"] == "assistant"
 
 
 def spoken(turns, cut):

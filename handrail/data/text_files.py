@@ -1,13 +1,16 @@
 """Whatever people have, read as rows of clean text: opened, decoded, and taken out of its format.
 
 `rows` reads one file. It adds to `notes` what had to be done; a file with no notes is clean, and
-data.py can read it where it is. `convert` writes the others, clean, into the project.
+data.py can read it where it is. `convert` writes the others, clean, into the project. What is said
+about data that cannot be read is in problems.md.
 """
 
-import codecs
+import bz2
 import csv
+import gzip
 import html
 import json
+import lzma
 import re
 import shlex
 import shutil
@@ -16,13 +19,14 @@ import tarfile
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from handrail.data import exports
 from handrail.project.project import Stop
+from handrail.project.words import told
 
 LOOK = 200_000_000  # bytes that are looked at
 LINE = 50_000_000  # characters that a line may have
@@ -45,6 +49,12 @@ ID = re.compile(
     rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+",
     re.I,
 )
+EXTRAS = re.compile(  # what people add to JSON: comments, and a comma after the last value
+    r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*\n|/\*.*?\*/)*[\]}])', re.S
+)
+
+PROBLEMS = Path(__file__).with_name("problems.md")
+problem = partial(told, PROBLEMS)
 
 
 class Unreadable(Exception):
@@ -52,11 +62,7 @@ class Unreadable(Exception):
 
 
 class Harmless(Unreadable):
-    """The file is no text: it is passed over in a folder that holds others."""
-
-
-class NoRows(Harmless):
-    """The file is whole, but it holds no rows."""
+    """The file holds no text or no rows: it is passed over in a folder that holds others."""
 
 
 # --- opened: archives and compressed files ---
@@ -80,42 +86,35 @@ def opened(source, folder):
     """Yield each file of a source as Found; what is packed is unpacked into `folder`."""
     for number, file in enumerate(local_files(source)):
         name = file.name if file == source else str(file.relative_to(source))
-        kind = kind_of(file)
-        if kind not in (*ARCHIVES, *PACKED):
+        if kind_of(file) not in (*ARCHIVES, *PACKED):
             yield Found(file, name, file.stat().st_size)
             continue
         place = folder / f"{number}"
         place.mkdir(parents=True)
         try:
-            if kind == ".zip":
-                zipfile.ZipFile(file).extractall(place)
-            elif kind in ARCHIVES:
-                with tarfile.open(file) as archive:
-                    archive.extractall(place, filter="data")
-            else:
-                unpack(file, place / file.stem)
+            unpack(file, place)
         except Exception as error:  # each of these libraries has errors of its own
-            raise Unreadable(
-                f"{file} cannot be unpacked: {type(error).__name__}: {error}. Is it whole? "
-                "Download it again, or unpack it with another program and name the folder."
-            ) from error
+            why = f"{type(error).__name__}: {error}"
+            raise Unreadable(problem("cannot be unpacked", file=file, error=why)) from error
         for inner in opened(place, folder / f"{number}-inner"):
             yield Found(inner.path, f"{name}/{inner.name}", inner.size, True)
 
 
-def unpack(file, target):
-    """Write the content of a compressed file."""
-    from pyarrow import CompressedInputStream
-
-    codec = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}.get(file.suffix.lower())
-    if codec is None:
-        import lzma
-
-        stream = lzma.open(file)
+def unpack(file, place):
+    """Unpack an archive or a compressed file into the folder `place`."""
+    kind = kind_of(file)
+    if kind == ".zip":
+        zipfile.ZipFile(file).extractall(place)
+    elif kind in ARCHIVES:
+        with tarfile.open(file) as archive:
+            archive.extractall(place, filter="data")
     else:
-        stream = CompressedInputStream(str(file), codec)
-    with stream, open(target, "wb") as out:
-        shutil.copyfileobj(stream, out, 2**20)
+        from pyarrow import CompressedInputStream
+
+        zstd = partial(CompressedInputStream, compression="zstd")
+        read = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(kind, zstd)
+        with read(str(file)) as stream, open(place / file.stem, "wb") as out:
+            shutil.copyfileobj(stream, out, 2**20)
 
 
 # --- decoded: lines of text ---
@@ -124,28 +123,26 @@ def unpack(file, target):
 def codec_of(file):
     """Return (codec, mixed) of a text file; `mixed`: some of its lines are UTF-8 all the same.
 
-    Raise Harmless for a file that is no text.
+    Raise Harmless for a file that is no text, Unreadable for one that may not be opened.
     """
     from chardet import detect
 
-    with open(file, "rb") as stream:
-        start = stream.read(8192)
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(8192)
+    except OSError as error:
+        raise Unreadable(problem("cannot be opened", file=file, reason=error.strerror)) from error
     if not start:
-        raise Harmless(f"{file}: the file is empty. Remove it, or fill it.")
+        raise Harmless(problem("empty file", file=file))
     found = (detect(start)["encoding"] or "").lower()
     if found.startswith(("utf-16", "utf-32")):
         return found, False
     if not found and b"\0" in start:
-        raise Harmless(
-            f"{file}: there are null bytes in it, so it is not plain text (a picture, a "
-            "program?). Remove it from the data."
-        )
-    decoder = codecs.getincrementaldecoder("utf-8")()
+        raise Harmless(problem("no text", file=file))
     try:
-        with open(file, "rb") as stream:
-            while chunk := stream.read(2**20):
-                decoder.decode(chunk)
-        decoder.decode(b"", True)
+        with open(file, encoding="utf-8") as text:
+            while text.read(2**20):
+                pass
     except UnicodeDecodeError:
         return guessed_codec(file)
     return "utf-8-sig", False
@@ -159,23 +156,26 @@ def guessed_codec(file):
     """
     from chardet import EncodingEra, detect
 
-    utf8, others, sample = 0, 0, bytearray()
     with open(file, "rb") as stream:
-        for line in stream:
-            try:
-                utf8 += not line.isascii() and bool(line.decode())
-            except UnicodeDecodeError:
-                others += 1
-                sample += line[: max(0, 100_000 - len(sample))]
-            if line.isascii() and len(sample) < 8192:
-                sample += line
+        found = stream.readlines()
+    others = [line for line in found if not is_utf8(line)]
+    plain = [line for line in found if line.isascii()]
+    sample = b"".join(others)[:100_000] + b"".join(plain)[:8192]
     few = sum(byte > 127 for byte in sample) < 20
     era = EncodingEra.MODERN_WEB if few else EncodingEra.ALL
-    codec = (detect(bytes(sample), encoding_era=era)["encoding"] or "cp1252").lower()
+    codec = (detect(sample, encoding_era=era)["encoding"] or "cp1252").lower()
     words = re.findall(rf"\w*{FOREIGN}\w*", sample.decode(codec, errors="replace"))
     if sum(bool(re.search("[A-Za-z]", word)) for word in words) > len(words) / 2:
         codec = "cp1252"
-    return codec, utf8 > 0.1 * others
+    return codec, len(found) - len(plain) > 1.1 * len(others)
+
+
+def is_utf8(line):
+    try:
+        line.decode()
+        return True
+    except UnicodeDecodeError:
+        return False
 
 
 def decoded(file, codec, mixed):
@@ -187,10 +187,7 @@ def decoded(file, codec, mixed):
         return
     with open(file, "rb") as stream:
         while line := stream.readline(LINE + 1):
-            try:
-                yield line.decode()
-            except UnicodeDecodeError:
-                yield line.decode(codec, errors="replace")
+            yield line.decode("utf-8" if is_utf8(line) else codec, errors="replace")
 
 
 def lines(file, notes):
@@ -200,12 +197,10 @@ def lines(file, notes):
         notes.add(f"decoded from {codec}, some lines only" if mixed else f"decoded from {codec}")
     for number, line in enumerate(decoded(file, codec, mixed), start=1):
         if len(line) > LINE:
-            raise Unreadable(
-                f"{file}, line {number}: longer than {LINE // 1_000_000} MB. Put a line break "
-                f"after each paragraph or row; for plain text: \n  fold -s -w 1000 "
-                f"{shlex.quote(str(file))} > "
-                f"{shlex.quote(str(file.with_name(file.stem + '.folded' + file.suffix)))}"
-            )
+            folded = shlex.quote(str(file.with_name(f"{file.stem}.folded{file.suffix}")))
+            named = {"file": file, "number": number, "most": LINE // 1_000_000}
+            command = {"quoted": shlex.quote(str(file)), "folded": folded}
+            raise Unreadable(problem("endless line", **named, **command))
         if "\0" in line:
             notes.add("null bytes taken out")
             line = line.replace("\0", "")
@@ -252,43 +247,56 @@ def subtitle_rows(file, problems, notes):
 
 def document_rows(file, problems, notes):
     """The text of a web page, PDF, Word document or e-book."""
+    kind = file.suffix.lower()
     if find_spec("markitdown") is None:
-        raise Harmless(
-            f"{file}: to read {file.suffix} files, a package is needed once:\n  {MARKITDOWN}\n"
-            "Then type the same command again."
-        )
+        raise Harmless(problem("documents", file=file, kind=kind, command=MARKITDOWN))
     from markitdown import MarkItDown
 
-    notes.add(f"{file.suffix.lower()} converted to text")
+    notes.add(f"{kind} converted to text")
     try:
         text = MarkItDown(enable_plugins=False).convert_local(str(file)).text_content
     except Exception as error:  # each of its converters has errors of its own
-        raise Harmless(f"{file}: no text could be taken out ({type(error).__name__}).") from error
+        why = type(error).__name__
+        raise Harmless(problem("no text taken out", file=file, error=why)) from error
     if not text.strip():
-        raise Harmless(f"{file}: there is no text in it (a scan has none).")
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        raise Harmless(problem("scan", file=file))
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
-            yield number, {"text": line.rstrip("\n") + "\n\n"}
+            yield number, {"text": line + "\n\n"}
 
 
 def json_rows(file, problems, notes):
     """An object a line, a list of objects, or the longest list inside an object."""
     numbered = ((number, text) for number, text in lines(file, notes) if text.strip())
     try:
-        first = list(islice(numbered, 2))
+        start = list(islice(numbered, 2))
     except Unreadable:
-        first = []  # one line of more than LINE
-    one_a_line = bool(first) and is_object(first[0][1])
-    if one_a_line and (len(first) > 1 or file.suffix.lower() != ".json"):
-        yield from line_rows(file, chain(first, numbered), problems, notes)
-        return
-    in_one_piece = not first or first[0][1].strip() == "{" or first[0][1].lstrip()[0] == "["
-    if file.suffix.lower() in (".jsonl", ".ndjson") and not in_one_piece:
-        yield from line_rows(file, chain(first, numbered), problems, notes)
-        return
-    if file.suffix.lower() != ".json":
-        notes.add("JSON in one piece, not an object a line")
-    yield from whole_rows(file, problems, notes)
+        start = []  # one line of more than LINE
+    if is_one_piece(file, start):
+        unit, values = "item", enumerate(whole_values(file, notes), start=1)
+    else:
+        unit, values = "line", line_values(file, chain(start, numbered), problems)
+    shapes = set()
+    for number, value in values:
+        row = as_row(value, notes)
+        if row is None:
+            about = {"unit": unit, "number": number, "kind": type(value).__name__}
+            problems.append(problem("no object", file=file, **about))
+            continue
+        shapes.add(tuple((name, type(cell)) for name, cell in row.items()))
+        yield number, row
+    if len(shapes) > 1:  # load_dataset cannot read this, nor what comes next
+        notes.add("columns that change from row to row")
+    if any(kind in (dict, list) for found in shapes for _, kind in found):
+        notes.add("columns with other columns in them")
+
+
+def is_one_piece(file, start):
+    """Return True for JSON in one piece, False for an object a line, by its first lines."""
+    first = start[0][1].strip() if start else "["
+    if file.suffix.lower() in (".jsonl", ".ndjson"):
+        return first == "{" or first[0] == "["
+    return len(start) < 2 or not is_object(first)
 
 
 def is_object(text):
@@ -298,42 +306,26 @@ def is_object(text):
         return False
 
 
-def line_rows(file, numbered, problems, notes):
+def line_values(file, numbered, problems):
     """All broken lines are collected, so that they can be fixed in one go."""
-    broken, shapes, good = [], set(), 0
+    broken, good = [], False
     for number, text in numbered:
         try:
-            row = json.loads(text)
+            value = json.loads(text)
             if "\\u" in text:
-                json.dumps(row, ensure_ascii=False).encode()  # half a character fails here
-        except json.JSONDecodeError as error:
-            place = f"{file}, line {number}, character {error.colno}"
-            problems.append(f"{place}: not valid JSON ({error.msg}).")
-            broken.append(number)
-        except UnicodeEncodeError:
-            half = "holds half a character (a lone surrogate such as \\ud800)"
-            problems.append(f"{file}, line {number}: {half}.")
-            broken.append(number)
-        else:
-            made = as_row(row, notes)
-            if made is not None:
-                shapes.add(shape(made))
-                good += 1
-                yield number, made
-            else:
-                kind = type(row).__name__
-                problems.append(
-                    f"{file}, line {number}: {kind} where an object {{...}} is expected."
-                )
-                broken.append(number)
-        if len(broken) == 1000:  # no JSON lines at all
-            return
-    note_shapes(shapes, notes)
+                json.dumps(value, ensure_ascii=False).encode()  # half a character fails here
+        except ValueError as error:
+            kind = "half a character" if isinstance(error, UnicodeError) else "broken line"
+            problems.append(problem(kind, file=file, number=number, error=error))
+            broken.append(f"{number}d")
+            if len(broken) == 1000:  # no JSON lines at all
+                return
+            continue
+        good = True
+        yield number, value
     if good and 0 < len(broken) <= 20:
-        command = f"sed -i.bak '{';'.join(f'{n}d' for n in broken)}' {shlex.quote(str(file))}"
-        problems.append(
-            f"To leave those lines out (the file as it was is kept as .bak):\n  {command}"
-        )
+        command = {"lines": ";".join(broken), "quoted": shlex.quote(str(file))}
+        problems.append(problem("leave out lines", **command))
 
 
 def as_row(value, notes):
@@ -349,53 +341,47 @@ def as_row(value, notes):
     return None
 
 
-def shape(row):
-    return tuple((name, type(value)) for name, value in row.items())
-
-
-def note_shapes(shapes, notes):
-    """Note what load_dataset cannot read: columns that come and go, or change their type."""
-    if len(shapes) > 1:
-        notes.add("columns that change from row to row")
-    if any(kind in (dict, list) for found in shapes for _, kind in found):
-        notes.add("columns with other columns in them")
-
-
-def whole_rows(file, problems, notes):
-    """The rows of a file that is one piece of JSON."""
-    codec, mixed = codec_of(file)
-    text = "".join(decoded(file, codec, mixed))
+def whole_values(file, notes):
+    """Return the values of a file that is one piece of JSON, or several, one after another."""
+    if file.suffix.lower() != ".json":
+        notes.add("JSON in one piece, not an object a line")
+    text = "".join(decoded(file, *codec_of(file))).rstrip()
     if script := re.match(r"\s*[\w.$]+\s*=\s*(?=[\[{])", text):  # Twitter's window.YTD... = [
-        text = text[script.end() :].rstrip().rstrip(";")
+        text = text[script.end() :].rstrip(";")
         notes.add("the list taken out of a script")
-    values, end, text, decoder = [], 0, text.rstrip(), json.JSONDecoder()
-    try:
-        while end < len(text):
-            value, end = decoder.raw_decode(text, re.compile(r"\s*").match(text, end).end())
-            values.append(value)
-    except json.JSONDecodeError as error:
-        raise Unreadable(
-            f"{file}, line {error.lineno}, character {error.colno}: not valid JSON ({error.msg}). "
-            "Fix that place."
-        ) from error
-    found = values[0] if len(values) == 1 else values
-    if len(values) > 1:
+    values = json_values(file, text, notes)
+    if len(values) != 1:
         notes.add("objects one after another")
+        return values
+    found = values[0]
     if isinstance(found, dict):
         name, found = longest_list(found)
         if not found:
-            raise NoRows(f"{file}: no list of objects. Expected is [{{...}}, {{...}}].")
+            raise Harmless(problem("no rows", file=file))
         notes.add(f"the rows taken out of {name!r}" if name else "one object")
-    shapes = set()
-    for number, value in enumerate(found, start=1):
-        row = as_row(value, notes)
-        if row is not None:
-            shapes.add(shape(row))
-            yield number, row
-        else:
-            kind = type(value).__name__
-            problems.append(f"{file}, item {number}: {kind} where an object {{...}} is expected.")
-    note_shapes(shapes, notes)
+    return found
+
+
+def json_values(file, text, notes):
+    """Return all values in a text; where that fails, without comments and last commas."""
+    plain = EXTRAS.sub(lambda found: found[1] or "", text)
+    try:
+        return values_in(text)
+    except json.JSONDecodeError as error:
+        try:
+            found = values_in(plain)
+        except json.JSONDecodeError:
+            raise Unreadable(problem("broken JSON", file=file, error=error)) from error
+    notes.add("JSON with comments or a comma too many")
+    return found
+
+
+def values_in(text):
+    found, end, decoder, blank = [], 0, json.JSONDecoder(), re.compile(r"\s*")
+    while end < len(text):
+        value, end = decoder.raw_decode(text, blank.match(text, end).end())
+        found.append(value)
+    return found
 
 
 def longest_list(found, name="", depth=4):
@@ -404,7 +390,7 @@ def longest_list(found, name="", depth=4):
     An object of objects that are all alike counts as a list, and an object with a long text as
     a row of its own.
     """
-    lists, inner = [], [value for value in found.values() if isinstance(value, dict)]
+    lists, inner = [(name, None)], [value for value in found.values() if isinstance(value, dict)]
     for key, value in found.items():
         path = f"{name}.{key}" if name else key
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
@@ -415,66 +401,45 @@ def longest_list(found, name="", depth=4):
         lists.append((name, inner))
     if any(isinstance(value, str) and len(value) > 200 for value in found.values()):
         lists.append((name, [found]))
-    return max(
-        (pair for pair in lists if pair[1]),
-        key=lambda pair: exports.size(pair[1]),
-        default=(name, None),
-    )
+    return max(lists, key=lambda pair: exports.size(pair[1]))
 
 
 def csv_rows(file, problems, notes):
     """A table as a spreadsheet reads it: separator, heading and blank lines on top are found."""
     csv.field_size_limit(LINE)
-    text = lines(file, notes)
-    if file.suffix.lower() != ".csv":
-        notes.add(f"{file.suffix.lower()} read as a table")
+    text = (line for _, line in lines(file, notes))
     start = list(islice(text, 200))
-    if start and start[0][1].endswith("\r"):
-        notes.add("line ends of an old Mac")
-    if start and (named := re.fullmatch(r'"?sep=(.)"?\s*', start[0][1])):
-        notes.add("the line `sep=` left out")
-        sign, start = named[1], start[1:]
-    else:
-        sign = separator([line for _, line in start])
-    if is_one_column([line for _, line in start], sign):
-        notes.add("one column, with no quotes around its commas")
-        sign = NOWHERE
-    elif sign != ",":
-        notes.add(f"columns separated by {sign!r}")
-    skipped = start[0][0] - 1 if start else 0
-    reader = csv.reader((line for _, line in chain(start, text)), delimiter=sign, strict=True)
+    sign = separator(start, notes)
+    reader = csv.reader(chain(start, text), delimiter=sign, strict=True)
+    numbered = ((reader.line_num, row) for row in reader)
     try:
-        top = list(islice(((reader.line_num + skipped, row) for row in reader), 100))
-        head, top = heading(top, notes)
-        if not top:
-            return
-        for number, row in chain(top, ((reader.line_num + skipped, row) for row in reader)):
+        top = list(islice(numbered, 100))
+        names, top = heading(top, notes)
+        for number, row in chain(top, numbered):
             if not any(cell.strip() for cell in row):
                 continue
-            if any(cell.strip() for cell in row[len(head) :]):
-                problems.append(
-                    f"{file}, line {number}: {len(row)} columns, the first line has {len(head)}. "
-                    f'Is a {sign!r} or a line break in a text not inside "quotes"?'
-                )
-            if len(row) != len(head):
+            if any(cell.strip() for cell in row[len(names) :]):
+                about = {"cells": len(row), "names": len(names), "sign": sign}
+                problems.append(problem("too many columns", file=file, number=number, **about))
+            if len(row) != len(names):
                 notes.add("rows filled up to all columns")
-            yield number, dict(zip(head, [*row, *[""] * len(head)], strict=False))
+            yield number, dict(zip(names, [*row, *[""] * len(names)], strict=False))
     except csv.Error as error:
-        raise Unreadable(
-            f"{file}, line {reader.line_num + skipped}: {error}. A text with quotes or line breaks "
-            'must be inside "...", with its own quotes doubled.'
-        ) from error
+        place = {"file": file, "number": reader.line_num}
+        raise Unreadable(problem("broken table", **place, error=error)) from error
 
 
-def is_one_column(start, sign):
-    """Return True for one name on top, and below it texts that have a comma or so in them."""
-    cells = next(csv.reader(start[1:], delimiter=sign), [])
-    plain = bool(start) and re.fullmatch(r'"?\w+"?', start[0].strip())
-    return bool(plain) and len(cells) > 1 and any(cell.count(" ") > 2 for cell in cells)
+def separator(start, notes):
+    """Return the sign that cuts the first lines of a table into columns most evenly.
 
-
-def separator(start):
-    """Return the sign that cuts the first lines of a table into columns most evenly."""
+    A line `sep=;` names it, and is made blank. One name on top and below it texts with a comma or
+    so in them are one column.
+    """
+    if start and start[0].endswith("\r"):
+        notes.add("line ends of an old Mac")
+    if start and (named := re.fullmatch(r'"?sep=(.)"?\s*', start[0])):
+        start[0] = "\n"
+        return named[1]
     best, found = (0, 0), ","
     for sign in ",;\t|":
         try:
@@ -485,35 +450,41 @@ def separator(start):
         even = round(number / max(1, len(rows)), 2), columns
         if columns > 1 and even > best:
             best, found = even, sign
+    below = next(csv.reader(start[1:], delimiter=found), [])
+    one_name = start and re.fullmatch(r'"?\w+"?', start[0].strip())
+    if one_name and len(below) > 1 and any(cell.count(" ") > 2 for cell in below):
+        notes.add("one column, with no quotes around its commas")
+        return NOWHERE
+    if found != ",":
+        notes.add(f"columns separated by {found!r}")
     return found
 
 
 def heading(top, notes):
-    """Return (names of the columns, rows) of the first rows of a table.
+    """Return (names of the columns, rows) of the first rows of a table, [(number, cells)].
 
     A title and blank lines above the heading are left out; a heading that is data stays data.
     """
-    top = [(number, [cell.strip("\r\n") for cell in row]) for number, row in top]
-    columns = max((len(row) for _, row in top), default=0)
-    most = max((sum(map(bool, row)) for _, row in top), default=0)
-    first = 0
-    while first < len(top) - 1:
-        row = top[first][1]
-        filled = [cell for cell in row if cell.strip()]
-        if filled and (most < 2 or len(filled) > 1 or not row[0].strip()):
-            break
-        first += 1
-    if first:
+    cells = [row for _, row in top]
+    most = max((sum(map(bool, row)) for row in cells), default=0)
+    first = next((n for n, row in enumerate(cells[:-1]) if is_heading(row, most)), len(cells) - 1)
+    if first > 0:
         notes.add("lines above the heading left out")
-    names, rows = [cell.strip() for cell in top[first][1]] if top else [], top[first + 1 :]
+    names = [cell.strip() for cell in cells[first]] if cells else []
     if is_data(names):
         notes.add("no names of the columns in the first line, so they are called column1 and so on")
-        return [f"column{n + 1}" for n in range(columns)], top[first:]
+        return [f"column{n + 1}" for n in range(max(map(len, cells)))], top[first:]
     while names and not names[-1]:
         names.pop()
-    if names != (top[first][1] if top else []):
+    if cells and names != cells[first]:
         notes.add("blanks around names of columns")
-    return names, rows
+    return names, top[first + 1 :]
+
+
+def is_heading(row, most):
+    """Return True for a row with names: more than the one text on the left that a title is."""
+    filled = [cell for cell in row if cell.strip()]
+    return bool(filled) and (most < 2 or len(filled) > 1 or not row[0].strip())
 
 
 def is_data(names):
@@ -530,18 +501,17 @@ def parquet_rows(file, problems, notes):
         batches = pyarrow.parquet.ParquetFile(file).iter_batches(1000)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pyarrow.ArrowException, OSError) as error:
-        raise Unreadable(
-            f"{file}: not a complete parquet file ({str(error).strip()[:200]}). Download or write "
-            "it again."
-        ) from error
+        why = str(error).strip()
+        raise Unreadable(problem("broken parquet", file=file, error=why)) from error
 
 
 TABLES = dict.fromkeys([".jsonl", ".json", ".ndjson"], json_rows)
 TABLES |= dict.fromkeys([".csv", ".tsv", ".tab"], csv_rows) | {".parquet": parquet_rows}
 TEXTS = {".txt": text_rows, ".md": text_rows}
 TEXTS |= dict.fromkeys(SUBTITLES, subtitle_rows) | dict.fromkeys(DOCUMENTS, document_rows)
-KINDS = [*TEXTS, *TABLES]  # of files that are read, unless settings.toml names others
 READERS = TEXTS | TABLES
+KINDS = list(READERS)  # of files that are read, unless settings.toml names others
+ALL_KINDS = [*KINDS, *ARCHIVES, *PACKED]
 
 
 @cache
@@ -553,8 +523,11 @@ def reader(file):
 
 def holds_json(file):
     """Return True for JSON lines under another name, and for Twitter's scripts that are a list."""
-    with open(file, "rb") as stream:
-        start = stream.read(100_000).decode("utf-8-sig", errors="replace")
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(100_000).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return False
     if re.match(r"\s*window\.[\w.]+\s*=\s*\[", start):
         return True
     first = [line for line in start.split("\n")[:20] if line.strip()]
@@ -567,11 +540,28 @@ def is_table(file):
 
 
 def rows(file, problems, notes):
-    """Yield (number, row) of one file of any kind; an unknown kind is read as plain text."""
-    found = reader(file)
-    if found is json_rows and file.suffix.lower() not in TABLES:
+    """Yield (number, row) of one file of any kind; an unknown kind is read as plain text.
+
+    Raise Unreadable where the file cannot be read any further.
+    """
+    read = reader(file)
+    if read is json_rows and file.suffix.lower() not in TABLES:
         notes.add(f"JSON in a {file.suffix} file")
-    return found(file, problems, notes)
+    return read(file, problems, notes)
+
+
+def rows_in(file, problems, notes):
+    """Yield (number, row) of a Found; one that was unpacked is named as its owner knows it, and no
+    command for the copy is advised.
+    """
+    own, hidden, known = [], str(file.path), file.name if file.unpacked else str(file.path)
+    try:
+        yield from rows(file.path, own, notes)
+    except Unreadable as error:
+        raise type(error)(str(error).replace(hidden, known)) from error
+    finally:
+        own = [text for text in own if not (file.unpacked and text.startswith("To leave"))]
+        problems += [text.replace(hidden, known) for text in own]
 
 
 # --- which files count ---
@@ -582,18 +572,20 @@ def local_files(source):
 
     Hidden files and those of handrail projects are skipped, as in data.py.
     """
-    found = sorted(source.rglob("*")) if source.is_dir() else [source]
-    seen = []
-    for file in found:
-        parts = file.relative_to(source).parts
-        if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            seen.append(file)
-    projects = {
-        file.parent
-        for file in seen
-        if file.name == "settings.toml" and (file.parent / "out").exists()
-    }
-    return [file for file in seen if file.is_file() and projects.isdisjoint(file.parents)]
+    if not source.is_dir():
+        return [source]
+    found = []
+    for file in sorted(source.rglob("*")):
+        inside = file.relative_to(source)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+        if file.is_file() and not hidden and not in_project(source, inside):
+            found.append(file)
+    return found
+
+
+def in_project(source, inside):
+    folders = [source / up for up in inside.parents[:-1]]
+    return any((up / "settings.toml").exists() and (up / "out").exists() for up in folders)
 
 
 def is_read(file, kinds):
@@ -608,9 +600,10 @@ def endings(passed):
     return ", ".join(f"{number:,} {ending or '(no ending)'}" for ending, number in common)
 
 
-def count_endings(files):
-    """Return {ending: number} of files."""
-    return Counter(file.suffix for file in files)
+def some(names, between="; ", most=NAMED):
+    """Return the first of some names as text, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return between.join(names[:most]) + more
 
 
 def is_text(file):
@@ -618,30 +611,27 @@ def is_text(file):
     try:
         codec_of(file)
         return True
-    except (Harmless, OSError):
+    except Unreadable:
         return False
 
 
 def no_files(source):
     """Return the Stop for a source in which nothing can be read."""
-    kinds = f"I read {' '.join([*KINDS, *ARCHIVES, *PACKED])}."
+    kinds = " ".join(ALL_KINDS)
     if source.is_file():
-        return Stop(f"{source}: this is no text, and no kind of file that is read. {kinds}")
+        return Stop(problem("no kind of file", source=source, kinds=kinds))
     files = local_files(source)
-    there = endings(count_endings(files)) or "nothing"
-    texts = [file.suffix for file in files if is_text(file)]
-    fix = "Save them as .txt, .docx or .csv first." if files else ""
+    texts = Counter(file.suffix for file in files if is_text(file))
+    there = endings(Counter(file.suffix for file in files)) or "nothing"
+    fix = problem("no kind of text" if files else "an empty folder")
     if texts:
-        fix = as_text([ending for ending, _ in Counter(texts).most_common(5)])
-    return Stop(f"{source}: no file in this folder can be read. {kinds} There is: {there}. {fix}")
+        fix = as_text([ending for ending, _ in texts.most_common(5)])
+    return Stop(problem("no files", source=source, kinds=kinds, there=there, fix=fix))
 
 
 def as_text(endings):
     """Say how files of other endings are read."""
-    return (
-        "If that is plain text, say so in settings.toml of the project, with this as its only line "
-        f"`kinds`: kinds = {json.dumps(endings)}"
-    )
+    return problem("as text", endings=json.dumps(endings))
 
 
 def locate(project, source, flag=None):
@@ -650,18 +640,13 @@ def locate(project, source, flag=None):
     Raise Stop, with the flag that named it, when it can be neither.
     """
     path = project.folder / Path(source).expanduser()
-    path = path.resolve() if path.exists() else path
     if path.exists():
-        return path
-    kinds = (*KINDS, *ARCHIVES, *PACKED)
-    if not HUB_NAME.fullmatch(source) or Path(source.split(":")[0]).suffix in kinds:
-        flag = flag or ("answers" if source == project.settings.get("answers") else "data")
-        raise Stop(
-            f"There is no file or folder {source!r} (looked in {Path.cwd()} and {project.folder}), "
-            "and it is not the name of a hub data set (owner/name). Check it with `ls`, then run "
-            f"the same command with --{flag} THE/RIGHT/PATH"
-        )
-    return None
+        return path.resolve()
+    if HUB_NAME.fullmatch(source) and Path(source.split(":")[0]).suffix not in ALL_KINDS:
+        return None
+    flag = flag or ("answers" if source == project.settings.get("answers") else "data")
+    places = f"{Path.cwd()} and {project.folder}"
+    raise Stop(problem("not there", source=source, places=places, flag=flag))
 
 
 # --- a source as a whole: what is in it, and is it clean? ---
@@ -673,11 +658,10 @@ class Survey:
     long it is.
     """
 
+    path: Path = None
     bytes: int = 0  # of the whole source, as far as known
     seen: int = 0
     whole: bool = True
-    tables: bool = True  # rows and columns, not only plain text
-    pieces: bool = False  # plain text among it, which data.py cuts as it likes
     rows: int = 0
     filled: Counter = field(default_factory=Counter)  # column: rows with text in it
     characters: Counter = field(default_factory=Counter)  # column: length of its texts, ids apart
@@ -688,12 +672,15 @@ class Survey:
     passed: Counter = field(default_factory=Counter)  # files that were not read, by ending
     empty: list = field(default_factory=list)  # names of files
     harmless: list = field(default_factory=list)  # why others hold no text
-    path: Path = None
-    no_rows: int = 0  # whole .json files that are no tables: settings of some program, say
 
     @property
     def files(self):
         return len(self.read)
+
+    @property
+    def tables(self):
+        """Return how many of the files are tables; the others are plain text."""
+        return sum(is_table(file.path) for file in self.read)
 
     @property
     def notes(self):
@@ -710,21 +697,19 @@ def is_id(text):
 def plain(row):
     """Return a row with texts in its columns: a talk is written out, objects are opened."""
     if not any(isinstance(value, (list, dict)) or exports.is_json(value) for value in row.values()):
-        if "sender_name" in row:  # of Facebook, or of Instagram
-            return {n: exports.repaired(v) if isinstance(v, str) else v for n, v in row.items()}
-        return row
+        return {name: exports.repaired(value) for name, value in row.items()}
     if turns := exports.talk(row):
         return {"text": exports.written(turns)}
     found = {}
     for name, value in row.items():
         if isinstance(value, dict):
             found |= {f"{name}.{inner}": part for inner, part in plain(value).items()}
+        elif isinstance(value, list):
+            parts = exports.joined(value)
+            texts = [text for text in exports.texts_in(value) if not is_id(text)]
+            found[name] = "\n".join(texts) if parts is None else parts
         else:
-            found[name] = value
-            if isinstance(value, list):
-                parts = exports.joined(value)
-                texts = (text for text in exports.texts_in(value) if not is_id(text))
-                found[name] = parts if parts is not None else "\n".join(texts)
+            found[name] = exports.repaired(value)
     return found
 
 
@@ -736,19 +721,19 @@ def add(survey, row, file=None):
         holding = survey.columns.setdefault(name, set())
         if value is not row.get(name):
             survey.derived.add(name)
-        if isinstance(value, str) and value.strip():
-            survey.seen += len(value)
-            survey.filled[name] += 1
-            holding.add(file)
-            if not is_id(value):
-                survey.characters[name] += len(value)
-        else:
+        if not isinstance(value, str) or not value.strip():
             survey.seen += 8
+            continue
+        survey.seen += len(value)
+        survey.filled[name] += 1
+        holding.add(file)
+        if not is_id(value):
+            survey.characters[name] += len(value)
 
 
 def survey_files(source, kinds, folder):
     """Return the Survey of a local source, unpacked into `folder`; problems are collected."""
-    survey, found = Survey(path=source), []
+    survey, found = Survey(source), []
     try:
         for file in opened(source, folder):
             single = file.path == source and (is_read(source, kinds) or is_text(source))
@@ -762,58 +747,44 @@ def survey_files(source, kinds, folder):
         survey.problems.append(str(error))
     survey.bytes = sum(file.size for file in found)
     for file in found:
-        if survey.seen > LOOK:
-            survey.read[file], survey.whole = {"not looked at"}, False
-            continue
         survey_file(survey, file, kinds)
     if not survey.read and not survey.problems:
         survey.problems = survey.harmless
-    survey.tables = any(is_table(file.path) for file in survey.read)
-    survey.pieces = any(not is_table(file.path) for file in survey.read)
     return survey
 
 
 def survey_file(survey, file, kinds):
     """Add one file to the survey, up to LOOK; of KINDS, data.py reads only what is CLEAN."""
-    known = {*CLEAN, *kinds}.difference(set(KINDS).difference(CLEAN))
-    notes = {"unpacked"} if file.unpacked else set()
+    if survey.seen > LOOK:
+        survey.read[file], survey.whole = {"not looked at"}, False
+        return
+    notes, table = {"unpacked"} if file.unpacked else set(), is_table(file.path)
     try:
-        for _, row in rows(file.path, survey.problems, notes):
-            if is_table(file.path) or row["text"].strip():
+        for _, row in rows_in(file, survey.problems, notes):
+            if table or row["text"].strip():
                 add(survey, row, file)
             if survey.seen > LOOK:
                 survey.whole = False
                 break
     except Harmless as error:
-        survey.no_rows += isinstance(error, NoRows)
-        survey.harmless.append(named(error, file))
+        survey.harmless.append(str(error))
         survey.passed[file.path.suffix] += 1
         return
     except Unreadable as error:
-        survey.problems.append(named(error, file))
-    except OSError as error:
-        survey.problems.append(
-            f"{file.path}: cannot be opened ({error.strerror}). `ls -l` shows who may read it."
-        )
+        survey.problems.append(str(error))
+    known = {*CLEAN, *kinds}.difference(set(KINDS).difference(CLEAN))
     if file.path.suffix not in known and not notes:
-        kind = "a table" if is_table(file.path) else "plain text"
-        notes.add(f"{file.path.suffix or 'no ending'} read as {kind}")
+        notes.add(f"{file.path.suffix or 'no ending'} read as {'a table' if table else 'text'}")
     survey.read[file] = notes
-
-
-def named(error, file):
-    """Return an error with the name that the owner of an unpacked file knows."""
-    return str(error).replace(str(file.path), file.name) if file.unpacked else str(error)
 
 
 def raise_problems(problems):
     """Raise Stop with the first problems and the number of the others."""
     if problems:
-        tips = [problem for problem in problems if problem.startswith("To leave")]
-        found = [problem for problem in problems if problem not in tips]
+        tips = [text for text in problems if text.startswith("To leave")]
+        found = [text for text in problems if text not in tips]
         more = [f"... and {len(found) - NAMED} more."] if len(found) > NAMED else []
-        head = "The data cannot be read as it is:"
-        raise Stop("\n".join([head, *found[:NAMED], *more, *tips[:NAMED]]))
+        raise Stop("\n".join([problem("problems"), *found[:NAMED], *more, *tips[:NAMED]]))
 
 
 # --- written clean into the project ---
@@ -826,25 +797,27 @@ def convert(survey, column, target):
     part, number = target.with_name(target.name + ".part"), 0
     shutil.rmtree(part, ignore_errors=True)
     for file, notes in survey.read.items():
-        place = part / file.name
+        table = is_table(file.path)
+        ending = ".jsonl" if table else ".txt"
+        place = part / (file.name.removesuffix(ending) + ending)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if is_table(file.path):
-            place = place.with_name(place.name.removesuffix(".jsonl") + ".jsonl")
-            with open(place, "w", encoding="utf-8") as out:
-                for text in documents(file, column):
-                    out.write(json.dumps({column: text}, ensure_ascii=False) + "\n")
-                    number += 1
-        elif not notes:
-            shutil.copyfile(file.path, place)
-        else:
-            place = place.with_name(place.name.removesuffix(".txt") + ".txt")
-            with open(place, "w", encoding="utf-8") as out:
-                for _, row in rows(file.path, [], set()):
-                    text = row["text"].rstrip("\r\n")
-                    out.write(text + "\n" * max(1, row["text"].count("\n") - text.count("\n")))
+        if not table and not notes:
+            shutil.copyfile(file.path, part / file.name)
+            continue
+        with open(place, "w", encoding="utf-8") as out:
+            for text in documents(file, column) if table else plain_lines(file):
+                out.write(json.dumps({column: text}, ensure_ascii=False) + "\n" if table else text)
+                number += table
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return number
+
+
+def plain_lines(file):
+    """Yield the lines of a text file, with line ends as everywhere else."""
+    for _, row in rows(file.path, [], set()):
+        text = row["text"].rstrip("\r\n")
+        yield text + "\n" * max(1, row["text"].count("\n") - text.count("\n"))
 
 
 def documents(file, column):
@@ -855,17 +828,33 @@ def documents(file, column):
             text = str(text)
         if not isinstance(text, str) or not text.strip():
             continue
-        if len(text) < 2 * TALK or column in row:
-            yield text
-            continue
-        piece = ""
-        for turn in text.split("\n\n"):
-            piece += f"{turn}\n\n"
-            if len(piece) >= TALK:
-                yield piece.strip()
-                piece = ""
-        if piece.strip():
+        whole = len(text) < 2 * TALK or column in row
+        yield from [text] if whole else pieces(text)
+
+
+def pieces(text):
+    """Yield a long talk in pieces of about TALK characters."""
+    piece = ""
+    for turn in text.split("\n\n"):
+        piece += f"{turn}\n\n"
+        if len(piece) >= TALK:
             yield piece.strip()
+            piece = ""
+    if piece.strip():
+        yield piece.strip()
+
+
+def write_rows(rows, file):
+    """Write rows as JSON lines: under another name first, so that there is never half a file."""
+    part = file.with_name(file.name + ".part")
+    try:
+        with open(part, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        error.filename = file
+        raise
+    part.replace(file)
 
 
 # --- a data set of the hub ---
@@ -884,33 +873,19 @@ def survey_hub(source, rows):
     return survey
 
 
+FAULTS = {  # what the hub or `datasets` says: what is told in problems.md
+    "OfflineMode": "hub: offline",
+    "gated|401|403|private|authenticated": "hub: login",
+    "Couldn't reach|^ConnectionError": "hub: no network",
+    "^(?!DatasetNotFound).*([Cc]onfig|[Ss]plit)": "hub: configuration",
+    "": "hub: other",
+}
+
+
 def hub_fault(source, error):
     """Return what to do about a hub data set that could not be opened."""
     name, text = source.split(":")[0], f"{type(error).__name__}: {error}"
     page = f"https://huggingface.co/datasets/{name}"
-    head = (
-        f"The data set {source} could not be opened. There is no file or folder of that name here "
-        "either.\n"
-    )
-    again = "Then run the same command again."
-    if "OfflineMode" in text:
-        return (
-            f"{head}HF_HUB_OFFLINE is set, so nothing is downloaded. Allow it: "
-            f"unset HF_HUB_OFFLINE   {again}"
-        )
-    if re.search("gated|401|403|private|authenticated", text):
-        return (
-            f"{head}You need to be logged in for it. Accept its conditions at {page} and log in: "
-            f"hf auth login\n{again}"
-        )
-    if "Couldn't reach" in text or isinstance(error, ConnectionError):
-        return (
-            f"{head}The hub cannot be reached. Check the network: "
-            f"curl -I https://huggingface.co   {again}"
-        )
-    if re.search("config|split", text, re.I) and "DatasetNotFound" not in text:
-        return f"{head}{str(error)[:600]}\nName one of them: --data {name}:CONFIG:SPLIT"
-    return (
-        f"{head}{str(error)[:300]}\nLook for its exact name at {page}. If it is private, log in "
-        "first: hf auth login"
-    )
+    kind = next(kind for said, kind in FAULTS.items() if re.search(said, text, re.S))
+    about = problem(kind, name=name, page=page, error=str(error)[:600])
+    return f"{problem('hub', source=source)}\n{about}"

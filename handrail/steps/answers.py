@@ -7,7 +7,7 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.finetune import by_heart, more_updates
 from handrail.steps.runs import run_script
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["answers.py", "replies.py", "chat.py"]
 USES = ["answers", "base", "finetune", "dpo", "grpo"]
@@ -24,14 +24,9 @@ def known_world(project):
 
 def expect(project):
     world, heart = known_world(project), by_heart(project)
-    return {
-        "world": "" if world else None,
-        "file": None if world else "",
-        "heart": "" if heart and not world else None,
-        "once": None if heart or world else "",
-        "enough": ENOUGH,
-        "exact": EXACT,
-    }
+    shown = shown_if(world=world, file=not world)
+    shown |= shown_if(heart=heart and not world, once=not heart and not world)
+    return shown | {"enough": ENOUGH, "exact": EXACT}
 
 
 def run(project, screen):
@@ -56,13 +51,11 @@ def run(project, screen):
 
 
 def facts(project, result):
-    """Return the values of the step's words; None for a kind of question that was not asked."""
+    """Return the values of the step's words, none for a kind of question that was not asked."""
     before, after = result["before"], result["after"]
     found = {"was": before["loss"], "loss": after["loss"], "other": after["blind_loss"]}
     found |= {"blind": result["blind"], "ended": after["ended"], "more": more_updates(project)}
     found["few"] = max(1, project.settings["finetune"]["updates"] // 5)
-    found |= dict.fromkeys(("new", "trained", "reworded", "never"))
-    found |= dict.fromkeys(("new_before", "trained_before", "reworded_before", "never_before"))
     if known_world(project):
         new = KINDS["never"]
         found |= {"new": after[new]["exact"], "new_before": before[new]["exact"]}
@@ -94,24 +87,22 @@ def judge_losses(words, found):
 
 def judge_kinds(words, replies, found):
     """Return the checks of the three kinds of questions."""
-    now, then, reworded = found["trained"], found["trained_before"], found["reworded"]
-    number = {
-        name: f"{found[name]:.0%} of {len(texts)}" for name, texts in replies.items() if texts
-    }
+    now, then, reworded = found["trained"], found["trained_before"], found.get("reworded")
+    number = {name: f"{found[name]:.0%} of {len(replies[name])}" for name in KINDS if name in found}
     known = now >= ENOUGH if found["heart"] is not None else now > then or now == 1
     name = "trained on: answered with the facts"
     checks = [words.check(name, number["trained"], known, "warn", **found)]
     if reworded is not None:
         name, good = "the same in other words", reworded >= now / 2
         checks.append(words.check(name, number["reworded"], good, "warn", **found))
-    if found["never"] is not None:
+    if "never" in found:
         checks.append(words.check("never shown (it cannot know these)", number["never"], True))
     return checks
 
 
 def judge_closing(words, replies, found):
     """Return the check that answers end as those of the file do, if those all end alike."""
-    word = found["closing"]
+    word = found.get("closing")
     if word is None:
         return []
     ends = [text.split()[-1:] == [word] for texts in replies.values() for text in texts]

@@ -11,6 +11,7 @@ import numpy as np
 
 from handrail.data import text_files
 from handrail.data.checks import SAMPLE, count, near_duplicates
+from handrail.data.text_files import problem, some
 from handrail.data.village import stories
 from handrail.project.plan import VILLAGE, bytes_per_token, check_size, plan, tokens_needed
 from handrail.project.pretrained import opened
@@ -50,21 +51,10 @@ def write_village(project):
     """Write the built-in world into the project, as an ordinary data set."""
     file = project.folder / "village.jsonl"
     if not file.exists():
-        part = file.with_suffix(".part")
-        try:
-            with open(part, "w") as out:
-                out.writelines(json.dumps(story) + "\n" for story in islice(stories(0), N_STORIES))
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            error.filename = file
-            raise
-        part.rename(file)
+        text_files.write_rows(islice(stories(0), N_STORIES), file)
     project.decide("data", file.name, "the built-in world, written here as an ordinary data set")
-    project.decide(
-        "world",
-        "village",
-        "its stories can be checked: grammar, answers and the lowest possible loss are known",
-    )
+    why = "its stories can be checked: grammar, answers and the lowest possible loss are known"
+    project.decide("world", "village", why)
 
 
 def is_world(project):
@@ -101,37 +91,45 @@ def survey(project, screen, program):
         seen = text_files.survey_hub(source, program.data.rows(source, program.values.kinds))
         return seen, choose_column(project, screen, seen)
     with TemporaryDirectory(dir=project.out) as folder:
-        settings = project.settings
-        kinds = settings.get("kinds") or settings.get("source_kinds") or text_files.KINDS
-        seen = text_files.survey_files(path, kinds, Path(folder))
-        if not seen.read and not seen.problems:
-            raise text_files.no_files(path)
-        files = f"{seen.files} file{'s' * (seen.files > 1)}"
-        screen.print(f"  {files}, {size(seen.bytes)}.{passed_over(seen)}")
-        text_files.raise_problems(seen.problems)
-        if (ending := meant_too(screen, path, seen)) is not None:
-            why = f"most of the folder is {ending}, and plain text"
-            project.decide("kinds", [*kinds, ending], why)
-            return survey(project, screen, project.load("data"))
+        seen = survey_local(project, screen, path, Path(folder))
         column = choose_column(project, screen, seen)
-        if is_clean(project, program, path, seen, column):
-            if source not in COPIES:  # else it is the copy, and the source is gone
-                project.decide("source", None)
-                project.decide("data", source, "where the texts come from")
-        else:
+        if not is_clean(project, program.data, seen, column):
             copy_clean(project, screen, source, seen, column)
+        elif source not in COPIES:  # else it is the copy, and the source is gone
+            project.decide("source", None)
+            project.decide("data", source, "where the texts come from")
     return seen, column
 
 
-def is_clean(project, program, path, seen, column):
-    """Return True if data.py can read the source where it is."""
-    read, kinds = [file.path for file in seen.read], program.values.kinds
+def survey_local(project, screen, path, folder):
+    """Return what is in a file or folder; on a terminal, files of another ending may be added."""
+    settings = project.settings
+    kinds = settings.get("kinds") or settings.get("source_kinds") or text_files.KINDS
+    seen = text_files.survey_files(path, kinds, folder)
+    if not seen.read and not seen.problems:
+        raise text_files.no_files(path)
+    files = f"{seen.files} file{'s' * (seen.files > 1)}"
+    screen.print(f"  {files}, {size(seen.bytes)}.{passed_over(seen)}")
+    text_files.raise_problems(seen.problems)
+    ending = meant_too(screen, path, seen)
+    if ending is None:
+        return seen
+    project.decide("kinds", [*kinds, ending], f"most of the folder is {ending}, and plain text")
+    return survey_local(project, screen, path, folder / "again")
+
+
+def is_clean(project, reader, seen, column):
+    """Return True if the project's data.py (`reader`) can read the source where it is."""
+    kinds = project.load("data").values.kinds
+    read = [file.path for file in seen.read]
     if any(seen.read.values()) or column in seen.derived:
         return False
-    if seen.no_rows and read == program.data.files(path, [k for k in kinds if k != ".json"]):
-        kinds = [kind for kind in kinds if kind != ".json"]
-        project.decide("kinds", kinds, "no .json file in the folder holds rows of text")
-    return read == program.data.files(path, kinds)
+    if read != reader.files(seen.path, kinds):  # files of some kind hold no text
+        kinds = [kind for kind in kinds if kind in {file.suffix for file in read}]
+        if read != reader.files(seen.path, kinds):
+            return False
+        project.decide("kinds", kinds, "files of other kinds in the folder hold no text")
+    return True
 
 
 def copy_clean(project, screen, source, seen, column):
@@ -139,7 +137,7 @@ def copy_clean(project, screen, source, seen, column):
     copies = [name for name in COPIES if (project.folder / name).resolve() != seen.path]
     target = project.folder / copies[0]
     number = text_files.convert(seen, column, target)
-    if not seen.pieces:
+    if seen.tables == seen.files:
         seen.filled[column], seen.rows = number, max(number, seen.rows)
     project.decide("source", source, "your texts as they are; read again by `handrail data`")
     project.decide("data", target.name, "your texts, clean, as data.py reads them")
@@ -151,13 +149,12 @@ def copy_clean(project, screen, source, seen, column):
 
 def passed_over(seen):
     """Say which files of a folder are not read: empty ones by name, the others by kind."""
-    others = text_files.endings(seen.passed)
-    said = f" Passed over, not read: {others}." if others else ""
+    said = ""
+    if seen.passed:
+        said += f" Passed over, not read: {text_files.endings(seen.passed)}."
     if seen.empty:
-        names = ", ".join(seen.empty[: text_files.NAMED])
-        more = ", ..." if len(seen.empty) > text_files.NAMED else ""
-        said += f" Empty, so skipped: {len(seen.empty)} ({names}{more})."
-    if any(file.endswith("again.") for file in seen.harmless):
+        said += f" Empty, so skipped: {len(seen.empty)} ({some(seen.empty, ', ')})."
+    if any(text_files.MARKITDOWN in why for why in seen.harmless):
         said += f" To read documents as well: {text_files.MARKITDOWN}"
     return said
 
@@ -169,13 +166,11 @@ def meant_too(screen, path, seen):
     ending, number = next(iter(seen.passed.most_common(1)), ("", 0))
     if not screen.talks or number <= seen.files:
         return None
-    files = text_files.local_files(path)
-    if not text_files.is_text(next(file for file in files if file.suffix == ending)):
+    file = next(file for file in text_files.local_files(path) if file.suffix == ending)
+    question = f"{number:,} files end in {ending or 'nothing'} and seem to be plain text."
+    if not text_files.is_text(file):
         return None
-    answer = screen.ask(
-        f"{number:,} files end in {ending or 'nothing'} and seem to be plain text. Read them too? "
-        "(y, or Enter for no)"
-    )
+    answer = screen.ask(f"{question} Read them too? (y, or Enter for no)")
     return ending if answer.lower() == "y" else None
 
 
@@ -198,33 +193,20 @@ def text_column(seen, wanted):
 
 def choose_column(project, screen, seen):
     """Find the column that holds the text, ask for it, or raise Stop with the names there are."""
-    if not seen.rows:
-        raise Stop(
-            f"{project.settings['data']}: there is not one line with text in it. Is it the right "
-            "file?"
-        )
     wanted = project.settings.get("column")
+    about = {"data": project.settings["data"], "wanted": wanted}
+    about["names"] = ", ".join(map(str, seen.columns)) or "none"
+    if not seen.rows:
+        raise Stop(problem("no line with text", **about))
     column, why = text_column(seen, wanted)
-    names = ", ".join(map(str, seen.columns)) or "none"
     while column is None and screen.talks:
-        answer = screen.ask(f"Which column holds the text? There are: {names}.")
+        answer = screen.ask(f"Which column holds the text? There are: {about['names']}.")
         column, why = answer if answer in seen.columns else None, "chosen by you"
     if column is None:
-        problem = (
-            f"There is no column {wanted!r}."
-            if wanted
-            else "Which column holds the text cannot be told."
-        )
-        raise Stop(
-            f"{problem} The columns of {project.settings['data']}: {names}. Say which: "
-            "--column NAME"
-        )
+        raise Stop(problem("no such column" if wanted else "which column", **about))
     if not seen.filled[column]:
-        raise Stop(
-            f"The column {column!r} has no text in it. The columns: {names}. Say which one has: "
-            "--column NAME"
-        )
-    if column != wanted and column != "text":
+        raise Stop(problem("empty column", column=column, **about))
+    if column not in (wanted, "text"):
         project.decide("column", column, f"the column with the text: {why}")
         if not wanted:
             screen.print(f"  The text is in the column {column!r}: {why}. (Another: --column NAME)")
@@ -247,24 +229,8 @@ def safe_count(project, program):
         source = project.settings["data"]
         if text_files.locate(project, source) is None:
             raise Stop(text_files.hub_fault(source, error)) from error
-        raise Stop(
-            f"{where_it_broke(program)} could not be read to its end: {type(error).__name__}: "
-            f"{str(error)[:400]}\n"
-            "Fix or remove it. In a .jsonl file each line is one object, and a column holds one "
-            "kind of value in all of them."
-        ) from error
-
-
-def where_it_broke(program):
-    """Return the first file of the source that cannot be read to its end, else the source."""
-    values = program.values
-    for file in program.data.files(program.settings.ROOT / values.data, values.kinds):
-        try:
-            for _ in program.data.rows(file, values.kinds):
-                pass
-        except Exception:
-            return file.resolve()
-    return values.data
+        why = f"{type(error).__name__}: {str(error)[:400]}"
+        raise Stop(problem("not read to its end", source=source, error=why)) from error
 
 
 # --- what is shown and judged ---
@@ -324,7 +290,7 @@ def judge_rows(words, seen, found, column):
     filled = seen.filled[column]
     empty, shown = seen.rows - filled, {"filled": filled, "column": column}
     checks = []
-    if seen.whole and found.whole and not seen.pieces:
+    if seen.whole and found.whole and seen.tables == seen.files:
         name, same = "rows with text that became documents", found.number == filled
         checks.append(words.check(name, f"{found.number:,}", same, "warn", **shown))
     number = f"{empty:,} of {seen.rows:,}"
@@ -390,68 +356,48 @@ def offer_base(project, screen, enough):
     """On a terminal: ask whether to continue from a small open model; return True on a yes."""
     if enough.verdict == "pass" or not screen.talks:
         return False
-    screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
-    question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
-    if screen.ask(question).lower() != "y" or not can_be_opened(screen, SMALL):
-        return False
-    project.decide("base", SMALL, "too little text to learn a language from nothing")
-    return True
-
-
-def can_be_opened(screen, base):
-    """Return True if a model can be downloaded; else say why, and that nothing was decided."""
     from transformers import AutoConfig
 
+    screen.say("Too little text to start from nothing", [enough.meaning, enough.advice])
+    question = f"Continue from {SMALL} instead? (downloads 269 MB; y, or Enter for no)"
+    if screen.ask(question).lower() != "y":
+        return False
     try:
-        opened(AutoConfig, base)
-        return True
+        opened(AutoConfig, SMALL)
     except Stop as reason:
         why = str(reason).split("\n")[0]
         again = "To try again later: r, at the question below."
         screen.say("So it starts from nothing", [why, again])
         return False
+    project.decide("base", SMALL, "too little text to learn a language from nothing")
+    return True
 
 
-def refuse_too_little(project, program, seen, found):
+def refuse_too_little(project, seen, found, kinds):
     """Raise Stop when no training is possible at all."""
-    passed, kinds = how_to_read(seen, program.values.kinds), ""
-    if seen.passed.total() > seen.files:
-        kinds = (
-            f"\n{seen.passed.total():,} files were not read: {text_files.endings(seen.passed)}. "
-        )
-        kinds += passed
     tokens, val = found.bytes // 4, sum(found.copies[1].values())
+    about = {"number": found.number, "bytes": found.bytes, "tokens": tokens, "least": LEAST}
+    about["file"] = shlex.quote(str(project.folder / "data.py"))
     if found.number == 0:
-        why = (
-            "There is not one document with text in it. Look into the files, or name the column: "
-            "--column NAME"
-        )
+        why = "no document"
     elif tokens < LEAST:
-        why = (
-            f"{found.bytes:,} bytes of text are about {tokens} tokens. That is less than a few "
-            f"rows of text, {LEAST} at least. Even continuing from a trained model needs some "
-            "100 kB; add texts and type the same command."
-        )
+        why = "too little text"
     elif val in (0, found.number) and not found.moved:
-        side = "train, so nothing could be learned" if val else "val, so nothing could be measured"
-        documents = "is 1 document" if found.number == 1 else f"are {found.number:,} documents"
-        file = shlex.quote(str(project.folder / "data.py"))
-        why = (
-            f"There {documents}, and none fell into {side}. About one in twenty goes to val "
-            "(is_val in data.py): add texts. Or cut long ones, of .txt or .md, into smaller "
-            "documents:\n"
-            f"  sed -i 's/^PIECE = .*/PIECE = 1000/' {file}"
-        )
+        why = "nothing in train" if val else "nothing in val"
     else:
         return
-    raise Stop(why + kinds)
+    lines = [problem(why, **about)]
+    if seen.passed.total() > seen.files:
+        passed = {"number": seen.passed.total(), "endings": text_files.endings(seen.passed)}
+        lines.append(problem("files not read", fix=how_to_read(seen, kinds), **passed))
+    raise Stop("\n".join(lines))
 
 
 def how_to_read(seen, kinds):
     """Say how the files that were not read can be."""
     ending = seen.passed.most_common(1)[0][0] if seen.passed else ""
     if ending.lower() in text_files.DOCUMENTS:
-        return f"They are read after this: {text_files.MARKITDOWN}"
+        return problem("documents too", command=text_files.MARKITDOWN)
     return text_files.as_text([*kinds, ending])
 
 
@@ -461,33 +407,35 @@ def beginning(found):
     return "".join(sign for sign in words if sign.isprintable())
 
 
-def total_bytes(seen, found):
-    """Return the bytes of all text, estimated from its size if only a part was looked at."""
-    return found.bytes if found.whole else max(found.bytes, seen.bytes)
+def say_plan(project, screen, program, chosen):
+    """Print what the plan chose, {name: (value, why)}, with what each setting means."""
+    meanings = {name: meaning for name, (_, meaning) in program.settings.SETTINGS.items()}
+    lines = [f"{name} = {value}: {meanings[name]} ({why})" for name, (value, why) in chosen.items()]
+    place = "from your data and machine"
+    if project.settings.get("world"):
+        lines = [f"{name} = {value}: {meanings[name]}" for name, (value, _) in chosen.items()]
+        lines.append("These values were tested with the built-in stories.")
+        place = "for the built-in stories"
+    screen.say(f"Chosen {place}, in settings.toml", lines)
 
 
 def run(project, screen):
     check_size(project)
     choose_world(project)
-    program = project.load("data")
-    seen, column = survey(project, screen, program)
+    seen, column = survey(project, screen, project.load("data"))
     program = project.load("data")  # with the column
     if seen.bytes > 20e6:
         seconds = min(seen.bytes, text_files.LOOK) / 8e6
         screen.print(f"  Counting and comparing the documents, about {seconds:.0f} s ...")
-    found = safe_count(project, program)
-    refuse_too_little(project, program, seen, found)
+    found, words = safe_count(project, program), Words(project, "data")
+    refuse_too_little(project, seen, found, program.values.kinds)
     if not seen.tables and found.whole and found.number > seen.files:
-        cut = (
-            f"Long texts are cut, at blank lines where there are any, into {found.number:,} "
-            "documents in all (`pieces` in data.py)."
-        )
-        screen.print(screen.fill(cut))
+        screen.print(screen.fill(" ".join(words.say("pieces", number=found.number))))
     write_floor(project, found)
     samples, plots = show(screen, found)
-    bytes_ = total_bytes(seen, found)
-    words, documents = Words(project, "data"), found.number / found.bytes * bytes_
-    chosen = plan(project, bytes_, documents, beginning(found))
+    bytes_ = found.bytes if found.whole else max(found.bytes, seen.bytes)  # of all text
+    amount = bytes_, found.number / found.bytes * bytes_, beginning(found)
+    chosen = plan(project, *amount)
     checks = [*judge_files(words, seen, program.values.kinds), *judge_amount(words, found)]
     if seen.tables:
         checks += judge_rows(words, seen, found, column) + judge_columns(words, seen, column)
@@ -495,17 +443,8 @@ def run(project, screen):
     if not project.settings.get("base"):
         checks.append(judge_enough(project, words, bytes_))
         if offer_base(project, screen, checks[-1]):
-            chosen = plan(project, bytes_, documents, beginning(found))
-    meanings = {name: meaning for name, (_, meaning) in program.settings.SETTINGS.items()}
-    tested = project.settings.get("world")
-    lines = []
-    for name, (value, why) in chosen.items():
-        reason = "" if tested else f" ({why})"
-        lines.append(f"{name} = {value}: {meanings[name]}{reason}")
-    if tested:
-        lines.append("These values were tested with the built-in stories.")
-    chosen = "for the built-in stories" if tested else "from your data and machine"
-    screen.say(f"Chosen {chosen}, in settings.toml", lines)
+            chosen = plan(project, *amount)
+    say_plan(project, screen, program, chosen)
     val = sum(found.copies[1].values())
     values = {"number": found.number, "size": size(bytes_), "val": val}
     values["answer"] = f"{found.number:,} documents"

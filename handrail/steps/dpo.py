@@ -1,7 +1,8 @@
 """DPO: of two answers, the better one."""
 
 from handrail.data import village
-from handrail.data.chats import split, write_chats
+from handrail.data.chats import split
+from handrail.data.text_files import write_rows
 from handrail.project.plan import plan_pairs
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
@@ -46,7 +47,7 @@ def write_pairs(project):
         rows = village.pairs(PAIRS, 2)
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(("train", "val"), split(rows), strict=True):
-        write_chats(part, folder / f"{name}.jsonl")
+        write_rows(part, folder / f"{name}.jsonl")
 
 
 def check_taught(project):

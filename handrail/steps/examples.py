@@ -7,20 +7,15 @@ import numpy as np
 import torch
 
 from handrail.data import text_files, village
-from handrail.data.chats import Chats, read_chats, write_chats
-from handrail.project.plan import (
-    OPEN,
-    REPLY,
-    choose_context,
-    choose_method,
-    plan_finetuning,
-)
+from handrail.data.chats import Chats, first_question, read_chats
+from handrail.data.text_files import problem, some, write_rows
+from handrail.project.plan import OPEN, REPLY, choose_context, choose_method, plan_finetuning
 from handrail.project.pretrained import learned_positions, opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.hold_out import first_question, hold_out
+from handrail.steps.hold_out import hold_out
 from handrail.steps.mistakes import contradictions, placeholders, plain
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["messages.py", "batches.py", "packing.py"]
 USES = ["answers", "me", "base", "finetune"]
@@ -44,35 +39,27 @@ def sides(project):
     if source:
         chats = read_source(project, source)
         if chats.pairs:
-            raise Stop(
-                f"{source} holds pairs of a better and a worse answer. Those are for the step dpo: "
-                f"{project.command(f'dpo --answers {shlex.quote(source)}')}"
-            )
+            command = project.command(f"dpo --answers {shlex.quote(source)}")
+            raise Stop(problem("pairs, not answers", source=source, command=command))
         rows = [row | {"where": where} for row, where in zip(chats.rows, chats.places, strict=True)]
         return *hold_out(rows), chats
     if not project.settings.get("world"):
-        raise Stop(
-            "Which questions and answers? Name a file (.jsonl .json .csv .parquet) or a hub data "
-            f"set:\n  {project.command('finetune --answers qa.jsonl')}\n"
-            'The simplest form, one per line: {"question": "Hello", "answer": "Hi!"}',
-            wants="answers",
-        )
+        command = project.command("finetune --answers qa.jsonl")
+        raise Stop(problem("which answers", command=command), wants="answers")
     train, held = village.chats(STORIES, 5, questions=4), village.chats(NEW_STORIES, 6, questions=1)
     return train, held, Chats(total=STORIES + NEW_STORIES)
 
 
 def read_source(project, source):
     """Return the Chats of a file, a folder or a hub data set."""
-    path = project.folder / source
-    place = path if path.exists() else hub_rows(project, source)
+    place = text_files.locate(project, source, "answers") or hub_rows(source)
     return read_chats(place, source, project.settings.get("me"))
 
 
-def hub_rows(project, source):
+def hub_rows(source):
     """Return the first rows of a hub data set."""
     from datasets import load_dataset
 
-    text_files.locate(project, source)
     name, config, part = (source.split(":") + ["", ""])[:3]
     try:
         rows = load_dataset(name, config or None, split=part or "train", streaming=True)
@@ -91,8 +78,7 @@ def encode_all(program, tokenizer, chats, left_out):
         try:
             coded.append((chat, program.messages.encode(tokenizer, chat["messages"])))
         except Exception as error:  # whatever the template raises
-            reason = f"refused by the model's chat template ({error})"
-            left_out.setdefault(reason, []).append(chat["where"])
+            left_out[f"refused by the model's chat template ({error})"].append(chat["where"])
     return coded
 
 
@@ -102,45 +88,30 @@ def longest(rows):
 
 def fitting(coded, context, left_out):
     """Return those of [(chat, its rows)] that fit into the context. The others are left out."""
-    for chat, rows in coded:
-        if longest(rows) > context:
-            left_out.setdefault(f"longer than {context:,} tokens", []).append(chat["where"])
-    return [(chat, rows) for chat, rows in coded if longest(rows) <= context]
+    found = [(chat, rows) for chat, rows in coded if longest(rows) <= context]
+    if too_long := [chat["where"] for chat, rows in coded if longest(rows) > context]:
+        left_out[f"longer than {context:,} tokens"] += too_long
+    return found
 
 
 def missed(left_out):
     """Return {reason: where} as lines of text."""
-    return [f"left out, {why}: {len(at):,} ({some(at, 3)})" for why, at in left_out.items()]
-
-
-def some(places, most=4):
-    """Return the first of some places as text."""
-    more = f"; and {len(places) - most:,} more" if len(places) > most else ""
-    return "; ".join(places[:most]) + more
+    return [f"left out, {why}: {len(at):,} ({some(at)})" for why, at in left_out.items()]
 
 
 def check_number(train, val, total, left_out, limit):
     """Raise Stop if this model cannot use most of the `total` rows, or if there are too few."""
-    used = len(train) + len(val)
-    if used < total / 2:
-        room = "Longer rows: set a larger finetune.context in settings.toml."
-        if limit:
-            room = f"It reads {limit:,} tokens at once, and {REPLY} of them are kept for its reply."
-        lines = [f"Of {total:,} rows, this model can learn from {used:,}:", *missed(left_out)]
-        raise Stop(
-            "\n".join([*lines, f"Change the rows, or choose another model (--from). {room}"])
+    about = {"train": len(train), "val": len(val), "used": len(train) + len(val), "total": total}
+    if about["used"] < total / 2:
+        room = problem(
+            "room of a table" if limit else "room of the settings", limit=limit, reply=REPLY
         )
-    if len(train) < 8 or not val:
-        why = ""
-        if used > 8 and not val:
-            why = (
-                " They all ask the same question, and a question that was trained on cannot be "
-                "asked later: that would be no exam."
-            )
-        raise Stop(
-            f"{len(train)} examples to learn from and {len(val)} to ask: too few.{why} Some dozens "
-            "are the least, some hundreds are better."
-        )
+        lines = [problem("most left out", **about), *missed(left_out)]
+        raise Stop("\n".join([*lines, problem("another model", room=room)]))
+    if len(train) >= 8 and val:
+        return
+    one = about["used"] > 8 and not val
+    raise Stop(problem("one question" if one else "too few", **about))
 
 
 # --- the model ---
@@ -149,10 +120,7 @@ def check_number(train, val, total, left_out, limit):
 def check_model(project):
     """Raise Stop if there is no model to fine-tune."""
     if not project.settings.get("base") and not (project.out / "model").exists():
-        raise Stop(
-            f"There is no model to fine-tune yet. First make one: {project.command()}\nOr start "
-            f"from an open one: --from {OPEN}"
-        )
+        raise Stop(problem("no model", command=project.command(), base=OPEN))
 
 
 def load_with_template(project, program):
@@ -165,10 +133,7 @@ def load_with_template(project, program):
     try:
         program.messages.add_template(tokenizer, model)
     except ValueError as error:
-        raise Stop(
-            f"The chat template of {name} cannot be trained on: {error}. Choose another model, or "
-            "give its tokenizer another template."
-        ) from error
+        raise Stop(problem("chat template", name=name, error=error)) from error
     return tokenizer, model
 
 
@@ -257,54 +222,59 @@ def judge_template(words, tokenizer, end, own):
     return words.check(name, "yes" if single else "no", single, marks=", ".join(marks))
 
 
-def run(project, screen):
-    check_model(project)
-    train, val, chats = sides(project)
-    method = choose_method(project)  # stops if the model is too large to be loaded
-    program, words = project.load("messages"), Words(project, "examples")
-    tokenizer, model = load_with_template(project, program)
-    total, limit, left_out = len(train) + len(val), learned_positions(model), chats.left_out
-    train, val = (encode_all(program, tokenizer, part, left_out) for part in (train, val))
-    context = choose_context(project, [longest(rows) for _, rows in train + val], limit)
-    train, val = (fitting(part, context, left_out) for part in (train, val))  # [(chat, its rows)]
-    used = [chat for chat, _ in train + val]
-    if chats.rows:
-        found = f"{len(used):,} of {chats.total:,} rows can be used: {chats.form}."
-        screen.say("What was found", [found, *chats.notes, *missed(left_out)])
-    check_number(train, val, total, left_out, limit)
-    write(project, train=train, val=val)
-
-    rows = [row for _, coded in train for row in coded]
-    end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
-    highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
-    moved = leak(model, rows) if highest < V else 0.0
-    lengths = [len(ids) for ids, _ in rows]
-    chosen = plan_finetuning(project, lengths, method, model, context, moved <= SAME)
-    asked = [{first_question(chat) for chat, _ in part} for part in (train, val)]
-    overlap = len(asked[0] & asked[1])
-    checks = judge_tokens(words, tokenizer, train, highest, V) + judge_rows(words, rows, end)
-    checks.append(words.check("questions in train and in val", overlap, overlap == 0))
-    if chats.rows:
-        checks += judge_file(words, chats.copies, used)
-    if project.settings["finetune"].get("packed", True):
-        name, effect = "effect of one example on another in its packed row", f"{moved:.1g}"
-        checks.append(words.check(name, effect, moved < SAME, same=SAME))
-    own = tokenizer.chat_template == program.messages.CHATML
-    checks.append(judge_template(words, tokenizer, end, own))
-    samples = show(screen, tokenizer, rows)
-    finetune = project.settings["finetune"]
-    lines = [f"finetune.{name} = {finetune[name]}: {why}" for name, (_, why) in chosen.items()]
-    screen.say("Chosen from data and machine, in settings.toml", lines)
-    again = sum("same_as" in chat for chat, _ in val)
-    part = sum(sum(mask) for _, mask in rows) / sum(lengths)
-    values = {"train": len(train), "held": len(val), "never": len(val) - again}
-    values |= {"again": again or None, "none": None if again else ""}
-    return Outcome(checks, values | {"part": part, "answer": f"{part:.0%}"}, samples)
+def usable(project, program, tokenizer, sides, limit, left_out):
+    """Return (train, val, context), the sides as [(chat, its rows)] of what this model can use."""
+    coded = [encode_all(program, tokenizer, side, left_out) for side in sides]
+    lengths = [longest(rows) for side in coded for _, rows in side]
+    context = choose_context(project, lengths, limit)
+    return *(fitting(side, context, left_out) for side in coded), context
 
 
 def write(project, **sides):
     """Write out/chats, one file for each side."""
     folder = project.out / "chats"
     folder.mkdir(parents=True, exist_ok=True)
-    for side, coded in sides.items():
-        write_chats([chat for chat, _ in coded], folder / f"{side}.jsonl")
+    for name, coded in sides.items():
+        write_rows([chat for chat, _ in coded], folder / f"{name}.jsonl")
+
+
+def run(project, screen):
+    check_model(project)
+    *both, chats = sides(project)
+    method = choose_method(project)  # stops if the model is too large to be loaded
+    program, words = project.load("messages"), Words(project, "examples")
+    tokenizer, model = load_with_template(project, program)
+    total, limit, left_out = sum(map(len, both)), learned_positions(model), chats.left_out
+    train, val, context = usable(project, program, tokenizer, both, limit, left_out)
+    used = [chat for chat, _ in train + val]
+    if chats.rows:
+        can = f"{len(used):,} of {chats.total:,} rows can be used: {chats.form}."
+        screen.say("What was found", [can, *chats.notes, *missed(left_out)])
+    check_number(train, val, total, left_out, limit)
+    write(project, train=train, val=val)
+    rows = [row for _, coded in train for row in coded]
+    end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
+    highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
+    moved = leak(model, rows) if highest < V else 0.0
+    lengths = [len(ids) for ids, _ in rows]
+    chosen = plan_finetuning(project, lengths, method, model, context, moved <= SAME)
+    finetune = project.settings["finetune"]
+    asked = [{first_question(chat) for chat, _ in part} for part in (train, val)]
+    overlap = len(asked[0] & asked[1])
+    checks = judge_tokens(words, tokenizer, train, highest, V) + judge_rows(words, rows, end)
+    checks.append(words.check("questions in train and in val", overlap, overlap == 0))
+    if chats.rows:
+        checks += judge_file(words, chats.copies, used)
+    if finetune.get("packed", True):
+        name, effect = "effect of one example on another in its packed row", f"{moved:.1g}"
+        checks.append(words.check(name, effect, moved < SAME, same=SAME))
+    own = tokenizer.chat_template == program.messages.CHATML
+    checks.append(judge_template(words, tokenizer, end, own))
+    samples = show(screen, tokenizer, rows)
+    lines = [f"finetune.{name} = {finetune[name]}: {why}" for name, (_, why) in chosen.items()]
+    screen.say("Chosen from data and machine, in settings.toml", lines)
+    again = sum("same_as" in chat for chat, _ in val)
+    part = sum(sum(mask) for _, mask in rows) / sum(lengths)
+    values = {"train": len(train), "held": len(val), "never": len(val) - again, "part": part}
+    values |= shown_if(none=not again) | {"again": again or None, "answer": f"{part:.0%}"}
+    return Outcome(checks, values, samples)

@@ -3,7 +3,7 @@
 import zlib
 from collections import defaultdict
 
-from handrail.data.chats import split
+from handrail.data.chats import first_question, split
 from handrail.program.replies import facts
 
 FEW = 200  # rows; of fewer, a fact that is held out is missed
@@ -69,7 +69,3 @@ def alike(row, other):
 def answer_facts(row):
     """Return the numbers, names and longer words of an answer, as three sets."""
     return tuple(map(frozenset, facts(row["messages"][-1]["content"])))
-
-
-def first_question(row):
-    return next(m["content"] for m in row["messages"] if m["role"] == "user")

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from handrail.steps.hold_out import first_question
+from handrail.data.chats import first_question
 
 UNWRITTEN = (
     r"todo|tbd|fixme|n/?a|xxx+|lorem ipsum.*|placeholder|answer( here)?|your answer( here)?|\?*"

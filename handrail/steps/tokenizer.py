@@ -5,10 +5,11 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from handrail.data.text_files import problem
 from handrail.project.plan import bytes_per_token
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["tokenizer.py"]
 USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
@@ -79,65 +80,48 @@ def run(project, screen):
     about = program.tokenizer.encode(program.data.documents(values), tokenizer, folder, needed)
     train = about["train"]["tokens"]
     if train <= values.context + 1 or about["val"]["documents"] == 0:
-        raise Stop(
-            f"{train} train tokens and {about['val']['documents']} val documents are too few for a "
-            f"context of {values.context}. Add texts, or choose a shorter context: "
-            + project.command(" --context 64")
-        )
+        about = {"train": train, "val": about["val"]["documents"], "context": values.context}
+        raise Stop(problem("too few tokens", command=project.command(" --context 64"), **about))
     texts = [document["text"] for document in islice(program.data.documents(values), 200)]
-    words = Words(project, "tokenizer")
     wrong = changed_by(tokenizer, texts + TRICKY)
-    checks, found = judge(words, tokenizer, about, needed, wrong, len(texts + TRICKY))
+    checks, found = judge(project, tokenizer, about, needed, wrong, len(texts + TRICKY))
     ids = tokenizer(texts[0], add_special_tokens=False)["input_ids"][:20]
-    screen.say(
-        "A text as the model sees it", [f"{tokenizer.decode([i])!r} is {i}" for i in ids[:6]]
-    )
-    cut = " · ".join(tokenizer.decode([i]) for i in ids)
+    pieces = [tokenizer.decode([i]) for i in ids]
+    numbers = [f"{piece!r} is {i}" for piece, i in zip(pieces[:6], ids, strict=False)]
+    cut = " · ".join(pieces)
+    screen.say("A text as the model sees it", numbers)
     screen.say("Its first tokens", cut)
     if joined := merges(tokenizer, texts):
         screen.say("How one word is put together (_ is a space)", joined)
     return Outcome(checks, found, [cut])
 
 
-def judge(words, tokenizer, about, needed, wrong, tried):
+def judge(project, tokenizer, about, needed, wrong, tried):
     """Return the checks of what was written, and the values of the step's words."""
-    train, size = about["train"]["tokens"], len(tokenizer)
-    tokens = np.memmap(words.project.out / "tokens" / "train.bin", about["dtype"], mode="r")
+    train, val, size = about["train"]["tokens"], about["val"]["documents"], len(tokenizer)
+    tokens = np.memmap(project.out / "tokens" / "train.bin", about["dtype"], mode="r")
     parts = (tokens[i : i + 10_000_000] for i in range(0, train, 10_000_000))
     highest, per_token = max(int(part.max()) for part in parts), about["train"]["bytes"] / train
-    base, most = words.project.settings.get("base"), np.iinfo(tokens.dtype).max
-    epochs = needed / train
-    found = {"size": size, "measured": per_token, "thousand": 1000 / per_token, "train": train}
-    found |= {
-        "reads": needed,
-        "epochs": epochs,
-        "needed": needed,
-        "wrong": wrong[:1],
-        "tried": tried,
-    }
-    found |= {"again": "" if epochs > 1 else None, "once": None if epochs > 1 else ""}
-    prepared, note = about["val"]["documents"], words.project.out / "steps" / "data.json"
-    known = json.loads(note.read_text())["values"].get("val") if note.exists() else prepared
-    found |= {"documents": prepared, "part": "" if known and prepared < known else None}
-    allowed = words.project.settings.get("vocabulary")
-    found |= {"read": about["train"]["documents"], "allowed": allowed}
-    found |= {"full": "" if allowed and size < allowed else None}
-    found |= {"fixed": "" if base else None, "free": None if base else ""}
-    found |= {
-        "least": 0.7 * bytes_per_token(size),
-        "usual": bytes_per_token(size),
-        "format": tokens.dtype.name,
-        "most": most,
-        "V": f"{size:,}",
-    }
-    found |= {"half": size // 2, "answer": f"{1000 / per_token:.0f} tokens"}
-    enough = per_token > found["least"]
+    most, usual = np.iinfo(tokens.dtype).max, bytes_per_token(size)
+    found = {"size": size, "V": f"{size:,}", "half": size // 2, "format": tokens.dtype.name}
+    found |= {"measured": per_token, "usual": usual, "least": 0.7 * usual, "most": most}
+    found |= {"thousand": 1000 / per_token, "answer": f"{1000 / per_token:.0f} tokens"}
+    found |= {"train": train, "needed": needed, "reads": needed, "epochs": needed / train}
+    found |= {"read": about["train"]["documents"], "documents": val}
+    found |= {"wrong": wrong[:1], "tried": tried}
+    note = project.out / "steps" / "data.json"
+    known = json.loads(note.read_text())["values"].get("val") if note.exists() else val
+    base, allowed = project.settings.get("base"), project.settings.get("vocabulary")
+    found |= {"allowed": allowed}
+    found |= shown_if(again=needed > train, once=needed <= train, fixed=base, free=not base)
+    found |= shown_if(part=known and val < known, full=allowed and size < allowed)
+    words, enough = Words(project, "tokenizer"), per_token > found["least"]
     checks = [
         words.check("texts that came back changed", len(wrong), not wrong, **found),
         words.check("bytes per token", f"{per_token:.2f}", enough, "warn", **found),
         words.check("highest token number", f"{highest:,}", highest < size, **found),
         words.check("numbers fit their format", f"{highest:,}", size - 1 <= most, **found),
         words.check("train tokens", f"{train:,}", True, **found),
-        words.check("val documents", f"{about['val']['documents']:,}", True),
+        words.check("val documents", f"{val:,}", True),
     ]
     return checks, found

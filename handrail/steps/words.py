@@ -16,6 +16,11 @@ def parts(name):
     return words.parts(Path(__file__).parent / f"{name}.md")
 
 
+def shown_if(**conditions):
+    """Return {name: "" or None}: a paragraph that names one is shown if its condition holds."""
+    return {name: "" if holds else None for name, holds in conditions.items()}
+
+
 class Typed:
     """In a text, `{command:lr}` and `{python:chat.py}`: what to type for this project."""
 
