@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import torch
 
-from .hooks import bare
+from .hooks import bare, tensors_in
 from .no_trace import no_trace
 
 WITHOUT = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
@@ -20,21 +20,21 @@ def logits_of(seen, ids, number=0, turned=False):
     }
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
     plain = {key: inputs[key] for key in ("attention_mask", "position_ids") if key in inputs}
-    output, model = None, bare(seen.module)
-    with no_trace(model):
-        for given in (inputs, plain):  # TRL's forward wants labels, or no extras
-            # a state for a whole batch may have come along, for example
-            with suppress(TypeError, ValueError, RuntimeError):
-                output = model(**given | {name: ids.T if turned else ids})
-                break
-    if isinstance(output, dict):
-        output = tuple(output.values())
-    for value in output if isinstance(output, tuple) else [output]:
-        if isinstance(value, torch.Tensor) and value.ndim == 3:
+    other, model = {name: ids.T if turned else ids}, bare(seen.module)
+    # a state for a whole batch may have come along; TRL's forward wants labels, or no extras
+    for value in run(model, inputs | other) or run(model, plain | other):
+        if value.ndim == 3:
             value = value.transpose(0, 1) if turned else value
             if value.shape[:2] == ids.shape:
                 return value.float()
     return None
+
+
+def run(model, inputs):
+    """Return the tensors that a model gives for other inputs; [] if it cannot be called so."""
+    with no_trace(model), suppress(TypeError, ValueError, RuntimeError):
+        return tensors_in(model(**inputs))
+    return []
 
 
 def one_row(value, ids, number, turned):

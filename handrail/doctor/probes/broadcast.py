@@ -1,18 +1,7 @@
 """Do two shapes that do not match make all pairs on the way to the loss?"""
 
 from ..findings import finding
-
-LAYERS = (  # where a model ends, seen from the loss
-    "Addmm",
-    "Mm",
-    "Bmm",
-    "Baddbmm",
-    "Convolution",
-    "Embedding",
-    "NativeLayerNorm",
-    "ScaledDotProduct",
-    "AccumulateGrad",
-)
+from ..losses import name_of, steps
 
 
 class Broadcast:
@@ -23,27 +12,17 @@ class Broadcast:
 
     def traced(self, node):
         """(B, 1) against (B,) makes all pairs: every row is compared with every answer."""
-        rows = max(map(all_pairs, after_last_layer(node)))
+        rows = max(map(all_pairs, steps(node)))
         self.paired += rows > 0
         if rows and self.paired == 3:
             evidence = f"on the way to the loss, ({rows}, 1) and ({rows},) became ({rows}, {rows})"
             yield finding("loss-broadcast", evidence, self.doctor.updates)
 
 
-def after_last_layer(node, most=40):
-    """Yield the operations between the model's last layer and the loss, the loss first."""
-    steps = [node]
-    for step in steps:
-        yield step
-        inner = [n for n, _ in step.next_functions if n is not None]
-        if len(steps) < most:
-            steps += [n for n in inner if not type(n).__name__.startswith(LAYERS)]
-
-
 def all_pairs(step):
     """Return B if an operation made (B, B) of (B, 1) and (B,), one learned, one given; else 0."""
     learned = [inner for inner, _ in step.next_functions if inner is not None]
-    name = type(step).__name__
+    name = name_of(step)
     if len(learned) != 1 or not name.startswith(("Sub", "Mul")) and "Loss" not in name:
         return 0
     wide = type(learned[0]).__name__.startswith("Expand")

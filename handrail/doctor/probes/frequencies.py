@@ -5,9 +5,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..extra_pass import run
 from ..findings import finding
 from ..hooks import bare
-from ..no_trace import no_trace
 
 LOOKS = (300, 1000, 3000)  # updates after which it looks, and at the end
 LEAST = 100  # updates
@@ -94,8 +94,7 @@ def swapped(seen):
         name: value.roll(1, 0) if moves(name, value, size) else value
         for name, value in seen.inputs.items()
     }
-    with no_trace(model):
-        return tuple(loss_of(model, inputs, loss) for inputs in (seen.inputs, given))
+    return tuple(loss_of(model, inputs, loss) for inputs in (seen.inputs, given))
 
 
 def moves(name, value, size):
@@ -105,15 +104,8 @@ def moves(name, value, size):
 
 def loss_of(model, inputs, loss):
     """Return the mean cross-entropy of a model's scores, or None if it gives none."""
-    try:
-        output = model(**inputs)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if isinstance(output, dict):
-        output = tuple(output.values())
-    for scores in output if isinstance(output, tuple) else [output]:
-        fits = isinstance(scores, torch.Tensor) and scores.ndim > 1
-        if fits and scores.size(-1) == loss.classes:
+    for scores in run(model, inputs):
+        if scores.ndim > 1 and scores.size(-1) == loss.classes:
             flat = scores.flatten(0, -2).float()
             if len(flat) == loss.targets.numel():
                 targets = loss.targets.flatten()
