@@ -140,8 +140,8 @@ def dropped(files, problems):
     total = empty + sum(len(file.texts) for file in files)
     if places or empty > 0.01 * total:
         evidence = (
-            f"{len(places)} places that cannot be read, {empty} rows without text, of {total:,} "
-            f"rows. {' '.join(places[:2])[:300]}"
+            f"of {total:,} rows, {empty:,} have no text; places that cannot be read: "
+            f"{len(places)}. {' '.join(places[:2])[:300]}"
         )
         yield finding("rows-dropped", evidence, level="certain" if places else "")
 

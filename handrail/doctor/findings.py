@@ -98,9 +98,9 @@ def as_json(findings):
     """Return findings as one JSON object, each as a check that failed or warns."""
     checks = []
     for found in in_order(findings):
-        verdict = VERDICTS[found.level]
-        check = {"name": found.name, "expected": "not there", "measured": found.evidence}
-        checks.append(check | {"verdict": verdict} | asdict(found))
+        said = asdict(found)
+        measured, verdict = said.pop("evidence"), VERDICTS[found.level]
+        checks.append(said | {"expected": "not there", "measured": measured, "verdict": verdict})
     return json.dumps({"checks": checks}, ensure_ascii=False, indent=2)
 
 
