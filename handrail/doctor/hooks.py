@@ -416,7 +416,7 @@ class Hooks:
         return value
 
     def function(self, original, kind, *args, **kwargs):
-        """Somebody's autograd.Function: a loss if it is given scores or hidden states and targets."""
+        """Somebody's autograd.Function: a loss if it is given scores and targets (losses.py)."""
         seen = self.current or self.last
         before = len(seen.losses) if seen else 0
         value = original(kind, *args, **kwargs)
