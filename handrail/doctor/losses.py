@@ -14,6 +14,7 @@ LAST_LAYERS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Embedding", "Acc
 FORMS = ("View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select")
 FORMS += ("Slice", "Transpose", "Permute", "T", "ToCopy", "Clone", "Alias")
 CLOSE = (*FORMS, "Add", "Clamp", "ClampMin")  # between a logarithm and the probability picked
+PICKS = ("Gather", "Index")
 REDUCTIONS = ("none", "mean", "sum")
 MOST = 60  # steps of the graph that are looked at, from the loss on
 
@@ -35,6 +36,8 @@ class Loss:
 
         What is weighed unevenly is no label: an action by its reward, a preference by its sign.
         """
+        if weights.numel() != self.targets.numel():
+            return False
         weights = weights.detach().reshape(self.targets.shape).float()
         counts = weights.abs() > 1e-3 * weights.abs().max()
         if not counts.any():
@@ -45,10 +48,11 @@ class Loss:
             return False
         self.targets = self.targets.where(counts, self.ignore)
         self.weighed = True
+        if self.value.numel() > 1:
+            each = self.value.reshape(weights.shape)
+            self.value = (each * weights).sum().abs() if mean else each * counts
         if mean:
             self.reduction = "mean"
-            if self.value.numel() > 1:
-                self.value = (self.value.reshape(weights.shape) * weights).sum().abs()
         return True
 
 
@@ -119,26 +123,40 @@ def in_graph(loss):
     The gradient that reaches the node is the weight of each target.
     """
     nodes = list(steps(loss.grad_fn))
-    names = [name_of(node) for node in nodes]
-    for node, name in zip(nodes, names, strict=True):
+    for node in nodes:
+        name, found = name_of(node), None
         if name in ("NllLoss", "NllLoss2D"):
-            yield node, of_nll(node)
-        elif name in ("Gather", "Index", "Log"):
-            picked = below(node.next_functions[0][0], CLOSE) if name == "Log" else node
-            if name == "Log" or logarithms(node, names):
+            found = of_nll(node)
+        elif name in PICKS and logarithms(node, nodes):
+            found = of_pick(node, loss)
+        elif name == "Log":
+            picked = below(node.next_functions[0][0], CLOSE)
+            if name_of(picked) in PICKS and probabilities(picked):
                 found = of_pick(picked, loss)
-                if found is not None:
-                    yield node, found
+        if found is not None:
+            yield node, found
 
 
-def logarithms(node, names):
-    """Return True if a node picks from log-probabilities, or a logsumexp is subtracted later."""
+def probabilities(node):
+    """Return True if a node picks from a softmax, or from counts divided by their sum."""
+    return name_of(below(node.next_functions[0][0])) in ("Softmax", "Div")
+
+
+def logarithms(node, nodes):
+    """Return True if a node picks log-probabilities, or scores whose logsumexp is taken as well."""
     source = below(node.next_functions[0][0])
     if name_of(source) == "Sub":
-        return any(
-            name_of(below(inner)) == "Logsumexp" for inner, _ in source.next_functions if inner
-        )
-    return name_of(source) in ("LogSoftmax", "Log") or "Logsumexp" in names
+        parts = [below(inner) for inner, _ in source.next_functions if inner]
+        return any(name_of(part) == "Logsumexp" for part in parts)
+    if name_of(source) in ("LogSoftmax", "Log"):
+        return True
+    sums = [other._saved_self for other in nodes if name_of(other) == "Logsumexp"]
+    scores = node._saved_self if name_of(node) == "Gather" else None
+    return scores is not None and any(same(scores, other) for other in sums)
+
+
+def same(one, other):
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape
 
 
 def of_nll(node):
@@ -155,7 +173,7 @@ def of_pick(node, loss):
     """Return the Loss of a gather(-1, targets) or an [arange, targets], or None."""
     if name_of(node) == "Gather":
         index, classes = node._saved_index, node._saved_self.size(-1)
-        last = node._saved_dim in (index.ndim - 1, 2**64 - 1)
+        last = node._saved_dim in (-1, index.ndim - 1, 2**64 - 1)
         targets = index.squeeze(-1) if last and index.size(-1) == 1 else None
     elif name_of(node) == "Index":
         indices, sizes = node._saved_indices, node._saved_self_sym_sizes

@@ -28,6 +28,7 @@ def no_trace(model):
         with torch.random.fork_rng([device] if device else []), torch.no_grad():
             for module in modules:
                 module.training = False
+                module._compiled_call_impl = None  # model.compile(): no graph for one look
             yield
     finally:
         for module, variables, buffers in kept:

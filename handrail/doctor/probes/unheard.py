@@ -30,8 +30,8 @@ class Unheard:
         self.said = True
         if not self.passes:
             self.doctor.left_out.append(
-                "no forward pass was heard (does it run inside a compiled function?), so inputs, "
-                "labels and order were not checked"
+                "no forward pass of a model was heard (compiled functions and torch.func hide it), "
+                "so inputs, labels and order were not checked"
             )
         elif self.read and not self.known:
             self.doctor.left_out.append(
