@@ -696,8 +696,6 @@ def is_id(text):
 
 def plain(row):
     """Return a row with texts in its columns: a talk is written out, objects are opened."""
-    if not any(isinstance(value, (list, dict)) or exports.is_json(value) for value in row.values()):
-        return {name: exports.repaired(value) for name, value in row.items()}
     if turns := exports.talk(row):
         return {"text": exports.written(turns)}
     found = {}
