@@ -46,7 +46,8 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?%?"
 ID = re.compile(
-    rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+",
+    rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|"
+    r"(?=\S*\d)[\w.:/+=-]{3,}|\S+@\S+\.\w+",
     re.I,
 )
 EXTRAS = re.compile(  # what people add to JSON: comments, and a comma after the last value
