@@ -480,7 +480,7 @@ def test_a_source_that_is_not_clean_is_copied_clean(project, tmp_path, capsys):
     """Old encodings and a packed table: clean copies in data/, the source is untouched, a change of
     it is seen, and without it the copy still does.
     """
-    from handrail.walk import source_of
+    from handrail.walk import rests_on
 
     some, folder = texts(300), tmp_path / "notes"
     for number, text in enumerate(some[:200]):
@@ -494,9 +494,9 @@ def test_a_source_that_is_not_clean_is_copied_clean(project, tmp_path, capsys):
     assert (folder / "1.txt").read_bytes().endswith("Grüße".encode("cp1252"))
     assert (project.folder / "data" / "1.txt").read_text().endswith("Grüße\n")
 
-    before = source_of(project, "source")
+    before = rests_on(project, "data")["source"]
     write(folder / "1.txt", "Something new")
-    assert source_of(project, "source") != before
+    assert rests_on(project, "data")["source"] != before
     folder.rename(tmp_path / "gone")
     again = {check.name: check for check in data.run(project, Screen(yes=True)).checks}
     assert again["documents"].measured.startswith("300, ")

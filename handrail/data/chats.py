@@ -501,15 +501,10 @@ def cleaned(message, remarks):
 # --- one row ---
 
 
-def tidy(messages, remarks):
-    """Return messages in the order that chat templates want: one system message first, then user
-    and assistant in turns, each with something to say; raise Unusable.
-    """
-    blank = {m["role"] for m in messages if not m["content"].strip()}
-    messages = [m for m in messages if m["role"] != "system" or m["content"].strip()]
-    first = list(takewhile(lambda m: m["role"] == "system", messages))
-    system, talk = "\n\n".join(m["content"] for m in first), []
-    for message in messages[len(first) :]:
+def in_turns(messages, remarks):
+    """Return messages of user and assistant in turns: what one of them says in a row is joined."""
+    talk = []
+    for message in messages:
         if message["role"] == "system":
             message = {"role": "user", "content": message["content"]}
             remarks.append("a system message later on, put before the next question")
@@ -518,7 +513,13 @@ def tidy(messages, remarks):
             remarks.append("two messages of one person in a row, joined")
         else:
             talk.append(message)
-    roles = [message["role"] for message in talk]
+    return talk
+
+
+def check_complete(messages):
+    """Raise Unusable if a question or an answer is missing."""
+    blank = {m["role"] for m in messages if not m["content"].strip()}
+    roles = {m["role"] for m in messages}
     faults = {
         "no answer (no assistant message)": "assistant" not in roles,
         "begins with an answer, and no question is there": "user" not in roles,
@@ -527,7 +528,20 @@ def tidy(messages, remarks):
     }
     if found := [reason for reason, there in faults.items() if there]:
         raise Unusable(found[0])
-    if roles[0] == "assistant":
+
+
+def tidy(messages, remarks):
+    """Return messages in the order that chat templates want: one system message first, then user
+    and assistant in turns, each with something to say; raise Unusable.
+    """
+    check_complete(messages)
+    messages = [m for m in messages if m["role"] != "system" or m["content"].strip()]
+    first = list(takewhile(lambda m: m["role"] == "system", messages))
+    system, talk = (
+        "\n\n".join(m["content"] for m in first),
+        in_turns(messages[len(first) :], remarks),
+    )
+    if talk[0]["role"] == "assistant":
         greeting, talk = talk[0]["content"], talk[1:]
         system = f"{system}\n\nYou have greeted: {greeting}".strip()
         remarks.append("a greeting before the first question, put into the system message")

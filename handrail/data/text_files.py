@@ -46,7 +46,8 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?%?"
 ID = re.compile(
-    rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|(?=\S*\d)[\w.:/+=-]{{3,}}|\S+@\S+\.\w+",
+    rf"{UUID}|{NUMBER}|{exports.TIME}\S*|\w+://\S*|www\.\S+|/\S*/\S*|"
+    r"(?=\S*\d)[\w.:/+=-]{3,}|\S+@\S+\.\w+",
     re.I,
 )
 EXTRAS = re.compile(  # what people add to JSON: comments, and a comma after the last value
@@ -696,8 +697,6 @@ def is_id(text):
 
 def plain(row):
     """Return a row with texts in its columns: a talk is written out, objects are opened."""
-    if not any(isinstance(value, (list, dict)) or exports.is_json(value) for value in row.values()):
-        return {name: exports.repaired(value) for name, value in row.items()}
     if turns := exports.talk(row):
         return {"text": exports.written(turns)}
     found = {}

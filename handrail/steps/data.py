@@ -17,7 +17,7 @@ from handrail.project.plan import VILLAGE, bytes_per_token, check_size, plan, to
 from handrail.project.pretrained import opened
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["data.py"]
 USES = ["data", "source", "column", "kinds", "base", "size"]
@@ -36,12 +36,10 @@ def expect(project):
     base, world = project.settings.get("base"), is_world(project)
     needed = size(4 * tokens_needed(project))
     reads = VILLAGE["updates"] * VILLAGE["batch"] * VILLAGE["context"]
-    return {
-        "needed": needed if world else None,
-        "reads": f"{reads:,}",
-        "least": None if world or base else needed,
-        "world": "" if world else None,
-    }
+    found = {"needed": needed} if world else {}
+    if not world and not base:
+        found["least"] = needed
+    return found | {"reads": f"{reads:,}"} | shown_if(world=world)
 
 
 # --- the source: what is there, can it be read, which column is the text ---
@@ -448,7 +446,7 @@ def run(project, screen):
     val = sum(found.copies[1].values())
     values = {"number": found.number, "size": size(bytes_), "val": val}
     values["answer"] = f"{found.number:,} documents"
-    values["columns"] = "" if seen.tables and seen.bytes > 1.2 * found.bytes else None
+    values |= shown_if(columns=seen.tables and seen.bytes > 1.2 * found.bytes)
     return Outcome(checks, values, samples, plots)
 
 

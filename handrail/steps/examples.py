@@ -253,16 +253,15 @@ def run(project, screen):
     check_number(train, val, total, left_out, limit)
     write(project, train=train, val=val)
     rows = [row for _, coded in train for row in coded]
-    end, V = model.generation_config.eos_token_id, model.get_input_embeddings().num_embeddings
     highest = max(max(ids) for _, coded in train + val for ids, _ in coded)
+    V = model.get_input_embeddings().num_embeddings
     moved = leak(model, rows) if highest < V else 0.0
     lengths = [len(ids) for ids, _ in rows]
     chosen = plan_finetuning(project, lengths, method, model, context, moved <= SAME)
     finetune = project.settings["finetune"]
-    asked = [{first_question(chat) for chat, _ in part} for part in (train, val)]
-    overlap = len(asked[0] & asked[1])
+    end = model.generation_config.eos_token_id
     checks = judge_tokens(words, tokenizer, train, highest, V) + judge_rows(words, rows, end)
-    checks.append(words.check("questions in train and in val", overlap, overlap == 0))
+    checks.append(judge_overlap(words, train, val))
     if chats.rows:
         checks += judge_file(words, chats.copies, used)
     if finetune.get("packed", True):
@@ -273,8 +272,20 @@ def run(project, screen):
     samples = show(screen, tokenizer, rows)
     lines = [f"finetune.{name} = {finetune[name]}: {why}" for name, (_, why) in chosen.items()]
     screen.say("Chosen from data and machine, in settings.toml", lines)
+    return Outcome(checks, facts(train, val, rows), samples)
+
+
+def judge_overlap(words, train, val):
+    """Return the check that no question is on both sides."""
+    asked, later = ({first_question(chat) for chat, _ in side} for side in (train, val))
+    overlap = len(asked & later)
+    return words.check("questions in train and in val", overlap, overlap == 0)
+
+
+def facts(train, val, rows):
+    """Return the values of the step's words."""
     again = sum("same_as" in chat for chat, _ in val)
-    part = sum(sum(mask) for _, mask in rows) / sum(lengths)
+    part = sum(sum(mask) for _, mask in rows) / sum(len(ids) for ids, _ in rows)
     values = {"train": len(train), "held": len(val), "never": len(val) - again, "part": part}
-    values |= shown_if(none=not again) | {"again": again or None, "answer": f"{part:.0%}"}
-    return Outcome(checks, values, samples)
+    values |= {"again": again or None, "answer": f"{part:.0%}"}
+    return values | shown_if(none=not again)
