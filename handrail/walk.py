@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -24,6 +25,7 @@ from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
 SOURCES = "data source answers pairs base".split()  # settings that name files of other people
+LARGE = 50_000_000  # bytes
 QUESTIONS = {"": "Fix that, then Enter to try again", "me": "The name"}  # by what a Stop wants
 KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop:"
 
@@ -43,11 +45,16 @@ def before(project, name):
 
 @cache
 def checksum(file, size, changed):
-    """Return a checksum of a file's first and last megabyte, as it was at that size and time."""
+    """Return a checksum of a file, as it was at that size and time.
+
+    Of a large one: of its first and last megabyte, and of that time.
+    """
     with open(file, "rb") as data:
+        if size <= LARGE:
+            return hashlib.file_digest(data, "sha256").hexdigest()
         first = data.read(2**20)
-        data.seek(max(0, size - 2**20))
-        return hashlib.sha256(first + data.read()).hexdigest()
+        data.seek(-(2**20), os.SEEK_END)
+        return hashlib.sha256(first + data.read() + str(changed).encode()).hexdigest()
 
 
 def contents(place, kinds=None):

@@ -133,6 +133,14 @@ def test_changed_data_and_destroyed_results_are_not_done(grown, tmp_path):
 
     os.utime(data)
     assert states() == []
+    with open(data, "r+b") as file:  # one letter in the middle, and back
+        file.seek(data.stat().st_size // 2)
+        letter = file.read(1)
+        for other, changed in ((b"#", WALK[1:]), (letter, [])):
+            file.seek(-1, os.SEEK_CUR)
+            file.write(other)
+            file.flush()
+            assert states() == changed
     result = grown / "out" / "evaluation.json"
     whole = result.read_text()
     result.write_text("garbage")
