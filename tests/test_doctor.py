@@ -250,7 +250,7 @@ def listening():
     """Doctors made in a test leave nothing behind in this process."""
     made = []
     yield lambda *args, **kwargs: made.append(Doctor(*args, **kwargs)) or made[-1]
-    for doctor in made:
+    for doctor in reversed(made):
         doctor.close()
 
 

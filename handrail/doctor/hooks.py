@@ -156,14 +156,18 @@ class Hooks:
 
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() or not self.undo:  # another doctor may have kept it
                 return original(*args, **kwargs)
             if kwargs and not fits(signature, original, *args, **kwargs):
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
+        def undo():
+            if getattr(owner, name) is wrapper:  # else another doctor listens as well
+                setattr(owner, name, original)
+
         setattr(owner, name, wrapper)
-        self.undo.append(lambda: setattr(owner, name, original))
+        self.undo.append(undo)
 
     def attach(self):
         module = torch.nn.modules.module
@@ -218,7 +222,7 @@ class Hooks:
 
         @functools.wraps(original.__func__)
         def apply(cls, *args, **kwargs):
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() or not self.undo:
                 return original.__func__(cls, *args, **kwargs)
             return self.function(original.__func__, cls, *args, **kwargs)
 
