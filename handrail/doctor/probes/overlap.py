@@ -73,7 +73,9 @@ class Overlap:
         read.honest |= apart or known < 0.5 * rows
         if known > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
             whole = rows < 8 or rows >= len(read.rows) + len(read.other)
-            self.suspect = self.suspect or self.overlap(known, rows, few=whole)
+            if self.suspect is None:
+                self.suspect = self.overlap(known, rows, few=whole)
+                read.honest = False  # the rows of those before may only not have been read yet
             return
         if self.train_then_val(counts, sizes) or self.train_then_val(counts[::-1], sizes[::-1]):
             return
