@@ -255,3 +255,31 @@ def test_inputs_that_were_not_scaled(found, size):
     assert said.get("inputs-not-scaled") == ("warning" if size > 1 else None)
     normal = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
     assert "inputs-not-scaled" not in found(classify, normal, rows)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_train_and_val_measured_one_after_the_other(found, right):
+    """nanoGPT's own way to evaluate is no overlap; with val in train it is one, and certain."""
+
+    def train():
+        data = torch.randint(0, 60, (1200,))
+        halves = {"train": data[:1000] if right else data, "val": data[1000:]}
+        model = nn.Sequential(nn.Embedding(60, 16), nn.Linear(16, 60))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+        def loss_of(half, rows):
+            starts = torch.randint(0, len(halves[half]) - 33, (rows,)).tolist()
+            ids = torch.stack([halves[half][start : start + 33] for start in starts])
+            return nn.functional.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:])
+
+        for step in range(61):
+            if step % 20 == 0:
+                with torch.no_grad():
+                    [loss_of(half, 12) for half in halves for _ in range(6)]
+            optimizer.zero_grad()
+            loss_of("train", 16).backward()
+            optimizer.step()
+
+    said = found(train)
+    assert said.get("train-val-overlap") == (None if right else "certain")
+    assert "too-many-epochs" not in said or not right

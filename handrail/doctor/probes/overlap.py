@@ -7,7 +7,8 @@ from ..findings import finding
 from ..rows_read import EXACT, WINDOW, keys_of, says_something, texts_of
 
 SOME = 0.15  # of rows that are new, as many may well be made of known phrases
-FEW = 0.05  # as many may be known as a whole
+FEW = 0.05  # as many of long rows, and as many may be known as a whole
+LONG = 80  # tokens in a row
 
 
 class Overlap:
@@ -17,6 +18,7 @@ class Overlap:
         self.doctor = doctor
         self.shares = {}  # id(model): for each pass and row of an evaluation, how much is known
         self.suspect = None  # an evaluation on train alone
+        self.some = SOME  # for rows as long as those of the last evaluation
 
     def after_step(self, optimizer):
         doctor, now = self.doctor, self.doctor.now
@@ -53,6 +55,7 @@ class Overlap:
                 shares.append([EXACT * (key in known.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
                 shares.append([known.share(row) for row in lists])
+                self.some = FEW if median(map(len, lists)) >= LONG else SOME
 
     def judge(self):
         evaluations, self.shares = self.shares.values(), {}
@@ -73,14 +76,16 @@ class Overlap:
         read.honest |= apart or known < 0.5 * rows
         if known > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
             whole = rows < 8 or rows >= len(read.rows) + len(read.other)
-            self.suspect = self.suspect or self.overlap(known, rows, few=whole)
+            if self.suspect is None:
+                self.suspect = self.overlap(known, rows, few=whole)
+                read.honest = False  # the rows of those before may only not have been read yet
             return
         if self.train_then_val(counts, sizes) or self.train_then_val(counts[::-1], sizes[::-1]):
             return
         half = len(passes) // 2
         if apart or half and not (sum(counts[:half]) and sum(counts[half:])):
             return
-        natural = max(SOME, 1.5 * read.by_nature()) * rows
+        natural = max(self.some, 1.5 * read.by_nature()) * rows
         parts = [exact[:half], exact[half:]] if half else [exact]
         copied = sum(exact) >= max(3, FEW * rows) and all(map(sum, parts))
         if known < max(3, natural) and not copied:
