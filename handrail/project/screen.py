@@ -20,7 +20,7 @@ STYLES = {"pass": "green", "warn": "yellow", "fail": "red"}
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗"}
 ASCII = {"pass": "ok", "warn": "!", "fail": "X"}
 HEIGHT = 14  # lines of a picture
-NARROW = 60  # columns: below this there is no picture
+NARROW = 60  # columns: below this a picture becomes numbers
 ITALIC = re.compile(r"(?<![\w*])\*(\w[\w -]*)\*(?![\w*])")
 BOLD = re.compile(r"\*\*([^*]+)\*\*")
 BLANK = "\u00a0"  # in place of a blank where a line must not break
@@ -210,11 +210,22 @@ class Screen:
             return
         self.head(caption)
         if self.console.width < NARROW or not self.unicode:
-            self.print("  There is no room for a picture here: it is in out/notebook.html.\n")
+            self.numbers(spec, shown, levels)
             return
         draw(spec, shown, levels, min(self.width, 80) - 2)
         for line in plotext.uncolorize(plotext.build()).splitlines():
             self.print("  " + line.rstrip())
+        self.print()
+
+    def numbers(self, spec, shown, levels):
+        """Print a plot as numbers, for a terminal that cannot show it."""
+        for name, points in shown.items():
+            some = points[:: max(1, len(points) // 8)]
+            if spec["kind"] == "bars":
+                some = [(spec["x"][x], y) for x, y in points]
+            pairs = "  ".join(f"{x}: {y:.4g}" for x, y in some)
+            self.print(self.fill(f"{name} {pairs}"))
+        self.print(self.fill("  ".join(f"{name} {level:.3f}" for name, level in levels.items())))
         self.print()
 
     def side_by_side(self, texts):

@@ -14,6 +14,7 @@ USES = ["answers", "base", "finetune", "dpo", "grpo"]
 LEAVES = ["answers.json"]
 
 KINDS = {"trained": "trained on", "reworded": "in other words", "never": "never shown"}
+BEFORE = {"trained": "trained_before", "reworded": "reworded_before", "never": "never_before"}
 ENOUGH = 0.9  # of the answers have the facts of the file, or end as all of its answers do
 EXACT = 0.95  # of the answers about the built-in world are exactly right
 
@@ -60,9 +61,9 @@ def facts(project, result):
         new = KINDS["never"]
         found |= {"new": after[new]["exact"], "new_before": before[new]["exact"]}
         return found | {"answer": f"{found['new']:.0%}"}
-    for name, kind in KINDS.items():
-        if kind in after:
-            found |= {name: after[kind]["facts"], f"{name}_before": before[kind]["facts"]}
+    for name, earlier in BEFORE.items():
+        if (kind := KINDS[name]) in after:
+            found |= {name: after[kind]["facts"], earlier: before[kind]["facts"]}
     return found | {"answer": f"{found['trained']:.0%}", "closing": closing(project)}
 
 
