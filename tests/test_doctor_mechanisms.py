@@ -283,3 +283,129 @@ def test_train_and_val_measured_one_after_the_other(found, right):
     said = found(train)
     assert said.get("train-val-overlap") == (None if right else "certain")
     assert "too-many-epochs" not in said or not right
+
+
+def series(labels):
+    """Return (B, F, T) of smooth series, as a convolution reads them."""
+    return (torch.randn(len(labels), 3, 40).cumsum(2) + 3 * labels[:, None, None]) / 5
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_view_that_was_meant_to_be_a_transpose(found, right):
+    """Pictures and series that are viewed into another order look alright by their shape."""
+    model = nn.Sequential(nn.Conv1d(3, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+
+    def rows(labels):
+        given = series(labels).transpose(1, 2).contiguous()  # (B, T, F), as a file has them
+        return given.transpose(1, 2) if right else given.view(len(labels), 3, 40)
+
+    said = found(classify, model, rows)
+    assert said.get("view-for-transpose") == (None if right else "warning"), said
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_answer_of_a_row_that_depends_on_the_other_rows(found, right):
+    """With a loss on numbers, too: batch_first is missing, and one answer per row comes out."""
+
+    class Forecaster(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 8, batch_first=right), nn.Linear(8, 1)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0][:, -1]).squeeze(-1)
+
+    def train():
+        model = Forecaster()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            x = torch.randn(12, 7, 4)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), x[:, :, 0].mean(1)).backward()
+            optimizer.step()
+
+    said = found(train)
+    assert said.get("rows-see-each-other") == (None if right else "warning"), said
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_state_whose_names_the_model_does_not_know(found, right):
+    """strict=False loads what fits, and says nothing where nothing does."""
+
+    def train():
+        model, state = nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(4, 3)).state_dict()
+        state = state if right else {f"module.{name}": value for name, value in state.items()}
+        model.load_state_dict(state, strict=False)
+        classify(model, columns, updates=4)
+
+    assert found(train).get("nothing-loaded") == (None if right else "certain")
+
+
+@pytest.mark.parametrize("dim, said", [(-1, None), (1, "certain")])
+def test_a_teacher_whose_probabilities_are_over_the_places(found, dim, said):
+    """A softmax over another dimension than the student's: each loss is a number all the same."""
+
+    def train():
+        model, teacher = nn.Linear(4, 5), nn.Linear(4, 5)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(4):
+            x = torch.randn(6, 7, 4)
+            wanted = teacher(x).softmax(dim).detach()
+            optimizer.zero_grad()
+            nn.functional.kl_div(model(x).log_softmax(-1), wanted, reduction="batchmean").backward()
+            optimizer.step()
+
+    assert found(train).get("targets-over-another-dimension") == said
+
+
+@pytest.mark.parametrize("first, said", [(1, None), (0, "certain")])
+def test_the_blank_of_ctc_is_no_class(found, first, said):
+    """A class with the number of the blank cannot be written."""
+
+    def train():
+        model = nn.Linear(4, 6)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(4):
+            scores = model(torch.randn(20, 3, 4)).log_softmax(-1)  # (T, B, C)
+            targets = torch.randint(first, 6, (3, 5))
+            targets[:, -1] = first
+            lengths = torch.full((3,), 20), torch.full((3,), 5)
+            optimizer.zero_grad()
+            nn.CTCLoss()(scores, targets, *lengths).backward()
+            optimizer.step()
+
+    assert found(train).get("blank-in-targets") == said
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_optimizer_of_frozen_weights_only(found, right):
+    """Backward runs, because the inputs want a gradient, and the optimizer steps: in vain."""
+
+    def train():
+        model = nn.Linear(4, 3).requires_grad_(right)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(6):
+            x = torch.randn(12, 4).requires_grad_()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), torch.randint(0, 3, (12,))).backward()
+            optimizer.step()
+
+    assert found(train).get("weights-do-not-move") == (None if right else "certain")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_two_views_that_are_one(found, right):
+    """Contrastive learning on pairs of equal pictures: nothing is left to recognise."""
+
+    def train():
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            x = torch.randn(12, 8)
+            a, b = x + 0.1 * torch.randn_like(x), x + 0.1 * torch.randn_like(x)
+            one, other = model(a), model(b if right else a)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(one @ other.T, torch.arange(12)).backward()
+            optimizer.step()
+
+    assert found(train).get("views-are-equal") == (None if right else "warning")

@@ -14,6 +14,7 @@ import importlib.abc
 import inspect
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -28,6 +29,7 @@ from . import losses
 
 IDS = ("input_ids", "inputs", "idx", "ids", "x", "tokens")  # what people call them
 LOSSES = ("cross_entropy", "nll_loss", "linear_cross_entropy")
+FED = 4  # calls of a loss function whose inputs are looked at
 OTHER_LOSSES = ("binary_cross_entropy_with_logits", "ctc_loss", "kl_div")
 EVERY = 400  # updates in which each loss is looked for in the graph; then every tenth
 IN_VAIN = 10  # backward passes without a loss over classes, until it is no longer looked for
@@ -405,7 +407,7 @@ class Hooks:
             self.inside -= 1
         if self.hears():
             self.lost(losses.of_call(input, target, value, args, kwargs), value)
-            self.fed(original, input)
+            self.fed(original, input, target, {})
         return value
 
     def linear_cross_entropy(self, original, input, linear_weight, target, *args, **kwargs):
@@ -452,15 +454,21 @@ class Hooks:
     def rarely(self):
         return self.doctor.updates > EVERY and self.doctor.updates % 10 > 0
 
-    def fed(self, original, input):
-        """What a loss function is given, the first four times."""
-        if input.requires_grad and self.fed_to[original.__name__] < 4:
-            self.fed_to[original.__name__] += 1
+    def fed(self, original, input, target, options):
+        """What a loss function is given, the first times."""
+        kind = original.__name__
+        if input.requires_grad and self.fed_to[kind] < FED:
+            self.fed_to[kind] += 1
             maker = losses.name_of(losses.below(input.grad_fn)) if input.grad_fn else ""
-            self.tell("fed", original.__name__, input.detach(), maker)
+            self.tell("fed", kind, input.detach(), maker)
+            self.tell("loss_targets", kind, input.detach(), target.detach(), options)
 
     def other_loss(self, original, *args, **kwargs):
-        self.fed(original, args[0] if args else kwargs.get("input", kwargs.get("log_probs")))
+        if self.fed_to[original.__name__] < FED:
+            with suppress(TypeError):  # not the arguments that it takes: it says so itself
+                options = inspect.signature(original).bind(*args, **kwargs).arguments
+                scores, targets, *_ = options.values()
+                self.fed(original, scores, targets, options)
         return original(*args, **kwargs)
 
     def scripted(self, original, *args, _frames_up=0, **kwargs):

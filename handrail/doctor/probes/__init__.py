@@ -23,6 +23,7 @@ from .labels import Labels
 from .layout import Layout
 from .learning_rate import LearningRate
 from .lengths import Lengths
+from .loading import Loading
 from .loss_input import LossInput
 from .masked_inputs import MaskedInputs
 from .masks import Masks
@@ -44,7 +45,9 @@ from .rewards import Rewards
 from .saving import Saving
 from .scale import Scale
 from .schedule import Schedule
+from .scrambled import Scrambled
 from .shift import Shift
+from .soft_targets import SoftTargets
 from .ties import Ties
 from .unheard import Unheard
 from .units import Units
@@ -61,4 +64,5 @@ PROBES = [
     *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
     *[Modes, Resuming, Generation, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
+    *[Loading, SoftTargets, Scrambled],
 ]

@@ -19,6 +19,7 @@ class Batches:
         self.size = 0  # batches in the loader
         self.early = None  # some of what an early update read
         self.alike = self.looks = 0  # updates whose rows were all the same; that were looked at
+        self.twins = 0  # updates in which two views were one
 
     def batch_taken(self, iterator):
         """A data loader gave a batch."""
@@ -44,6 +45,7 @@ class Batches:
                     f"{LONG} read the same numbers"
                 )
                 yield finding("first-batch-only", evidence, number)
+        yield from self.views(number)
         rows = rows_of(passes[0])
         if rows is None or len(rows.ids) < 4:
             return
@@ -52,6 +54,32 @@ class Batches:
         if number == LONG and self.alike == self.looks >= 5:
             evidence = f"in {self.looks} of {self.looks} batches all {len(rows.ids)} rows are equal"
             yield finding("one-row-per-batch", evidence, number)
+
+    def views(self, number):
+        """Two views of each picture that are the same numbers teach nothing."""
+        now = self.doctor.now
+        if number not in (EARLY, LONG) or len(now.losses) != 1:
+            return
+        self.twins += any(map(twins, pairs_of(now.passes[:2])))
+        if self.twins == 2:
+            evidence = f"in updates {EARLY} and {LONG} both views of every row were equal"
+            yield finding("views-are-equal", evidence, number)
+
+
+def pairs_of(passes):
+    """Return pairs (one, other): the halves of each batch, and what two passes read."""
+    read = []
+    for seen in passes:
+        values = [v for v in seen.inputs.values() if isinstance(v, torch.Tensor)]
+        read += [v for v in values if v.is_floating_point() and v.ndim > 1]
+    return [*(value.chunk(2) for value in read), *zip(read, read[1:], strict=False)]
+
+
+def twins(pair):
+    """Return True if two tensors of several rows are equal, and their rows are not."""
+    if len(pair) != 2 or pair[0].shape != pair[1].shape or len(pair[0]) < 4:
+        return False
+    return torch.equal(*pair) and not torch.equal(pair[0][0], pair[0][1])
 
 
 def some_of(seen):

@@ -25,10 +25,11 @@ class Neighbours:
 
     def after_step(self, optimizer):
         number = self.doctor.updates
-        seen = next((seen for seen in self.doctor.now.passes if seen.losses), None)
+        passes = self.doctor.now.passes
+        seen = next((seen for seen in passes if seen.losses), passes[0] if passes else None)
         if number not in AT or seen is None:
             return
-        name, text = row_input(seen)
+        name, text = row_input(seen) if seen.losses else (series_input(seen), False)
         names = kinds_in(bare(seen.module))
         rounded = any(word in names for word in ROUND)  # by a scale that is of the whole batch
         if name is None or rounded or uses_batch_statistics(bare(seen.module)):
@@ -75,6 +76,20 @@ def row_input(seen):
     return None, False
 
 
+def series_input(seen):
+    """Return the name of an input (B, T, F) of a model with layers for (T, B, F), else None.
+
+    Where no loss over classes was heard, it is one only if the model gives one answer per row.
+    """
+    if not any(getattr(m, "batch_first", None) is False for m in bare(seen.module).modules()):
+        return None
+    for name, value in seen.inputs.items():
+        series = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim == 3
+        if series and len(value) > 2 and len(value) != value.size(1):
+            return name
+    return None
+
+
 def kinds_in(model):
     """Return the names of all classes in a model, and of where they come from."""
     kinds = {type(module) for module in model.modules()}
@@ -105,7 +120,8 @@ def outputs(seen, name, value, few):
         output = tuple(output.values())
     parts = output if isinstance(output, tuple) else [output]
     parts = [part for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point()]
-    return [part[1:].flatten(1) for part in parts if part.ndim > 1 and len(part) == few]
+    parts = [part for part in parts if part.ndim and len(part) == few]
+    return [part[1:].reshape(few - 1, -1) for part in parts]
 
 
 def movement(before, after):

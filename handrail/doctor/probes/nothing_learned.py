@@ -34,7 +34,10 @@ class NothingLearned:
     def ended(self):
         """The loss is still that of guessing; of two models that play against each other it may."""
         doctor, history = self.doctor, self.doctor.history
-        if doctor.updates < 60 or len(self.values) < LAST or len(doctor.steppers) > 1:
+        if doctor.updates < 60 or len(doctor.steppers) > 1:
+            return
+        yield from self.coin(history.losses)
+        if len(self.values) < LAST:
             return
         kinds = {classes for _, classes in self.values}
         classes = kinds.pop()
@@ -50,3 +53,13 @@ class NothingLearned:
             )
             name = "nothing-learned/clipped" if history.tight > 30 else "nothing-learned"
             yield finding(name, evidence, doctor.updates, tight=history.tight)
+
+    def coin(self, losses):
+        """One of two answers is right: the loss of a guess is ln 2, as in DPO and for yes or no."""
+        last = losses[-LAST:]
+        if len(last) < LAST or min(losses) < 0.95 * math.log(2):
+            return
+        mean = sum(last) / LAST
+        if abs(mean - math.log(2)) < 0.02:
+            evidence = f"the loss is {mean:.3f} at the end; that of a guess of two is ln 2 = 0.693"
+            yield finding("nothing-learned", evidence, self.doctor.updates)

@@ -6,6 +6,7 @@ from ..findings import finding
 from ..rows_read import WINDOW, windows
 
 EPOCHS = 20  # as many passes over the same rows are hardly ever intended
+TOY = 16  # fewer rows are a test whether they can be learned at all
 PLACES = ("step", "iter", "iter_num", "global_step", "update", "updates")  # of a checkpoint
 
 
@@ -72,7 +73,7 @@ class Repeats:
     def epochs(self, rows, update):
         distinct = len(rows.rows)
         passes = rows.total / distinct
-        if distinct >= 8 and passes >= EPOCHS and rows.total > 100:
+        if distinct >= TOY and passes >= EPOCHS and rows.total > 100:
             evidence = f"{rows.total:,} rows in {update:,} updates, {distinct:,} of them different"
             return finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
         elif update % 50 == 0 and len(rows.pieces) >= 64:

@@ -27,6 +27,8 @@ class Scale:
         for name, value in seen.inputs.items():
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 continue
+            if "mask" in name or "bias" in name or not value.isfinite().all():
+                continue
             if value.ndim < 2 or first.weight.size(1) not in (value.size(1), value.size(-1)):
                 continue
             size = value.float().square().mean().sqrt().item()
