@@ -4,7 +4,8 @@ Every optimizer does the same at heart:
 
     weight -= lr * gradient
 
-The gradient says which way; the learning rate lr says how far. With this line
+The gradient says which way the loss rises, so the weight goes the other way;
+the learning rate lr says how far. With this line
 alone, weights with large gradients rush ahead, and those with small ones hardly
 move.
 

@@ -155,6 +155,8 @@ def rehearsed(project, values, speed, mfu):
     note = project.out / "rehearsal.json"
     seconds = json.loads(note.read_text()).get("seconds") if note.exists() else None
     said = f"{speed:,.0f}, {mfu:.0%} of the machine's speed (30 to 50% is good)"
+    if mfu > 1:
+        said = f"{speed:,.0f}, more than was measured: the machine was busy in the first step"
     if not seconds:
         return "not rehearsed", said
     promised = values.batch * values.context / seconds
