@@ -90,8 +90,8 @@ def show_row(screen, tokenizer, inputs, targets, logits, number=6):
         read, answer = tokenizer.decode(read), tokenizer.decode(answer)
         lines.append(f"{read!r} → {answer!r}   P = {p:.2%}   -ln P = {-math.log(p):.2f}")
     lines.append(
-        f"A guess would give each {1 / logits.size(-1):.2%}; some are above it by luck. The loss is "
-        "the average of -ln P over all predictions of the batch."
+        f"A guess would give each {1 / logits.size(-1):.2%}; some are above it by luck. The loss "
+        "is the average of -ln P over all predictions of the batch."
     )
     screen.say(
         "One row: each token → the right next token, and the probability that it gets now", lines

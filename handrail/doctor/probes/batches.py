@@ -71,6 +71,7 @@ def pairs_of(passes):
     read = []
     for seen in passes:
         values = [v for v in seen.inputs.values() if isinstance(v, torch.Tensor)]
+        values = [v for v in values if v.layout is torch.strided]
         read += [v for v in values if v.is_floating_point() and v.ndim > 1]
     return [*(value.chunk(2) for value in read), *zip(read, read[1:], strict=False)]
 
@@ -85,4 +86,5 @@ def twins(pair):
 def some_of(seen):
     """Return a copy of some of what a Pass read, None if it is not kept."""
     values = [value for value in seen.inputs.values() if isinstance(value, torch.Tensor)]
+    values = [value for value in values if value.layout is torch.strided]
     return values[0].detach().flatten()[:1000].clone() if values else None

@@ -28,7 +28,9 @@ class Scrambled:
                     yield from self.look(name, value.detach())
 
     def look(self, name, value):
-        if value.ndim not in (3, 4) or not 2 <= value.size(1) <= MOST:
+        if value.layout is not torch.strided or value.ndim not in (3, 4):
+            return
+        if not 2 <= value.size(1) <= MOST:
             return
         channels, flat = value.size(1), value[:64].float().flatten(1)
         if flat.size(1) < 8 * channels:
