@@ -411,7 +411,7 @@ def test_the_doctor_watches_the_walk_s_own_runs(grown):
         and "the doctor: labels-shifted-twice: fail The targets are two tokens ahead" in said
     ), done.stdout[-2000:] + done.stderr[-2000:]
     assert (
-        "Most likely: labels were shifted by hand" in said
+        "Most likely: the labels were shifted by hand" in said
         and "handrail break labels-shifted-twice" in said
     )
 

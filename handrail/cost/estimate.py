@@ -178,7 +178,7 @@ def count(project, script, values, checkpointing=False, processes=1, gpu=True, p
             checkpointed(model, method)
         return model, optimizer
 
-    packed = parts[0].get("rows", 1) > 1
+    packed = len(parts[0].get("values", [])) > 1  # rows laid end to end
     book = ledger.Ledger(config.vocab_size if config else vocabulary, answer=not packed)
     AcceleratorState._reset_state(True)
     # fp16 takes the bytes of bf16

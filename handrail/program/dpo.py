@@ -33,8 +33,7 @@ def log_probs(model, batch):
 
 def dpo_loss(model, batch):
     """Return the sum over pairs of -ln sigmoid(BETA · (gain of chosen - gain of rejected))."""
-    reference = batch["values"][:, 0]
-    gain = log_probs(model, batch) - reference  # (R,): chosen, rejected, chosen, rejected, ...
+    gain = log_probs(model, batch) - batch["values"]  # (R,): chosen, rejected, chosen, ...
     return -F.logsigmoid(BETA * (gain[0::2] - gain[1::2])).sum()
 
 

@@ -54,7 +54,7 @@ def advantages(rewards):
 def grpo_loss(model, batch):
     """Return the sum over written tokens of -advantage · P / P: 1, but it has a gradient."""
     log_p = -token_losses(model, batch)  # (K,)
-    advantage = batch["values"][batch["owner"], 0]  # (K,): each token has that of its row
+    advantage = batch["values"][batch["owner"]]  # (K,): each token has that of its row
     return -(advantage * (log_p - log_p.detach()).exp()).sum()
 
 

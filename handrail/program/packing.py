@@ -18,7 +18,7 @@ from batches import IGNORE, order, share
 def pack(rows):
     """Return rows (ids, loss_mask) laid end to end as one row (1, T) without padding.
 
-    A row may have a third part, a number about it: `values` holds these numbers (R, 1).
+    A row may have a third part, a number about it: `values` (R,) holds these numbers, else 0.
     """
     inputs, targets, positions, owner = [], [], [], []
     for number, (ids, loss_mask, *_) in enumerate(rows):
@@ -31,7 +31,8 @@ def pack(rows):
     keep = (targets != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
     batch = {"inputs": torch.tensor([inputs]), "targets": targets[None], "keep": keep}
     batch |= {"positions": torch.tensor([positions]), "owner": torch.tensor(owner)[keep]}
-    return batch | {"values": torch.tensor([row[2:] for row in rows]), "count": len(keep)}
+    values = torch.tensor([sum(row[2:]) for row in rows], dtype=torch.float32)
+    return batch | {"values": values, "count": len(keep)}
 
 
 def bins(rows, most):
