@@ -281,7 +281,7 @@ def test_train_and_val_measured_one_after_the_other(found, right):
             optimizer.step()
 
     said = found(train)
-    assert said.get("train-val-overlap") == (None if right else "certain")
+    assert said.get("train-val-overlap") == (None if right else "warning")
     assert "too-many-epochs" not in said or not right
 
 

@@ -76,6 +76,7 @@ class Overlap:
         read.honest |= apart or known < 0.5 * rows
         if known > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
             whole = rows < 8 or rows >= len(read.rows) + len(read.other)
+            whole |= sum(exact) < 0.5 * known  # nearly: certain is only what is there as it is
             if self.suspect is None:
                 self.suspect = self.overlap(known, rows, few=whole)
                 read.honest = False  # the rows of those before may only not have been read yet
@@ -95,7 +96,7 @@ class Overlap:
             evidence = f"{known} of {rows} rows of an evaluation, in passes of their own"
             yield finding("train-val-overlap/in-part", evidence, self.doctor.updates)
         else:
-            few = known < max(8, natural) or sum(exact) < 0.5 * known < 0.25 * rows
+            few = known < max(8, natural) or sum(exact) < 0.5 * known  # certain: as they are
             yield self.overlap(known, rows, few)
 
     def overlap(self, known, rows, few):
