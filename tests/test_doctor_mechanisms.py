@@ -259,7 +259,7 @@ def test_inputs_that_were_not_scaled(found, size):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_train_and_val_measured_one_after_the_other(found, right):
-    """nanoGPT's own way to evaluate is no overlap; with val in train it is one, and certain."""
+    """nanoGPT's own way to evaluate is no overlap; with val in train it is one."""
 
     def train():
         data = torch.randint(0, 60, (1200,))

@@ -38,10 +38,11 @@ class Precision:
         if update.number < 20 or not update.moving or update.rate <= 0:
             return
         share = changed_share(optimizer, update.before)
-        self.low = self.low + 1 if 0 < share < 0.05 else 0
+        full = update.rate > 0.5 * max(self.doctor.history.rates)  # it has not fallen yet
+        self.low = self.low + 1 if 0 < share < (0.3 if full else 0.05) else 0
         if self.low == 2:
             evidence = (
-                f"less than 5 % of the values changed at update {update.number:,}, learning rate "
+                f"{share:.0%} of the values changed at update {update.number:,}, learning rate "
                 f"{update.rate:.3g}"
             )
             yield finding("weights-do-not-move/most-lost-in-16-bits", evidence, update.number)
