@@ -409,3 +409,34 @@ def test_two_views_that_are_one(found, right):
             optimizer.step()
 
     assert found(train).get("views-are-equal") == (None if right else "warning")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_preference_that_is_never_learned(found, right):
+    """Of two answers, chosen and rejected are mixed up at random: the loss stays at ln 2."""
+
+    def train():
+        model = nn.Linear(8, 1)
+        nn.init.zeros_(model.weight)
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        for _ in range(80):
+            good = torch.randn(256, 8) + (1.0 if right else 0.0)
+            optimizer.zero_grad()
+            gap = model(good) - model(torch.randn(256, 8))
+            (-nn.functional.logsigmoid(gap)).mean().backward()
+            optimizer.step()
+
+    assert found(train).get("nothing-learned") == (None if right else "warning")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_best_copy_that_is_saved_late(found, tmp_path, right):
+    """The state was taken at the best update, and the file holds the weights of the last one."""
+
+    def train():
+        model = nn.Linear(4, 3)
+        best = copy.deepcopy(model.state_dict()) if right else model.state_dict()
+        classify(model, columns, updates=6)
+        torch.save(best, tmp_path / "best.pt")
+
+    assert found(train).get("copy-is-live") == (None if right else "warning")

@@ -7,7 +7,7 @@ import torch
 from .hooks import bare, tensors_in
 from .no_trace import no_trace
 
-WITHOUT = ("labels", "past_key_values", "num_items_in_batch", "logits_to_keep")
+WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
 MOVED = 1e-3  # logits have moved if by more than this share of the largest
 
 

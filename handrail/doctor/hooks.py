@@ -260,7 +260,6 @@ class Hooks:
         self.wrap(module.PreTrainedModel, "resize_token_embeddings", self.resize)
 
     def wrap_trainer(self, module):
-        self.wrap(module.Trainer, "__init__", self.made_trainer)
         self.wrap(module.Trainer, "log", self.logged)
         self.wrap(module.Trainer, "train", self.train)
 
@@ -570,7 +569,7 @@ class Hooks:
 
     # --- what surrounds it ---
 
-    # what may be given by keyword has the name that it has there
+    # arguments that callers may name keep the names of the original
 
     def load(self, original, f, *args, **kwargs):
         found = original(f, *args, **kwargs)
@@ -589,7 +588,9 @@ class Hooks:
 
     def load_state(self, original, module, state_dict, *args, **kwargs):
         self.tell("state_loaded", module, state_dict)
-        return original(module, state_dict, *args, **kwargs)
+        found = original(module, state_dict, *args, **kwargs)
+        self.tell("state_matched", module, state_dict, found)
+        return found
 
     def average(self, original, averaged, *args, **kwargs):
         self.tell("average_moved", averaged)
@@ -643,10 +644,6 @@ class Hooks:
         found = original(model, *args, **kwargs)
         self.tell("resized", before, model.get_input_embeddings().weight.size(0))
         return found
-
-    def made_trainer(self, original, trainer, *args, **kwargs):
-        original(trainer, *args, **kwargs)
-        self.tell("trainer", trainer)
 
     def train(self, original, trainer, resume_from_checkpoint=None, *args, **kwargs):
         if resume_from_checkpoint:

@@ -31,8 +31,8 @@ def pack(rows):
     keep = (targets != IGNORE).nonzero()[:, 0]  # (K,): where the loss counts
     batch = {"inputs": torch.tensor([inputs]), "targets": targets[None], "keep": keep}
     batch |= {"positions": torch.tensor([positions]), "owner": torch.tensor(owner)[keep]}
-    values = torch.tensor([sum(row[2:]) for row in rows], dtype=torch.float32)
-    return batch | {"values": values, "count": len(keep)}
+    values = [row[2] if len(row) > 2 else 0.0 for row in rows]
+    return batch | {"values": torch.tensor(values), "count": len(keep)}
 
 
 def bins(rows, most):

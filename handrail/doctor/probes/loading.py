@@ -4,18 +4,17 @@ from ..findings import finding
 
 
 class Loading:
-    """Compares the names in a state with those of the model that loads it."""
+    """Reads what load_state_dict returns, which most programs drop."""
 
     def __init__(self, doctor):
         self.doctor = doctor
 
-    def state_loaded(self, module, state):
-        own = set(module.state_dict().keys()) if hasattr(state, "keys") else set()
-        given = [name for name in own and state if isinstance(name, str)]
-        if len(given) < 2 or own & set(given):
-            return
-        evidence = (
-            f"{len(given)} tensors, such as {given[0]}, and none has a name that this "
-            f"{type(module).__name__} knows, such as {min(own)}"
-        )
-        yield finding("nothing-loaded", evidence, self.doctor.updates)
+    def state_matched(self, module, state, found):
+        """After a state was loaded; found: the names that were missing, and those unexpected."""
+        missing, unexpected = found or ((), ())
+        if missing and len(unexpected) == len(state) > 1:
+            evidence = (
+                f"all {len(state)} tensors, such as {unexpected[0]}, were unexpected; this "
+                f"{type(module).__name__} wanted names such as {missing[0]}"
+            )
+            yield finding("nothing-loaded", evidence, self.doctor.updates)

@@ -50,9 +50,8 @@ class MaskedInputs:
 
     def judge(self, seen, rows):
         self.done = True
-        if moved_by_future(seen, rows)[
-            0
-        ]:  # it reads both ways, and was trained to predict one place later
+        moved, _ = moved_by_future(seen, rows)
+        if moved:  # it reads both ways, and was trained to predict one place later
             return
         token, count = self.there.most_common(1)[0]
         evidence = (

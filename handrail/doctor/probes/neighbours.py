@@ -1,18 +1,14 @@
 """Does what the model says of one row depend on the other rows of its batch?"""
 
-from contextlib import suppress
-
 import torch
 
+from ..extra_pass import MOVED, WITHOUT, run
 from ..findings import finding
 from ..hooks import bare
-from ..no_trace import no_trace
 from ..token_rows import rows_of
 
 AT = (2, 20)  # updates: a last layer of zeros hides everything at first
 FEW = 3  # rows that are enough
-MOVED = 1e-3  # an output has moved if by more than this share of the largest
-WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
 COMPETE = ("moe", "expert", "router", "capacity")  # rows may compete for experts
 ROUND = ("quant", "observer", "8bit", "bitsandbytes", "float8", "fp8", "transformer_engine")
 
@@ -106,20 +102,12 @@ def uses_batch_statistics(model):
 
 def outputs(seen, name, value, few):
     """Return what the model gives for the first `few` rows but one, as tensors (few - 1, ...)."""
-    inputs = {key: given for key, given in seen.inputs.items() if key not in WITHOUT} | {
-        name: value
-    }
+    inputs = {key: given for key, given in seen.inputs.items() if key not in WITHOUT}
+    inputs[name] = value
     for key, given in inputs.items():
         if isinstance(given, torch.Tensor) and given.ndim and len(given) == len(value):
             inputs[key] = given[:few]
-    output = None
-    with no_trace(bare(seen.module)):
-        with suppress(TypeError, ValueError, RuntimeError):
-            output = bare(seen.module)(**inputs)
-    if isinstance(output, dict):
-        output = tuple(output.values())
-    parts = output if isinstance(output, tuple) else [output]
-    parts = [part for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point()]
+    parts = [part for part in run(bare(seen.module), inputs) if part.is_floating_point()]
     parts = [part for part in parts if part.ndim and len(part) == few]
     return [part[1:].reshape(few - 1, -1) for part in parts]
 

@@ -57,7 +57,8 @@ class NothingLearned:
     def coin(self, losses):
         """One of two answers is right: the loss of a guess is ln 2, as in DPO and for yes or no."""
         last = losses[-LAST:]
-        if len(last) < LAST or min(losses) < 0.95 * math.log(2):
+        starts = losses[:1] and abs(losses[0] - math.log(2)) < 0.1
+        if len(last) < LAST or not starts or min(losses) < 0.95 * math.log(2):
             return
         mean = sum(last) / LAST
         if abs(mean - math.log(2)) < 0.02:

@@ -50,7 +50,7 @@ class Overlap:
             shares = self.shares.setdefault(id(seen.module), [])
             others, rows = keys_of(seen), texts_of(seen)
             lists = [row for row in rows.lists() if says_something(row)] if rows else []
-            lists = [row for row in lists if len(row) >= WINDOW]  # fewer stand in every text
+            lists = [row for row in lists if len(row) >= WINDOW]  # fewer are in every text
             if others and current.isdisjoint(others):
                 shares.append([EXACT * (key in known.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
