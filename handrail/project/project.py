@@ -205,7 +205,7 @@ class Project:
 
         Two at once would overwrite each other's checkpoints, tokens and settings.
         """
-        for step in ("", "finetune", "dpo", "grpo"):  # a trial of its owner's may go on
+        for step in ("", "finetune", "dpo", "grpo"):  # a trial of its owner may run
             file = self.out / step / "run.lock"
             if file.exists() and (process := holder(file)):
                 raise stop("run under way", folder=file.parent, process=process)

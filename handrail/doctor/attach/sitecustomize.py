@@ -5,44 +5,17 @@ trains.
 """
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
 
+from handrail_on_import import WhenImported
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class WhenTorchComes(importlib.abc.MetaPathFinder):
-    """Waits for `import torch`; imports nothing by itself.
-
-    Libraries that only ask whether torch is there do not import it yet.
-    """
-
-    def find_spec(self, name, path=None, target=None):
-        if name != "torch":
-            return None
-        others = (
-            finder.find_spec(name, path, target)
-            for finder in sys.meta_path
-            if finder is not self and hasattr(finder, "find_spec")
-        )
-        spec = next(filter(None, others), None)
-        if spec is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def exec_module(module):
-            sys.meta_path.remove(self)
-            execute(module)
-            let_in()
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-def let_in():
+def let_in(torch):
     try:
         importlib.import_module(os.environ["HANDRAIL_DOCTOR"] + ".watch").attach()
     except Exception as error:  # the program runs all the same
@@ -59,5 +32,5 @@ def run_own():
 
 if os.environ.get("HANDRAIL_WATCH"):
     open(os.path.join(os.environ["HANDRAIL_WATCH"], f"python-{os.getpid()}"), "w").close()
-    sys.meta_path.insert(0, WhenTorchComes())
+    WhenImported({"torch": let_in})
 run_own()
