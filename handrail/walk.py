@@ -24,7 +24,7 @@ from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
-SOURCES = "data source answers pairs base".split()  # settings that name files of other people
+SOURCES = "data source answers pairs base".split()  # settings that name files outside the project
 LARGE = 50_000_000  # bytes
 QUESTIONS = {"": "Fix that, then Enter to try again", "me": "The name"}  # by what a Stop wants
 KEYS = "Enter next · c code · w more · b break it · r run again · u undo · q stop:"

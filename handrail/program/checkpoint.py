@@ -70,7 +70,8 @@ def resume(accelerator, folder, run):
             return step
         accelerator.print(problem)
     if found:
-        refuse(f"None can be used (FSDP's need FSDP). To start again: {move_away(folder.parent)}")
+        why = f"No checkpoint in {folder} can be used (those of FSDP need FSDP)."
+        refuse(f"{why} To start again: {move_away(folder.parent)}")
     return 0
 
 

@@ -93,7 +93,7 @@ def settle(project, chosen, part=""):
     fixed, dot = persons(project, part), f"{part}." if part else ""
     for name in last_plan(project, part).keys() - chosen.keys() - fixed.keys():
         project.decide(dot + name, None)  # of an earlier plan
-    chosen = {name: reasoned for name, reasoned in chosen.items() if name not in fixed}
+    chosen = {name: both for name, both in chosen.items() if name not in fixed}
     for name, (value, why) in chosen.items():
         project.decide(dot + name, value, why)
     note = note_of(project, part)
