@@ -33,7 +33,7 @@ SETTINGS = {  # name: (default, meaning)
     "method": ("full", "of fine-tuning: full trains all weights, lora small corrections"),
     "updates": (1000, "how many times the weights are changed"),
     "batch": (32, "rows of text (or examples) per update, over all GPUs together"),
-    "context": (256, "tokens per row: the model looks back so far, and no further"),
+    "context": (256, "tokens per row: how far the model can look back"),
     "lr": (3e-3, "learning rate: how far each update moves the weights"),
     "seed": (0, "fixes every random choice, so that a run can be repeated exactly"),
     "rows_at_once": (0, "rows that fit into memory together; 0: the whole batch"),

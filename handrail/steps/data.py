@@ -255,7 +255,7 @@ def show(screen, found):
     samples = [" ".join(text.split())[:300] for text in drawn]
     screen.say(
         "Three documents picked at random. Is this the text you meant to use?",
-        [f"{i}  {text}" for i, text in enumerate(samples, start=1)],
+        samples,
     )
     edges, counts = histogram(found.lengths)
     plot = {
