@@ -6,6 +6,7 @@ What needs a GPU is named, never hidden.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,8 @@ SLOW = (
     "test_estimate",
 )
 left_out = []
+# a suite in the background inherits that Ctrl-C is ignored; the commands under test must hear it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -35,13 +35,22 @@ LIMITS_16 = {"loss": 1e-3, "gradient": 0.05, "step": 0.3}
 
 def expect(project):
     if project.cpu:
-        return {"cores": os.cpu_count(), "gpu": None, "promised": "", "compared": None}
+        little = "fine-tune a small model on a short file in a quarter of an hour"
+        if from_scratch(project):
+            little = "train a one-million-parameter model in minutes"
+        cores = {"cores": os.cpu_count(), "enough": little}
+        return cores | {"gpu": None, "promised": "", "compared": None}
     name = launch.gpu() or "a GPU"
     card = known(name)
     promised = "handrail has no data sheet of this card: its speed is only measured."
     if card:
         promised = f"Its data sheet promises {card['tflops']} TFLOP/s."
     return {"cores": None, "gpu": name, "promised": promised, "compared": ""}
+
+
+def from_scratch(project):
+    """Return True if the model is new: neither is another model continued, nor fine-tuned."""
+    return not project.settings.get("base") and not project.settings.get("answers")
 
 
 def wait(device):
@@ -157,7 +166,9 @@ def run(project, screen):
     }
     project.out.mkdir(exist_ok=True)
     (project.out / "machine.json").write_text(json.dumps(found, indent=1))
-    found["minutes"] = max(1, 6 * 1e6 * 4.1e6 / (tflops * 1e12 * 0.3) / 60)
+    first = max(1, 6 * 1e6 * 4.1e6 / (tflops * 1e12 * 0.3) / 60)
+    new = from_scratch(project)
+    found |= {"minutes": first if new else None, "unknown": None if new else ""}
     format_ = "fp32" if precision == "no" else precision
     checks = judge_speed(project, accelerator.device, found, format_)
     return Outcome(checks + compare_with_cpu(accelerator), found)
