@@ -13,11 +13,10 @@ import click
 
 from handrail import __version__
 from handrail.cloud import rent
-from handrail.project.project import Stop, refused, stop, usual
+from handrail.project.project import Project, Stop, refused, stop, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
-JSON_OF_THEIR_OWN = ("watch", "doctor", "estimate")
 OWN_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 ABOVE_0 = click.IntRange(1)
 RUN = [  # what `estimate` counts with, too
@@ -96,11 +95,11 @@ def take(folder, typed, step=""):
     try:
         if step == "finetune" and project.settings.get("data"):
             code = walk.walk(project, screen, chosen.until, ANSWERS)
-        elif not step:
-            code = walk.walk(project, screen, chosen.until)
-        else:
+        elif step:
             outcome = walk.take(project, screen, step, "by itself")
             code = int(any(check.verdict == "fail" for check in outcome.checks))
+        else:
+            code = walk.walk(project, screen, chosen.until)
     except (KeyboardInterrupt, EOFError):
         said["error"] = f"Stopped. To continue: {project.command(step)}"
         print(f"\n{said['error']}")
@@ -180,11 +179,10 @@ def explain(words):
     from handrail.project.glossary import explain, key
 
     if key("".join(words)) == "shoulditrain":
-        from handrail import walk
-        from handrail.project.project import Project
         from handrail.project.screen import Screen
+        from handrail.walk import show_advice
 
-        return walk.show_advice(Project(usual()), Screen())
+        return show_advice(Project(usual()), Screen())
     print(explain(" ".join(words), cli.commands, meanings()))
 
 
@@ -272,9 +270,7 @@ def run(words, said):
         where = wrong.ctx.command_path if wrong.ctx else "handrail"
         code, said["error"] = 2, f"{wrong.format_message()}\nAll options: {where} --help"
     except (KeyboardInterrupt, EOFError, click.Abort):
-        said["error"] = "Stopped."
-        print("\nStopped.")
-        return 130
+        code, said["error"] = 130, "Stopped."
     except BrokenPipeError:  # `handrail ... | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -296,7 +292,7 @@ def main(words=None):
     by the learner's scripts too, is on standard error.
     """
     words, said, code = sys.argv[1:] if words is None else list(words), {}, 1
-    if "--json" not in words or words[0] in JSON_OF_THEIR_OWN:
+    if "--json" not in words or words[0] in ("watch", "doctor", "estimate"):  # these print theirs
         return run(words, said)
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

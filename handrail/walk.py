@@ -276,8 +276,7 @@ def advised(project, name):
 
 def show_advice(project, screen):
     """Show what training is good for, and what the data of a project point to."""
-    title = Words(project, "should_i_train").say("Title")[0]
-    screen.title(title, "handrail explain should-i-train")
+    screen.title("Should you train at all?", "handrail explain should-i-train")
     for head, lines in should_i_train.page(project).items():
         screen.say(head, lines)
 
@@ -428,42 +427,37 @@ def status(folder):
     """
     sys.dont_write_bytecode = True  # of the project's own files
     project = Project(folder)
-    found = {"folder": str(project.folder), "gpu": launch.gpu(), "steps": {}}
     if not project.exists:
         project.check_free()
-        project.cpu = not found["gpu"]
-        start = ["handrail", "new", str(folder), "--data", "village", "--until", "machine"]
-        command = shlex.join([*start, "--yes", "--json"])
-        return found | {"next": coming(project, "machine") | {"command": command}}
+        project.cpu = not launch.gpu()
+        options = "--data village --until machine --yes --json".split()
+        start = {"command": shlex.join(["handrail", "new", str(folder), *options])}
+        return {"gpu": launch.gpu(), "steps": {}, "next": coming(project, "machine") | start}
     project = begin.found(folder)
     project.cpu = begin.chosen_on(project).exists()
     later = LATER if "pretrain" in path(project) else LATER[1:]  # inside: a model of one's own
-    for name in dict.fromkeys(path(project) + later):
-        found["steps"][name] = state(project, name)
-    to_do = [name for name, now in found["steps"].items() if now != "done"]
+    steps = {name: state(project, name) for name in path(project) + later}
+    to_do = [name for name in steps if steps[name] != "done"]
     if to_do[:1] and to_do[0] in path(project):
-        return found | {"next": coming(project, to_do[0])}
+        return {"steps": steps, "next": coming(project, to_do[0])}
     ready = [name for name in to_do if all(record(project, b) for b in before(project, name))]
-    return found | {"next": None, "later": [coming(project, name) for name in ready]}
+    return {"steps": steps, "next": None, "later": [coming(project, name) for name in ready]}
 
 
 def coming(project, name):
     """Return what a step says before it is taken, and what was wrong the last time."""
     words, values = Words(project, name), step(name).expect(project)
     note = record(project, name) or {"checks": []}
-    alone = " --until finetune" if name == "finetune" else ""  # else the exam follows
-    return {
+    alone = "--until finetune " if name == "finetune" else ""  # else the exam follows
+    heads = {"why": "Why", "words": "New words", "guess": "Guess", "expect": "Expect"}
+    return {key: words.say(head, **values) for key, head in heads.items()} | {
         "step": name,
         "title": words.say("Title")[0],
         "should_i_train": should_i_train.page(project) if advised(project, name) else None,
-        "why": words.say("Why"),
-        "words": words.say("New words", **values),
-        "guess": words.say("Guess", **values),
-        "expect": words.say("Expect", **values),
         "files": {file: lesson(file) for file in files(project, name)},
         "failed": [check for check in note["checks"] if check["verdict"] == "fail"],
         "changed": changes(project, name) if "rests_on" in note else [],
-        "command": project.command(f"{name}{alone} --yes --json"),
+        "command": project.command(f"{name} {alone}--yes --json"),
     }
 
 
@@ -471,7 +465,7 @@ def taken(project):
     """Return what --json says about the step that was taken last."""
     name = last(project)
     note = record(project, name)
-    found = {key: note[key] for key in ("title", "checks", "samples", "commit", "seconds")}
+    kept = ("title", "checks", "samples", "commit", "seconds")
+    found = {"step": name} | {key: note[key] for key in kept}
     found |= {"tells": note["What this tells you"], "try": note["Try it"]}
-    found |= {"answer": note["values"].get("answer"), "files": files(project, name)}
-    return {"folder": str(project.folder), "step": name} | found
+    return found | {"answer": note["values"].get("answer"), "files": files(project, name)}

@@ -57,17 +57,15 @@ def judge_length(project, pairs):
     """Return the check that the better answers are not simply the longer or the shorter ones."""
     letters = [[len(pair[side]) for side in SIDES] for pair in pairs]
     chosen, rejected = (mean(column) for column in zip(*letters, strict=True))
-    longer = mean(better > worse for better, worse in letters)
-    shorter = mean(better < worse for better, worse in letters)
+    longer = mean(better > 1.1 * worse for better, worse in letters)
+    shorter = mean(worse > 1.1 * better for better, worse in letters)
     most = 0.65 + len(pairs) ** -0.5  # chance alone stays below 0.5 + that, 19 times in 20
-    uneven = longer > most and chosen > 1.1 * rejected
-    cut = shorter > most and chosen < rejected / 1.1
-    good = not (uneven or cut) if own(project) else longer == 0
+    good = max(longer, shorter) <= most if own(project) else longer == 0
     shown = {"longer": longer, "shorter": shorter, "chosen": chosen, "rejected": rejected}
-    shown |= expect(project) | {"most": most} | shown_if(long=uneven, short=cut)
-    number = f"{longer:.0%}, shorter {shorter:.0%}: {chosen:.0f} letters for {rejected:.0f}"
-    name = "chosen answers that are the longer ones"
-    return Words(project, "dpo").check(name, number, good, "warn", **shown)
+    shown |= expect(project) | {"most": min(1, most)}
+    shown |= shown_if(long=longer > most, short=shorter > most)
+    number = f"{longer:.0%} longer, {shorter:.0%} shorter; {chosen:.0f} letters for {rejected:.0f}"
+    return Words(project, "dpo").check("length of the chosen", number, good, "warn", **shown)
 
 
 def check_taught(project):

@@ -15,43 +15,42 @@ QUICK = 20_000_000  # bytes of questions and answers that are counted in about a
 
 
 def page(project):
-    """Return the screen, {heading: lines}; the last part says what this project's data points to.
+    """Return the screen, {heading: lines}; the last part says what this project's data point to.
 
     It is left out where there are no data of a person's own.
     """
-    words, settings = Words(project, "should_i_train"), project.settings
-    heads = ["What each way is good for", "How to know that it is better"]
-    facts, source = {}, settings.get("data") or settings.get("answers")
-    if source and not (settings.get("data") and is_world(project)):
-        place = project.folder / Path(source).expanduser()
-        kinds = [*ALL_KINDS, *settings.get("kinds", [])]
-        files = local_files(place) if place.exists() else []
-        held = sum(file.stat().st_size for file in files if file == place or is_read(file, kinds))
-        facts = {"size": size(held) if held else None, "source": source}
-        facts |= shown_if(unknown=not held, little=0 < held < PROMPT)
-        about = about_texts if settings.get("data") else about_answers
-        facts |= about(project, place, held)
-        heads.append("Your texts" if settings.get("data") else "Your questions and answers")
-    return {head: words.say(head, **facts) for head in heads}
+    texts, source = project.settings.get("data"), project.settings.get("answers")
+    heads, found = ["What each way is good for", "How to know that it is better"], {}
+    if (texts or source) and not (texts and is_world(project)):
+        heads.append("Your texts" if texts else "Your questions and answers")
+        found = about(project, texts or source)
+    words = Words(project, "should_i_train")
+    return {head: words.say(head, **found) for head in heads}
 
 
-def about_texts(project, place, held):
-    """Return what the words about texts name, of which there are `held` bytes."""
+def about(project, source):
+    """Return what the words about texts, or about questions and answers, name."""
+    place = project.folder / Path(source).expanduser()
+    files = local_files(place) if place.exists() else []
+    held = sum(f.stat().st_size for f in files if f == place or is_read(f, ALL_KINDS))
+    found = {"source": source, "size": size(held) if held else None}
+    found |= shown_if(unknown=not held, little=0 < held < PROMPT)
+    if not project.settings.get("data"):
+        return found | about_answers(project, place, held)
     base, needed = project.settings.get("base"), 4 * tokens_needed(project)
     new = held and not base
-    found = {"base": base, "needed": size(needed), "small": SMALL}
+    found |= {"base": base, "needed": size(needed), "small": SMALL}
     return found | shown_if(short=new and held < needed, enough=new and held >= needed)
 
 
 def about_answers(project, place, held):
-    """Return what the words about questions and answers name; a large file is not counted yet."""
+    """Return what fits the questions and answers there; a large file is not counted yet."""
     chats = Chats()
     with suppress(Stop):  # the step says what is wrong
         if 0 < held < QUICK:
             chats = read_chats(place, place.name, project.settings.get("me"))
     rows = len(chats.rows)
-    shown = rows and passes(rows, *SHOWN)
-    single = rows and not chats.pairs
-    found = {"rows": rows or None, "passes": shown} | shown_if(pairs=chats.pairs, unknown=not rows)
-    heart = shown >= BY_HEART
+    often = passes(rows, *SHOWN) if rows else 0
+    heart, single = often >= BY_HEART, rows and not chats.pairs
+    found = {"rows": rows or None, "passes": often} | shown_if(unknown=not rows, pairs=chats.pairs)
     return found | shown_if(heart=single and heart, many=single and not heart)
