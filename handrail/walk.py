@@ -454,7 +454,10 @@ def coming(project, name):
         "step": name,
         "title": words.say("Title")[0],
         "should_i_train": should_i_train.page(project) if advised(project, name) else None,
-        "files": {file: lesson(file) for file in files(project, name)},
+        "files": {
+            file: {"lesson": lesson(file), "lines": dict(words.code(file))}
+            for file in files(project, name)
+        },
         "failed": [check for check in note["checks"] if check["verdict"] == "fail"],
         "changed": changes(project, name) if "rests_on" in note else [],
         "command": project.command(f"{name} {alone}--yes --json"),
@@ -465,6 +468,9 @@ def taken(project):
     """Return what --json says about the step that was taken last."""
     name = last(project)
     note = record(project, name)
+    for check in note["checks"]:
+        if check["verdict"] == "pass":  # then the screen does not say these either
+            check |= {"meaning": "", "advice": ""}
     kept = ("title", "checks", "samples", "commit", "seconds")
     found = {"step": name} | {key: note[key] for key in kept}
     found |= {"tells": note["What this tells you"], "try": note["Try it"]}
