@@ -147,10 +147,10 @@ def test_it_says_which_way_the_data_point_to(case, tmp_path, monkeypatch, capsys
     shown = capsys.readouterr().out
     lines = [line for line in shown.splitlines() if line.strip()]
     assert says in " ".join(shown.split()), shown
-    assert len(lines) <= 24 and all(len(line) <= 80 or "`" in line for line in lines), shown
+    assert len(lines) <= 25 and all(len(line) <= 80 or "`" in line for line in lines), shown
     points = {other for _, _, other in POINTS.values() if other in " ".join(shown.split())}
     assert points == {says}
-    assert ("fits into one prompt" in " ".join(shown.split())) == (
+    assert ("That fits into one prompt" in " ".join(shown.split())) == (
         case in ("a few texts", "a model")
     )
     known = [*WALK[1:], "examples", "finetune"]
