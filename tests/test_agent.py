@@ -6,9 +6,10 @@ import json
 import re
 import shutil
 
+import pexpect
 import pytest
 import torch
-from conftest import HOUSE, handrail, made
+from conftest import BIN, HOUSE, handrail, made
 
 from handrail import walk
 from handrail.cli import cli
@@ -161,20 +162,26 @@ def test_it_says_which_way_the_data_point_to(case, tmp_path, monkeypatch, capsys
     assert len(later) > 8 and not used, used
 
 
-def test_it_is_shown_once_to_those_who_have_data(walked, sea):
+def test_it_is_shown_once_to_those_who_have_data(sea):
     """The built-in stories are there to learn with, so nobody asks there whether to train; with
     texts of one's own the screen comes before the first step that reads them, and not again.
     """
-    assert "Should you train at all" not in walked[1]
+    (sea / "stories").mkdir(), (sea / "stories" / "settings.toml").write_text('data = "village"')
+    stories = Project(sea / "stories")
+    assert not walk.advised(stories, "data") and len(should_i_train.page(stories)) == 2
     new = ["new", "mine", "--data", "sea.jsonl", "--cpu", "--yes", "--until", "data"]
     shown = handrail(*new, cwd=sea).stdout
     assert shown.index("The machine ·") < shown.index("Should you train") < shown.index("Look at")
     assert "Should you" not in handrail("data", "mine", "--cpu", "--yes", cwd=sea).stdout
+    new[1], terminal = "other", {"dimensions": (50, 80), "encoding": "utf-8", "timeout": 180}
+    child = pexpect.spawn(str(BIN / "handrail"), [*new[:5], "--until", "data"], cwd=sea, **terminal)
+    child.expect("Enter to add"), child.sendline("")
+    child.expect("Enter to continue with what you asked for"), child.sendline("")
+    child.expect("Look at the data"), child.expect("Your guess"), child.close(force=True)
     there = handrail("explain", "should-i-train", cwd=sea / "mine").stdout
     assert "points to continuing" in " ".join(there.split())
     nowhere = handrail("explain", "should-i-train", cwd=sea).stdout
     assert "Retrieval" in nowhere and "Your" not in nowhere
-    assert not should_i_train.page(Project(walked[0])).keys() & {"Your texts"}
 
 
 # --- preferences ---
