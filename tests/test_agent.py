@@ -67,6 +67,13 @@ def test_an_agent_takes_three_steps_and_knows_each_before_it_is_taken(sea):
             assert bool(check["meaning"]) == (check["verdict"] != "pass"), check
         assert set(taken["files"]) == set(coming["files"])
     assert said("status", "mine", cwd=sea)["next"]["step"] == "model"
+    file = sea / "mine" / "data.py"
+    line, chance = "return zlib.crc32(text.strip().encode()) % 20 == 0", "random() < 0.1"
+    assert line in file.read_text()
+    file.write_text(file.read_text().replace(line, f'return __import__("random").{chance}'))
+    assert "overlap" in str(said("data", "mine", "--cpu", code=1, cwd=sea)["checks"])
+    coming = said("status", "mine", cwd=sea)["next"]
+    assert (coming["step"], coming["failed"][0]["name"]) == ("data", "train/val overlap")
 
 
 def test_what_goes_wrong_is_one_object_too(tmp_path):
