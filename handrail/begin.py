@@ -13,7 +13,7 @@ import click
 from handrail import launch
 from handrail.data.text_files import locate
 from handrail.project.plan import OPEN, check_size
-from handrail.project.project import ASKED, Project, stop
+from handrail.project.project import ASKED, Project, Stop, stop
 from handrail.steps import ANSWERS, LATER
 
 STORIES = """
@@ -45,7 +45,10 @@ def opened(folder, typed, step=""):
     else:
         project.check_free()
     with_cpu = shlex.join(["handrail", *sys.argv[1:], "--cpu"])
-    typed.cpu = typed.cpu or chose_cpu(project) or launch.needs_cpu(with_cpu)
+    typed.cpu = typed.cpu or chose_cpu(project)
+    if typed.json and not typed.cpu and not launch.gpu():
+        raise Stop(launch.NO_GPU.format(command=with_cpu))
+    typed.cpu = typed.cpu or launch.needs_cpu(with_cpu)
     project.cpu = typed.cpu
     if not begun and not typed.data and not typed.answers:
         choose_story(folder, typed)

@@ -1,5 +1,6 @@
 """The commands. Nothing heavy is imported before it is needed: `--help` answers at once."""
 
+import json
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ import click
 
 from handrail import __version__
 from handrail.cloud import rent
-from handrail.project.project import Stop, refused, stop, usual
+from handrail.project.project import Project, Stop, refused, stop, usual
 from handrail.steps import ANSWERS, LATER, WALK
 
 STEPS = [*WALK, *LATER]
@@ -37,6 +38,7 @@ OPTIONS = [
     click.option("--until", type=click.Choice(STEPS), metavar="STEP", help="Stop after this step."),
     click.option("--cpu", is_flag=True, help="Use the CPU, knowing that it is slow."),
     click.option("--yes", is_flag=True, help="Do not ask: continue after each step that passes."),
+    click.option("--json", is_flag=True, help="Print one JSON object, and ask nothing."),
 ]
 COUNTED = [
     *RUN,
@@ -87,18 +89,24 @@ def take(folder, typed, step=""):
     from handrail.begin import opened
     from handrail.project.screen import Screen
 
-    chosen = SimpleNamespace(**typed)
+    chosen, said = SimpleNamespace(**typed), click.get_current_context().obj
+    chosen.yes = chosen.yes or chosen.json
     project, screen = opened(folder, chosen, step), Screen(chosen.yes)
     try:
         if step == "finetune" and project.settings.get("data"):
-            return walk.walk(project, screen, chosen.until, ANSWERS)
-        if not step:
-            return walk.walk(project, screen, chosen.until)
-        outcome = walk.take(project, screen, step, "by itself")
-        return int(any(check.verdict == "fail" for check in outcome.checks))
+            code = walk.walk(project, screen, chosen.until, ANSWERS)
+        elif step:
+            outcome = walk.take(project, screen, step, "by itself")
+            code = int(any(check.verdict == "fail" for check in outcome.checks))
+        else:
+            code = walk.walk(project, screen, chosen.until)
     except (KeyboardInterrupt, EOFError):
-        print(f"\nStopped. To continue: {project.command(step)}")
+        said["error"] = f"Stopped. To continue: {project.command(step)}"
+        print(f"\n{said['error']}")
         return 130
+    if chosen.json:
+        said |= walk.taken(project)
+    return code
 
 
 @click.group(
@@ -133,12 +141,17 @@ def new(folder, **typed):
 
 @cli.command()
 @click.argument("folder", metavar="[DIR]", default=usual)
-def status(folder):
+@click.option("--json", "in_json", is_flag=True, help="As one JSON object, with what comes next.")
+@click.pass_obj
+def status(said, folder, in_json):
     """Show which steps of a project are done."""
+    from handrail import walk
     from handrail.begin import found
-    from handrail.walk import show_status
 
-    show_status(found(folder))
+    if in_json:
+        said |= walk.status(folder)
+    else:
+        walk.show_status(found(folder))
 
 
 @cli.command()
@@ -161,10 +174,15 @@ def undo(name, folder):
 @cli.command()
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 def explain(words):
-    """Explain words of the field, such as perplexity."""
+    """Explain words of the field, such as perplexity, or should-i-train: which way is for you."""
     from handrail.lessons.lessons import meanings
-    from handrail.project.glossary import explain
+    from handrail.project.glossary import explain, key
 
+    if key("".join(words)) == "shoulditrain":
+        from handrail.project.screen import Screen
+        from handrail.walk import show_advice
+
+        return show_advice(Project(usual()), Screen())
     print(explain(" ".join(words), cli.commands, meanings()))
 
 
@@ -241,21 +259,18 @@ for name in STEPS:
 cli.add_command(rent)
 
 
-def main(words=None):
-    """Run one command; return its exit code."""
-    words = sys.argv[1:] if words is None else list(words)
+def run(words, said):
+    """Run one command; return its exit code. `said` takes up what --json prints."""
     try:
-        with cli.make_context("handrail", words) as context:
+        with cli.make_context("handrail", words, obj=said) as context:
             return cli.invoke(context) or 0
     except click.exceptions.Exit as end:  # --help, --version
         return end.exit_code
     except click.UsageError as wrong:
         where = wrong.ctx.command_path if wrong.ctx else "handrail"
-        print(f"\n{wrong.format_message()}\nAll options: {where} --help", file=sys.stderr)
-        return wrong.exit_code
+        code, said["error"] = 2, f"{wrong.format_message()}\nAll options: {where} --help"
     except (KeyboardInterrupt, EOFError, click.Abort):
-        print("\nStopped.")
-        return 130
+        code, said["error"] = 130, "Stopped."
     except BrokenPipeError:  # `handrail ... | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -263,10 +278,29 @@ def main(words=None):
         from handrail.doctor.findings import Refused
 
         stop = error if isinstance(error, Stop | Refused) else refused(error)
+        code, said["error"] = 2, str(stop or f"{type(error).__name__}: {error}")
         if not stop:
             raise
-        print(f"\n{stop}", file=sys.stderr)
-        return 2
+    print(f"\n{said['error']}", file=sys.stderr)
+    return code
+
+
+def main(words=None):
+    """Run one command; return its exit code.
+
+    With --json, standard output holds one JSON object, whatever happens. All else that is printed,
+    by the learner's scripts too, is on standard error.
+    """
+    words, said, code = sys.argv[1:] if words is None else list(words), {}, 1
+    if "--json" not in words or words[0] in ("watch", "doctor", "estimate"):  # these print theirs
+        return run(words, said)
+    stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        code = run(words, said)
+    finally:
+        print(json.dumps({"exit": code} | said, indent=1, default=str), file=stdout, flush=True)
+    return code
 
 
 if __name__ == "__main__":

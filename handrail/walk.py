@@ -15,12 +15,12 @@ from pathlib import Path
 
 from rich.traceback import Traceback
 
-from handrail import begin
+from handrail import begin, launch
 from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
-from handrail.project.project import PROGRAM, TEMPLATE, Stop, refused, stop
-from handrail.steps import ANSWERS, LATER, WALK, files, path, step
+from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, refused, stop
+from handrail.steps import ANSWERS, LATER, WALK, files, path, should_i_train, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
@@ -174,13 +174,17 @@ def explain_error(project, screen, error, name):
     )
 
 
+def lesson(file):
+    """Return the first paragraph of a program file: what it is for."""
+    return ast.get_docstring(ast.parse((PROGRAM / file).read_text())).split("\n\n")[0]
+
+
 def hand_over(project, screen, words, wanted):
     """Show the lesson of each new file and the lines that matter; add it on a yes."""
     for file in project.missing(wanted):
         text = (PROGRAM / file).read_text()
-        lesson = ast.get_docstring(ast.parse(text)).split("\n\n")[0]
         head = f"New file: {file}, {len(text.splitlines())} lines, yours to read and change"
-        screen.say(head, lesson)
+        screen.say(head, lesson(file))
         screen.lines(text, words.code(file))
         while key := screen.key("Enter to add it · c all of its code · q stop:", "cq"):
             if key == "q":
@@ -229,6 +233,9 @@ def take(project, screen, name, place):
         if record(project, other) is None:
             command = project.command(other)
             raise stop("step before", name=name, first=other, command=command)
+    if advised(project, name):
+        show_advice(project, screen)
+        screen.ask("Enter to continue with what you asked for:")
     said = {"title": words.say("Title")[0], "why": words.say("Why")}
     screen.title(said["title"], place)
     screen.say("Why", "\n\n".join(said["why"]))
@@ -259,6 +266,19 @@ def take(project, screen, name, place):
     commit = keep(project, name, said)
     write_down(project, name, outcome, said, time.perf_counter() - began, commit)
     return outcome
+
+
+def advised(project, name):
+    """Return True before the first step with a person's own data: should they train at all?"""
+    own = not project.settings.get("world") and project.settings.get("data") != "village"
+    return own and name == path(project)[1] and record(project, name) is None
+
+
+def show_advice(project, screen):
+    """Show what training is good for, and what the data of a project point to."""
+    screen.title("Should you train at all?", "handrail explain should-i-train")
+    for head, lines in should_i_train.page(project).items():
+        screen.say(head, lines)
 
 
 def keep(project, name, said):
@@ -395,3 +415,63 @@ def show_status(project):
     for name in dict.fromkeys(path(project) + LATER):
         now = state(project, name)
         print(f"  {signs[now]}  {name:10} {now:8} {Words(project, name).say('Title')[0]}")
+
+
+# --- for a coding agent: --json ---
+
+
+def status(folder):
+    """Return what `status --json` prints: how far a project is, and what comes next.
+
+    It changes nothing. Where there is no project, the machine comes first.
+    """
+    sys.dont_write_bytecode = True  # of the project's own files
+    project = Project(folder)
+    if not project.exists:
+        project.check_free()
+        project.cpu = not launch.gpu()
+        options = "--data village --until machine --yes --json".split()
+        start = {"command": shlex.join(["handrail", "new", str(folder), *options])}
+        return {"gpu": launch.gpu(), "steps": {}, "next": coming(project, "machine") | start}
+    project = begin.found(folder)
+    project.cpu = begin.chosen_on(project).exists()
+    later = LATER if "pretrain" in path(project) else LATER[1:]  # inside: a model of one's own
+    steps = {name: state(project, name) for name in path(project) + later}
+    to_do = [name for name in steps if steps[name] != "done"]
+    if to_do[:1] and to_do[0] in path(project):
+        return {"steps": steps, "next": coming(project, to_do[0])}
+    ready = [name for name in to_do if all(record(project, b) for b in before(project, name))]
+    return {"steps": steps, "next": None, "later": [coming(project, name) for name in ready]}
+
+
+def coming(project, name):
+    """Return what a step says before it is taken, and what was wrong the last time."""
+    words, values = Words(project, name), step(name).expect(project)
+    note = record(project, name) or {"checks": []}
+    alone = "--until finetune " if name == "finetune" else ""  # else the exam follows
+    heads = {"why": "Why", "words": "New words", "guess": "Guess", "expect": "Expect"}
+    return {key: words.say(head, **values) for key, head in heads.items()} | {
+        "step": name,
+        "title": words.say("Title")[0],
+        "should_i_train": should_i_train.page(project) if advised(project, name) else None,
+        "files": {
+            file: {"lesson": lesson(file), "lines": dict(words.code(file))}
+            for file in files(project, name)
+        },
+        "failed": [check for check in note["checks"] if check["verdict"] == "fail"],
+        "changed": changes(project, name) if "rests_on" in note else [],
+        "command": project.command(f"{name} {alone}--yes --json"),
+    }
+
+
+def taken(project):
+    """Return what --json says about the step that was taken last."""
+    name = last(project)
+    note = record(project, name)
+    for check in note["checks"]:
+        if check["verdict"] == "pass":  # then the screen does not say these either
+            check |= {"meaning": "", "advice": ""}
+    kept = ("title", "checks", "samples", "commit", "seconds")
+    found = {"step": name} | {key: note[key] for key in kept}
+    found |= {"tells": note["What this tells you"], "try": note["Try it"]}
+    return found | {"answer": note["values"].get("answer"), "files": files(project, name)}

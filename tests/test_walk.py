@@ -682,7 +682,13 @@ def test_an_unknown_word_is_an_error_and_makes_no_folder(tmp_path):
 
 def test_what_needs_no_torch_does_not_import_it():
     """Help and look-ups must answer at once: importing PyTorch takes seconds."""
-    for words in (["--help"], ["new", "--help"], ["explain", "loss"], ["break"]):
+    for words in (
+        ["--help"],
+        ["new", "--help"],
+        ["explain", "loss"],
+        ["explain", "should-i-train"],
+        ["break"],
+    ):
         code = (
             "import sys; from handrail.cli import main; code = main(sys.argv[1:]); "
             "sys.exit(code or str({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
@@ -783,6 +789,7 @@ def test_the_docs_name_commands_and_files_that_exist():
     """
     template = HOUSE / "handrail" / "project_template"
     pages = [*HOUSE.glob("*.md"), *HOUSE.glob("docs/*.md"), *template.glob("*.md")]
+    pages += HOUSE.glob("skills/*/SKILL.md")
     pages.remove(HOUSE / "LOG.md")  # a diary: what was true that day
     for page in pages:
         text = page.read_text()

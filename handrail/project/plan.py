@@ -222,6 +222,7 @@ OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not ca
 OWN_LR = {"dpo": 3e-4, "grpo": 1e-3}  # the same for the steps after it
 WAIT = {True: 30 * 60, False: 60 * 60}  # seconds of fine-tuning at most: on the CPU, on a GPU
 SHOWN = 60_000, 12  # rows that are shown once; how often the fewest are shown
+BY_HEART = 6  # passes from which on the answers are meant to be known
 PAIRS_SHOWN = 1_200, 6  # the same of pairs
 REPLY = 80  # tokens that the later steps let the model write after a question
 

@@ -1,5 +1,7 @@
 """DPO: of two answers, the better one."""
 
+from statistics import mean
+
 from handrail.data import village
 from handrail.data.chats import split
 from handrail.data.text_files import write_rows
@@ -10,7 +12,7 @@ from handrail.steps.answers import known_world
 from handrail.steps.examples import read_source
 from handrail.steps.finetune import values_of
 from handrail.steps.runs import make_room, read_metrics, run_script, whole_log
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["dpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "pairs", "dpo"]
@@ -29,7 +31,7 @@ def expect(project):
 
 
 def write_pairs(project):
-    """Write out/pairs from the file that was named, or of the built-in stories."""
+    """Write out/pairs from the file that was named, or of the built-in stories; return them."""
     folder, source = project.out / "pairs", project.settings.get("pairs")
     if source:
         chats = read_source(project, source)
@@ -48,6 +50,22 @@ def write_pairs(project):
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(("train", "val"), split(rows), strict=True):
         write_rows(part, folder / f"{name}.jsonl")
+    return rows
+
+
+def judge_length(project, pairs):
+    """Return the check that the better answers are not simply the longer or the shorter ones."""
+    letters = [[len(pair[side]) for side in SIDES] for pair in pairs]
+    chosen, rejected = (mean(column) for column in zip(*letters, strict=True))
+    longer = mean(better > 1.1 * worse for better, worse in letters)
+    shorter = mean(worse > 1.1 * better for better, worse in letters)
+    most = 0.65 + len(pairs) ** -0.5  # chance alone stays below 0.5 + that, 19 times in 20
+    good = max(longer, shorter) <= most if own(project) else longer == 0
+    shown = {"longer": longer, "shorter": shorter, "chosen": chosen, "rejected": rejected}
+    shown |= expect(project) | {"most": min(1, most)}
+    shown |= shown_if(long=longer > most, short=shorter > most)
+    number = f"{longer:.0%} longer, {shorter:.0%} shorter; {chosen:.0f} letters for {rejected:.0f}"
+    return Words(project, "dpo").check("length of the chosen", number, good, "warn", **shown)
 
 
 def check_taught(project):
@@ -93,10 +111,12 @@ def plan(project):
 
 def run(project, screen):
     check_taught(project)
-    write_pairs(project)
+    length = judge_length(project, write_pairs(project))
+    if length.verdict != "pass":
+        screen.say("Before it trains", [length.meaning, f"Try next: {length.advice}"])
     watched = train(project, screen, "dpo", plan(project))
     outcome = judge(project, screen)
-    outcome.checks += watched
+    outcome.checks += [length, *watched]
     return outcome
 
 

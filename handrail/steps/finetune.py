@@ -8,7 +8,7 @@ import torch
 
 from handrail.cost.estimate import local
 from handrail.project import glossary
-from handrail.project.plan import minutes, times
+from handrail.project.plan import BY_HEART, minutes, times
 from handrail.project.pretrained import opened
 from handrail.project.screen import Outcome, check
 from handrail.steps.runs import (
@@ -34,7 +34,6 @@ FILES = [
 ]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/model.safetensors"]
-BY_HEART = 6  # passes through the rows from which on their answers are meant to be known
 METHODS = {"full": "full, all parameters move", "lora": "LoRA"}
 KNOWN = 0.1  # nats a token: an answer at that loss is known
 FORGETS = 0.1  # how much more the loss on general text may be afterwards

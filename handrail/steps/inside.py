@@ -13,7 +13,7 @@ CONTEXT = 256  # tokens of val on which the two are compared, at most
 
 
 def expect(project):
-    return {"prompt": project.settings["prompt"]}
+    return {"prompt": project.settings.get("prompt")}
 
 
 def run(project, screen):

@@ -50,8 +50,7 @@ def FILES(project):
 def expect(project):
     capable = torch.cuda.is_available() and not project.cpu
     fake = estimate.count(project, script(project), values_of(project), gpu=capable)
-    project.out.mkdir(exist_ok=True)
-    (project.out / "rehearsal.json").write_text(json.dumps({"peak": fake.peak}))
+    project.peak = fake.peak  # written down when the step is taken
     return {
         "peak": gb(fake.peak),
         "weights": gb(fake.kinds["weights"]),
@@ -67,6 +66,7 @@ def expect(project):
 
 def run(project, screen):
     values, peak, seconds = values_of(project), 0.0, None
+    (project.out / "rehearsal.json").write_text(json.dumps({"peak": project.peak}))
     if script(project) == "pretrain":
         screen.print("  timing the update ...")
         _, eager, peak = fit(project)
