@@ -2,10 +2,12 @@
 
 Each module has FILES (what it adds to the project; a function of the project where that depends),
 expect(project) -> the values that its words name, run(project, screen) -> Outcome, and, where it
-needs them, USES (the settings that it depends on) and LEAVES (what it makes in out/).
+needs them, USES (the settings that it depends on), LEAVES (what it makes in out/) and LEARNS (the
+file in out/ that its script, program/NAME.py, learns from).
 """
 
 import importlib
+from pathlib import Path
 
 WALK = [
     "machine",
@@ -20,7 +22,11 @@ WALK = [
     "evaluate",
 ]
 ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
-LATER = ["inside", *ANSWERS, "dpo", "grpo", "share"]
+CODE = Path(__file__).parent.glob("*.py")
+WITH_WORDS = {file.stem for file in CODE if file.with_suffix(".md").exists()}
+# all others: each starts from the model that answers
+OBJECTIVES = sorted(WITH_WORDS - {*WALK, *ANSWERS, "inside", "share"})
+LATER = ["inside", *ANSWERS, *OBJECTIVES, "share"]
 SHORT = [
     "machine",
     "examples",
@@ -45,3 +51,8 @@ def files(project, name):
 def step(name):
     """Return the module of a step."""
     return importlib.import_module(f"handrail.steps.{name}")
+
+
+def learns(name):
+    """Return the file in out/ that a step's script learns from."""
+    return step(name).LEARNS

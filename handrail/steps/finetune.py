@@ -34,6 +34,7 @@ FILES = [
 ]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/model.safetensors"]
+LEARNS = "chats/train.jsonl"
 BY_HEART = 6  # passes through the rows from which on their answers are meant to be known
 METHODS = {"full": "full, all parameters move", "lora": "LoRA"}
 KNOWN = 0.1  # nats a token: an answer at that loss is known
