@@ -14,7 +14,7 @@ from handrail import launch
 from handrail.data.text_files import locate
 from handrail.project.plan import OPEN, check_size
 from handrail.project.project import ASKED, Project, Stop, stop
-from handrail.steps import ANSWERS, LATER
+from handrail.steps import ANSWERS, LATER, OBJECTIVES, learns
 
 STORIES = """
 handrail: from data to a language model of your own.
@@ -170,9 +170,13 @@ def check_purpose(project, typed, step):
         raise stop("answers after texts", folder=project.folder, command=finetune, source=answers)
     if typed.data and not texts:
         raise stop("texts after answers", folder=project.folder, source=shlex.quote(typed.data))
-    if typed.answers and step == "grpo":
-        dpo = project.command("dpo")
-        raise stop("grpo reads no file", source=answers, dpo=dpo, finetune=finetune)
+    if typed.answers and step in OBJECTIVES and not reads_pairs(step):
+        dpo, name = project.command("dpo"), step.upper()
+        raise stop("reads no file", name=name, source=answers, dpo=dpo, finetune=finetune)
+
+
+def reads_pairs(step):
+    return step in OBJECTIVES and learns(step).startswith("pairs/")
 
 
 # --- written into settings.toml ---
@@ -196,13 +200,13 @@ def write_down(project, typed, step):
     if typed.data:
         project.decide("data", seen_from(project, typed.data), "where the texts come from")
     if typed.answers:
-        name = "pairs" if step == "dpo" else "answers"
+        name = "pairs" if reads_pairs(step) else "answers"
         why = "questions and answers to learn from"
         project.decide(name, seen_from(project, typed.answers), why)
     if typed.base:
         typed.base = absolute(typed.base)
     part = ""
-    if step in ("dpo", "grpo"):
+    if step in OBJECTIVES:
         part = f"{step}."
     elif step in ANSWERS or not project.settings.get("data"):
         part = "finetune."

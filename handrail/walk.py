@@ -20,7 +20,7 @@ from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
 from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, refused, stop
-from handrail.steps import ANSWERS, LATER, WALK, files, path, should_i_train, step
+from handrail.steps import ANSWERS, LATER, OBJECTIVES, WALK, files, path, should_i_train, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
@@ -38,7 +38,7 @@ def before(project, name):
     steps = path(project)
     if name == "inside" and "pretrain" in steps:
         return steps[: steps.index("pretrain") + 1]
-    if name in [*ANSWERS, "dpo", "grpo"] and "pretrain" in steps:
+    if name in [*ANSWERS, *OBJECTIVES] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
     return steps[: steps.index(name)] if name in steps else steps
 

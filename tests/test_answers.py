@@ -7,16 +7,19 @@ import re
 import shutil
 import signal
 import sys
+import tomllib
 from argparse import Namespace
 
 import pytest
 import torch
+import warm
 from conftest import HOUSE, decide, handrail, interrupted, made, once, script
 from safetensors import SafetensorError
 from test_screen import first_use, new_words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from handrail.data import village
 from handrail.steps import ANSWERS
 
 sys.path.insert(0, str(HOUSE / "handrail" / "program"))
@@ -783,6 +786,40 @@ def test_a_log_that_was_lost_costs_the_log_and_not_the_run(answering, tmp_path, 
     assert done.returncode == 0 and "Traceback" not in done.stderr, said[-2000:] + done.stderr
     assert "updates written down: warn The model is not affected" in said
     assert made(model)["model.safetensors"][1] == before
+
+
+def test_an_objective_is_its_script_and_its_step(answering, tmp_path):
+    """Who adds an objective adds two files and their words, and no other file has to know of it.
+    Here that is DPO under another name: a house with it trains, says that the run is over, writes
+    to its own part of the settings, talks to its model and rents a machine for it.
+    """
+    house = tmp_path / "house"
+    skipped = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(HOUSE / "handrail", house / "handrail", ignore=skipped)
+    for name in ("program/dpo.py", "steps/dpo.py", "steps/dpo.md"):
+        file = house / "handrail" / name
+        text = re.sub(r"\bdpo\b", "better", file.read_text())
+        file.with_stem("better").write_text(text)
+    (house / "cli.py").write_text("import sys\nfrom handrail.cli import main\nsys.exit(main())\n")
+    project, pairs = tmp_path / "p", tmp_path / "pairs.jsonl"
+    shutil.copytree(answering[0], project, symlinks=True)
+    rows = [{"prompt": pair.pop("messages")[0]["content"]} | pair for pair in village.pairs(60, 4)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = tomllib.loads((project / "settings.toml").read_text())
+
+    def run(*words):
+        done = warm.run([house / "cli.py", *words, "--cpu"], tmp_path)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    run("better", project, "--answers", pairs, "--yes", "--updates", "2", "--batch", "4")
+    after = tomllib.loads((project / "settings.toml").read_text())
+    chosen, source = after.pop("better"), after.pop("pairs")
+    assert after == before and (project / source).samefile(pairs) and chosen["updates"] == 2
+    assert "Resuming after update 2. It is finished" in run("better", project, "--yes")
+    assert "out/better/model" in script(project, "chat.py").stdout
+    run("rent", "notebook", project, "--script", "better")
+    assert (project / "out" / "bundle" / "better.py").exists()
 
 
 def test_a_trial_of_the_answers_leaves_the_run_alone(answering, tmp_path):

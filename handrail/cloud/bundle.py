@@ -12,11 +12,12 @@ import click
 from handrail import launch
 from handrail.project.project import PROGRAM, Project, Stop, usual
 from handrail.project.words import parts
+from handrail.steps import OBJECTIVES, learns
 
 CODE = ["*.py", "settings.toml", "requirements.txt", "README.md", "data"]
-DATA = {"pretrain": "tokens", "finetune": "chats", "dpo": "pairs", "grpo": "chats"}  # in out/
+SCRIPTS = ["pretrain", "finetune", *OBJECTIVES]
 folder_argument = click.argument("folder", metavar="[DIR]", default=usual)
-script_option = click.option("--script", type=click.Choice(list(DATA)), help="Default: the walk's.")
+script_option = click.option("--script", type=click.Choice(SCRIPTS), help="Default: the walk's.")
 
 
 class Run:
@@ -34,15 +35,15 @@ class Run:
         walks = "pretrain" if project.settings.get("data") else "finetune"
         self.script = script or walks
         self.home = project.out if self.script == "pretrain" else project.out / self.script
-        data = sorted((project.out / DATA[self.script]).glob("train.*"))
-        if not data or not (project.folder / f"{self.script}.py").exists():
+        data = project.out / learns(self.script)
+        if not data.exists() or not (project.folder / f"{self.script}.py").exists():
             first = project.command(" --until rehearse" if self.script == walks else self.script)
             raise Stop(words("first", script=self.script, first=first))
 
         program = project.load("checkpoint", "identity")
         step = "" if self.script == "pretrain" else self.script
         self.values = program.settings.read("", project.flags, step)
-        identity = program.identity.identity(self.values, data[0])
+        identity = program.identity.identity(self.values, data)
         digest = hashlib.sha256(json.dumps([self.script, identity]).encode()).hexdigest()[:6]
         self.name = re.sub("[^a-z0-9]+", "-", f"{project.folder.name}-{digest}".lower()).strip("-")
 
@@ -56,7 +57,7 @@ class Run:
         model = self.values.model if step else self.values.base
         start = [(project.folder / model).resolve()] if model else []
         paths = [path for pattern in CODE for path in sorted(project.folder.glob(pattern))]
-        paths += [data[0].parent, *project.out.glob("tokenizer"), *filter(Path.is_dir, start)]
+        paths += [data.parent, *project.out.glob("tokenizer"), *filter(Path.is_dir, start)]
         paths += [*list(saved.values())[-1:], *self.home.glob("metrics.jsonl")]
         outside = [path for path in paths if not path.is_relative_to(project.folder)]
         if outside:

@@ -17,12 +17,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
 
 from checkpoint import run
-from settings import read, require, start
+from settings import ROOT, read, require, start
 
 
 def newest(out):
     """Return the folder of the model that was trained last, as the runs' checkpoints tell."""
-    runs = [out, *(out / step for step in ("finetune", "dpo", "grpo"))]
+    runs = [out, *(out / script.stem for script in ROOT.glob("*.py"))]  # dpo.py leaves out/dpo
     runs = [run for run in runs if (run / "model" / "config.json").exists()]
     saved = {run: [path.stat().st_mtime for path in run.glob("checkpoints")] for run in runs}
     return max(runs, key=saved.get, default=out) / "model"

@@ -219,7 +219,6 @@ def plan(project, bytes_, documents, prompt):
 # --- learning from questions and answers ---
 
 OWN = {"lr": 7e-3, "batch": 16}  # for a small model of one's own: tried, not calculated
-OWN_LR = {"dpo": 3e-4, "grpo": 1e-3}  # the same for the steps after it
 WAIT = {True: 30 * 60, False: 60 * 60}  # seconds of fine-tuning at most: on the CPU, on a GPU
 SHOWN = 60_000, 12  # rows that are shown once; how often the fewest are shown
 BY_HEART = 6  # passes from which on the answers are meant to be known
@@ -328,15 +327,16 @@ def plan_finetuning(project, lengths, method, model, context, packed):
     return settle(project, plan, "finetune")
 
 
-def continued(project, part, model, chosen, **facts):
+def continued(project, part, model, chosen, lr, **facts):
     """Write the settings of what follows the fine-tuning, most of them taken over from it.
 
-    `chosen` is {name: value} of method, batch and updates. Return {name: (value, why)}.
+    `chosen` is {name: value} of method, batch and updates, `lr` that of a small model of one's own.
+    Return {name: (value, why)}.
     """
     finetune, base = project.settings["finetune"], project.settings.get("base")
     context = persons(project, part).get("context", finetune["context"])
     chosen |= {"model": "out/finetune/model", "context": context if base else max(512, context)}
-    chosen["lr"] = lr_of(chosen["method"], width_of(model)) / 5 if base else OWN_LR[part]
+    chosen["lr"] = lr_of(chosen["method"], width_of(model)) / 5 if base else lr
     if not finetune.get("packed", True):
         chosen["packed"] = False
     facts |= {"own": None, "open": ""} if base else {"own": "", "open": None}
@@ -348,21 +348,23 @@ def method_of(project, part):
     return persons(project, part).get("method", project.settings["finetune"]["method"])
 
 
-def plan_pairs(project, lengths, model, tried=None):
-    """Write the settings of DPO; `lengths` are the tokens of each pair, both answers together."""
-    method, rows = method_of(project, "dpo"), len(lengths)
+def plan_pairs(project, part, lengths, model, lr, tried=None):
+    """Write the settings of a step that learns from pairs.
+
+    `lengths` are the tokens that each pair takes, `lr` is that of a small model of one's own.
+    """
+    method, rows = method_of(project, part), len(lengths)
     batch, shown = 8 if rows < 500 else 32, passes(rows, *PAIRS_SHOWN)
     if tried:
         batch, shown = tried["batch"], tried["updates"] * tried["batch"] / rows
-    lengths = [1.3 * length for length in lengths]  # and once forward, for the reference
     speed = speed_of(project, method, model)
-    batch, updates, facts = repeated(project, "dpo", lengths, shown, speed, batch)
+    batch, updates, facts = repeated(project, part, lengths, shown, speed, batch)
     updates = tried["updates"] if tried else updates
     chosen = {"method": method, "batch": batch, "updates": updates}
-    return continued(project, "dpo", model, chosen, kind="pairs", **facts)
+    return continued(project, part, model, chosen, lr, kind="pairs", **facts)
 
 
-def plan_verdicts(project, prompt, reply, group, model, tried=None):
+def plan_verdicts(project, prompt, reply, group, model, lr, tried=None):
     """Write the settings of GRPO: questions of `prompt` tokens, `group` replies of `reply`."""
     method, fixed = method_of(project, "grpo"), persons(project, "grpo")
     batch = fixed.get("batch") or (tried["batch"] if tried else 8)
@@ -375,4 +377,4 @@ def plan_verdicts(project, prompt, reply, group, model, tried=None):
     updates = fixed.get("updates") or updates
     chosen = {"method": method, "batch": batch, "updates": updates}
     time = minutes(updates * one)
-    return continued(project, "grpo", model, chosen, group=group, answers=answers, time=time)
+    return continued(project, "grpo", model, chosen, lr, group=group, answers=answers, time=time)

@@ -205,8 +205,9 @@ class Project:
 
         Two at once would overwrite each other's checkpoints, tokens and settings.
         """
-        for step in ("", "finetune", "dpo", "grpo"):  # a trial of its owner may run
-            file = self.out / step / "run.lock"
+        runs = [self.out, *(self.out / script.stem for script in self.folder.glob("*.py"))]
+        for run in runs:  # not out/trial: a trial of its owner may run
+            file = run / "run.lock"
             if file.exists() and (process := holder(file)):
                 raise stop("run under way", folder=file.parent, process=process)
         if process := holder(self.out / "steps" / "walk.lock", keep=True):

@@ -2,10 +2,14 @@
 
 Each module has FILES (what it adds to the project; a function of the project where that depends),
 expect(project) -> the values that its words name, run(project, screen) -> Outcome, and, where it
-needs them, USES (the settings that it depends on) and LEAVES (what it makes in out/).
+needs them, USES (the settings that it depends on), LEAVES (what it makes in out/) and LEARNS (the
+file in out/ that its script, program/NAME.py, learns from).
 """
 
 import importlib
+from pathlib import Path
+
+from handrail.project.project import PROGRAM
 
 WALK = [
     "machine",
@@ -20,7 +24,11 @@ WALK = [
     "evaluate",
 ]
 ANSWERS = ["examples", "finetune", "answers"]  # on top of the first walk: `handrail finetune`
-LATER = ["inside", *ANSWERS, "dpo", "grpo", "share"]
+SCRIPTS = {file.stem for file in PROGRAM.glob("*.py")}
+STEPS = {file.stem for file in Path(__file__).parent.glob("*.py")}
+# all other scripts with a step of their own: each starts from the model that answers
+OBJECTIVES = sorted(SCRIPTS & STEPS - {*WALK, *ANSWERS, "inside"})
+LATER = ["inside", *ANSWERS, *OBJECTIVES, "share"]
 SHORT = [
     "machine",
     "examples",
@@ -45,3 +53,8 @@ def files(project, name):
 def step(name):
     """Return the module of a step."""
     return importlib.import_module(f"handrail.steps.{name}")
+
+
+def learns(name):
+    """Return the file in out/ that a step's script learns from."""
+    return step(name).LEARNS

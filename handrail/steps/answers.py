@@ -5,12 +5,13 @@ from collections import Counter
 
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
+from handrail.steps import OBJECTIVES
 from handrail.steps.finetune import by_heart, more_updates
 from handrail.steps.runs import run_script
 from handrail.steps.words import Words, shown_if
 
 FILES = ["answers.py", "replies.py", "chat.py"]
-USES = ["answers", "base", "finetune", "dpo", "grpo"]
+USES = ["answers", "base", "finetune", *OBJECTIVES]
 LEAVES = ["answers.json"]
 
 KINDS = {"trained": "trained on", "reworded": "in other words", "never": "never shown"}

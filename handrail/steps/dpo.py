@@ -17,10 +17,12 @@ from handrail.steps.words import Words, shown_if
 FILES = ["dpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "pairs", "dpo"]
 LEAVES = []
+LEARNS = "pairs/train.jsonl"
 
 PAIRS = 2000  # of the built-in world
 SHOWN, SIDES = 3, ("chosen", "rejected")  # questions on the screen; the answers of a pair
 TRIED = {"batch": 32, "updates": 90}
+LR = 3e-4  # of a small model of one's own: tried, not calculated
 SHARE = 0.9  # of the answers that change: shorter and right
 EXAMPLE = '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
 
@@ -105,8 +107,9 @@ def plan(project):
     model, tokenizer = opened_answerer(project)
     pairs = program.messages.load_rows(project.out / "pairs" / "train.jsonl")
     encoded = [program.dpo.encode_pair(tokenizer, pair) for pair in pairs]
-    lengths = [sum(len(ids) for ids, _ in rows) for rows in encoded]
-    return plan_pairs(project, lengths, model, None if own(project) else TRIED)
+    # and once forward, for the reference
+    lengths = [1.3 * sum(len(ids) for ids, _ in rows) for rows in encoded]
+    return plan_pairs(project, "dpo", lengths, model, LR, None if own(project) else TRIED)
 
 
 def run(project, screen):

@@ -34,6 +34,7 @@ FILES = [
 ]
 USES = ["answers", "base", "finetune"]
 LEAVES = ["finetune/model/model.safetensors"]
+LEARNS = "chats/train.jsonl"
 METHODS = {"full": "full, all parameters move", "lora": "LoRA"}
 KNOWN = 0.1  # nats a token: an answer at that loss is known
 FORGETS = 0.1  # how much more the loss on general text may be afterwards

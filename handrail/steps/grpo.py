@@ -12,9 +12,11 @@ from handrail.steps.words import Words
 FILES = ["grpo.py", "replies.py", "answers.py", "chat.py"]
 USES = ["answers", "grpo"]
 LEAVES = []
+LEARNS = "chats/train.jsonl"
 
 KINDS = {"train": "questions it practised on", "val": "questions never seen"}
 TRIED = {"batch": 32, "updates": 120}
+LR = 1e-3  # of a small model of one's own: tried, not calculated
 
 
 def expect(project):
@@ -76,7 +78,7 @@ def run(project, screen):
     spread = (rewards.std(1) > 0).float().mean()
     screen.print(f"  groups with a spread: {spread:.0%} of {len(rewards)}\n")
     tried = TRIED if known_world(project) else None
-    chosen = plan_verdicts(project, prompt, reply, group, model, tried)
+    chosen = plan_verdicts(project, prompt, reply, group, model, LR, tried)
     watched = train(project, screen, "grpo", chosen)
     outcome = judge(project, screen)
     outcome.checks += watched

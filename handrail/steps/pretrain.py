@@ -24,6 +24,7 @@ from handrail.steps.words import Words
 FILES = ["baselines.py"]
 USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
 LEAVES = ["model/model.safetensors", "metrics.jsonl"]
+LEARNS = "tokens/train.bin"
 
 
 def expect(project):

@@ -10,13 +10,8 @@ from handrail.doctor.findings import in_order, report
 from handrail.doctor.watch import watch
 from handrail.project.project import PROGRAM, Stop
 from handrail.project.screen import check
+from handrail.steps import learns
 
-DATA = {  # what a script learns from, in out/
-    "pretrain": "tokens/train.bin",
-    "finetune": "chats/train.jsonl",
-    "dpo": "pairs/train.jsonl",
-    "grpo": "chats/train.jsonl",
-}
 WHOLE = {"step", "loss", "lr"}  # what each line of metrics.jsonl has
 
 
@@ -47,7 +42,7 @@ def differences(project, name):
     file = found[max(found)] / "run.json"
     theirs = json.loads(file.read_text()) if file.exists() else {}
     values = program.settings.read("", project.flags, step)
-    run = program.identity.identity(values, project.out / DATA[name])
+    run = program.identity.identity(values, project.out / learns(name))
     differs = [key for key in run if theirs.get(key) != run[key]]
     return [f"{key}: {theirs.get(key)} there, {run[key]} now" for key in differs]
 
