@@ -10,9 +10,6 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words, shown_if
 
-FILES = ["chat.py"]
-LEAVES = []
-
 
 def expect(project):
     texts = bool(project.settings.get("data"))

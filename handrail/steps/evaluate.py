@@ -12,9 +12,6 @@ from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import read_metrics, run_script
 from handrail.steps.words import Words
 
-FILES = ["evaluate.py"]
-LEAVES = ["evaluation.json"]
-
 STORIES = 200  # of the built-in world, that the model makes up
 
 

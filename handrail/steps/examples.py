@@ -17,10 +17,6 @@ from handrail.steps.hold_out import hold_out
 from handrail.steps.mistakes import contradictions, placeholders, plain
 from handrail.steps.words import Words, shown_if
 
-FILES = ["messages.py", "batches.py", "packing.py"]
-USES = ["answers", "me", "base", "finetune"]
-LEAVES = ["chats/train.jsonl", "chats/val.jsonl"]
-
 STORIES, NEW_STORIES = 5_760, 400  # of the built-in world: to learn from, to be asked about
 HUB_ROWS = 50_000  # of a hub data set, at most
 SAME = 1e-5  # logits that differ by less, as a share of the largest, differ by rounding only

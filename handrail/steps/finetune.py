@@ -21,19 +21,6 @@ from handrail.steps.runs import (
 )
 from handrail.steps.words import Words
 
-FILES = [
-    "finetune.py",
-    "packing.py",
-    "batches.py",
-    "model.py",
-    "train.py",
-    "optimizer.py",
-    "checkpoint.py",
-    "identity.py",
-    "log.py",
-]
-USES = ["answers", "base", "finetune"]
-LEAVES = ["finetune/model/model.safetensors"]
 BY_HEART = 6  # passes through the rows from which on their answers are meant to be known
 METHODS = {"full": "full, all parameters move", "lora": "LoRA"}
 KNOWN = 0.1  # nats a token: an answer at that loss is known

@@ -7,8 +7,6 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
-FILES = ["inside.py"]
-
 CONTEXT = 256  # tokens of val on which the two are compared, at most
 
 

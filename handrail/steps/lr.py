@@ -9,9 +9,6 @@ from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
 from handrail.steps.words import Words
 
-FILES = ["optimizer.py"]
-USES = ["size", "base", "context", "batch"]
-
 UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
 
 

@@ -20,9 +20,6 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome, check
 from handrail.steps.words import Words
 
-FILES = ["settings.py"]
-LEAVES = ["machine.json"]
-
 LEAST = 0.05  # TFLOP/s that any processor of today does
 
 # How far off the CPU's an update may be, in loss, gradient (of one tensor: twice that) and step.

@@ -10,9 +10,6 @@ from handrail.steps.words import Words
 
 disable_progress_bar()  # models of some kilobytes need none
 
-FILES = ["model.py", "batches.py"]
-USES = ["size", "base", "context", "vocabulary"]
-
 
 def parameters(config):
     """Return the number of parameters of a Qwen3 model, by arithmetic."""

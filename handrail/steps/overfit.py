@@ -10,9 +10,6 @@ from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
 from handrail.steps.words import Words
 
-FILES = ["train.py"]
-USES = ["size", "base", "context"]
-
 MEANT = {"too-many-epochs"}  # what this step does on purpose
 UPDATES, ROWS, CONTEXT = 300, 4, 128
 USUAL = (20, 120)  # updates until four rows are known by heart, in sizes 1m to 85m (LOG.md)

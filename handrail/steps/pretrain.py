@@ -21,10 +21,6 @@ from handrail.steps.runs import (
 )
 from handrail.steps.words import Words
 
-FILES = ["baselines.py"]
-USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
-LEAVES = ["model/model.safetensors", "metrics.jsonl"]
-
 
 def expect(project):
     values = project.load().values

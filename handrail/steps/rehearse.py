@@ -24,8 +24,6 @@ from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks, duration, read_metrics, run_folder
 from handrail.steps.words import Words
 
-USES = ["size", "base", "context", "batch"]
-
 UPDATES, EVERY, KILL_AT = 12, 8, 10
 
 
@@ -38,13 +36,6 @@ def values_of(project):
     """Return the settings as that script reads them."""
     step = "" if script(project) == "pretrain" else "finetune"
     return project.load().settings.read("", project.flags, step)
-
-
-def FILES(project):
-    files = ["checkpoint.py", "identity.py", "log.py"]
-    if script(project) == "pretrain":
-        return [*files, "pretrain.py"]
-    return [*files, "model.py", "train.py", "optimizer.py", "finetune.py"]
 
 
 def expect(project):

@@ -13,9 +13,6 @@ from handrail.project.project import Project, Stop, read_settings
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words
 
-FILES = []
-USES = []
-
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "{folder}"
