@@ -49,6 +49,10 @@ COUNTED = [
     click.option("--hf", is_flag=True, help="Ask Hugging Face for today's prices."),
     click.option("--json", is_flag=True, help="Print one JSON object."),
 ]
+SHARED = [
+    click.option("--license", metavar="ID", help="What others may do with the model, such as mit."),
+    click.option("--push", metavar="OWNER/NAME", help="Then upload it to the hub, after a yes."),
+]
 
 
 def options(command, group=OPTIONS):
@@ -94,8 +98,16 @@ def take(folder, typed, step=""):
             return walk.walk(project, screen, chosen.until, ANSWERS)
         if not step:
             return walk.walk(project, screen, chosen.until)
-        outcome = walk.take(project, screen, step, "by itself")
-        return int(any(check.verdict == "fail" for check in outcome.checks))
+        push = typed.get("push")
+        if not push or walk.state(project, step) != "done":
+            outcome = walk.take(project, screen, step, "by itself")
+            if any(check.verdict == "fail" for check in outcome.checks):
+                return 1
+        if push:
+            from handrail.steps.share import push as upload
+
+            upload(project, screen, push)
+        return 0
     except (KeyboardInterrupt, EOFError):
         print(f"\nStopped. To continue: {project.command(step)}")
         return 130
@@ -233,7 +245,7 @@ def step(name):
     def command(folder, **typed):
         return take(folder, typed, name)
 
-    return command
+    return options(command, SHARED) if name == "share" else command
 
 
 for name in STEPS:

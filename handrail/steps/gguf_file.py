@@ -1,0 +1,185 @@
+"""The model as GGUF files and an Ollama Modelfile: what llama.cpp, Ollama and LM Studio run.
+
+llama.cpp has a converter for a hundred architectures, but it refuses a tokenizer that is not in its
+list, and that of a new model never is. This one knows the two architectures that handrail makes or
+starts from, and what llama.cpp has to do for their tokenizers. Names and formats are gguf's own.
+"""
+
+import json
+import re
+
+import gguf
+from transformers import AutoModelForCausalLM
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+SAME = 40  # tokens that a GGUF and its model must write alike
+FORMATS = {  # file name: (what the numbers of a matrix become, what llama.cpp calls such a file)
+    "model-f32.gguf": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "model-q8_0.gguf": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+}
+DESIGNS = {"qwen3": gguf.MODEL_ARCH.QWEN3, "llama": gguf.MODEL_ARCH.LLAMA}
+
+
+def pre_type(tokenizer):
+    """Return llama.cpp's name for how a text is cut before its pieces are looked up, or None."""
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    if whole["model"]["type"] != "BPE" or whole["model"].get("byte_fallback"):
+        return None
+    cuts, normalizer = whole["pre_tokenizer"] or {}, whole["normalizer"] or {}
+    if normalizer.get("type", "NFC") != "NFC":  # llama.cpp changes no letters
+        return None
+    known = {
+        "gpt-2": [("ByteLevel", True)],
+        "smollm": [("Digits", True), ("ByteLevel", True)],
+        "qwen2": [("Split", PRETOKENIZE_REGEX), ("ByteLevel", False)],
+    }
+    found = []
+    for cut in cuts.get("pretokenizers", [cuts]):
+        how = cut.get("use_regex", cut.get("individual_digits"))
+        found.append((cut.get("type"), cut["pattern"].get("Regex") if "pattern" in cut else how))
+        if cut.get("add_prefix_space"):
+            return None
+    return next((name for name, same in known.items() if same == found), None)
+
+
+def refusal(model, tokenizer):
+    """Return why there can be no GGUF of this model, as a heading of share.md, or None."""
+    config = model.config
+    if config.model_type not in DESIGNS or config.rope_parameters["rope_type"] != "default":
+        return "GGUF of another architecture"
+    fits = len(tokenizer) <= config.vocab_size
+    return None if fits and pre_type(tokenizer) else "GGUF with another tokenizer"
+
+
+def describe(writer, config, tokenizer, end):
+    """Write what llama.cpp has to know to build the model; `end` ends an answer or a text."""
+    facts = {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "head_count": config.num_attention_heads,
+        "head_count_kv": config.num_key_value_heads,
+        "layer_norm_rms_eps": config.rms_norm_eps,
+        "rope_freq_base": config.rope_parameters["rope_theta"],
+        "rope_dimension_count": config.head_dim,
+        "key_length": config.head_dim,
+        "value_length": config.head_dim,
+        "vocab_size": config.vocab_size,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    if tokenizer.chat_template:
+        facts["eot_token_id"], facts["chat_template"] = end, tokenizer.chat_template
+    else:
+        facts["bos_token_id"] = tokenizer.eos_token_id  # a document begins after END: see chat.py
+    for name, value in facts.items():
+        if value is not None:
+            getattr(writer, f"add_{name}")(value)
+    writer.add_add_bos_token(not tokenizer.chat_template)  # a chat template has its own
+
+
+def add_tokens(writer, tokenizer, rows):
+    """Write the tokens, one for each row of the embedding, and how pieces are joined."""
+    kinds = [gguf.TokenType.UNUSED] * rows
+    tokens = [f"[unused {number}]" for number in range(rows)]
+    added = tokenizer.added_tokens_decoder
+    for token, number in tokenizer.get_vocab().items():
+        tokens[number], kinds[number] = token, gguf.TokenType.NORMAL
+        if number in added:
+            special = added[number].special
+            kinds[number] = gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED
+    writer.add_tokenizer_model("gpt2")  # so GGUF calls every byte-level BPE
+    writer.add_tokenizer_pre(pre_type(tokenizer))
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+
+
+def turned(name, array, config):
+    """Return a weight in llama.cpp's order: there, Llama's rotated pairs lie side by side."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    number = next((heads[part] for part in name.split(".") if part in heads), None)
+    if config.model_type != "llama" or number is None:
+        return array
+    halves = array.reshape(number, 2, -1, *array.shape[1:])
+    return halves.swapaxes(1, 2).reshape(array.shape)
+
+
+def end_of(model, tokenizer):
+    """Return the token that ends an answer or a text."""
+    end = model.generation_config.eos_token_id
+    return end[0] if isinstance(end, list) else end or tokenizer.eos_token_id
+
+
+def write(model, tokenizer, file, name):
+    """Write one GGUF file; its name says in which numbers."""
+    config, (kind, file_type) = model.config, FORMATS[file.name]
+    writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[DESIGNS[config.model_type]])
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    describe(writer, config, tokenizer, end_of(model, tokenizer))
+    add_tokens(writer, tokenizer, config.vocab_size)
+    names = gguf.get_tensor_name_map(DESIGNS[config.model_type], config.num_hidden_layers)
+    for weight, tensor in model.state_dict().items():
+        if weight == "lm_head.weight" and config.tie_word_embeddings:
+            continue  # llama.cpp uses the embedding twice where there is no output.weight
+        array = turned(weight, tensor.float().numpy(), config)
+        whole = array.ndim == 1 or array.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]
+        used = gguf.GGMLQuantizationType.F32 if whole else kind
+        there = names.get_name(weight, try_suffixes=(".weight", ".bias"))
+        writer.add_tensor(there, gguf.quants.quantize(array, used), raw_dtype=used)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def turns(tokenizer):
+    """Return what the chat template puts around messages: {where: text}; None if that varies."""
+
+    def shown(*roles):
+        messages = [{"role": role, "content": f"@{role}@"} for role in roles]
+        options = {"tokenize": False, "add_generation_prompt": True}
+        return tokenizer.apply_chat_template(messages, **options)
+
+    try:
+        parts = re.split("@[a-z]+@", shown("system", "user", "assistant", "user"))
+        start, *rest = re.split("@[a-z]+@", shown("user", "assistant", "user"))
+        system, after_system, asked, answered, last = parts
+    except Exception:  # whatever a template raises, such as that it knows no system
+        return None
+    if rest != [asked, answered, last] or asked != last:
+        return None
+    found = {"start": start, "system": system, "after_system": after_system}
+    return found | {"asked": asked, "answered": answered}
+
+
+def modelfile(model, tokenizer):
+    """Return what Modelfile.jinja names. An answer stops at its end, and at what may follow it."""
+    chats, end = bool(tokenizer.chat_template), end_of(model, tokenizer)
+    around = turns(tokenizer) if chats else None
+    after = tokenizer(around["answered"] if around else "", add_special_tokens=False)["input_ids"]
+    marks = dict.fromkeys([end, *(mark for mark in after if mark in tokenizer.all_special_ids)])
+    most = min(model.config.max_position_embeddings // 2, 256)  # as in chat.py
+    found = {"chats": chats, "turns": around, "most": most}
+    return found | {"stops": [tokenizer.decode([mark]) for mark in marks]}
+
+
+def compared(model, tokenizer, folder, prompt):
+    """Return the tokens that the model and its GGUF write, each taking the likeliest every time."""
+    text = tokenizer.eos_token + prompt
+    if tokenizer.chat_template:
+        asked = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    asked = tokenizer(text, return_tensors="pt", add_special_tokens=False)
+    # Transformers does not read head_dim from a GGUF of Qwen3, so it gets the config as well
+    how = {"gguf_file": "model-f32.gguf", "config": model.config, "dtype": model.dtype}
+    again = AutoModelForCausalLM.from_pretrained(folder, **how)
+    again.generation_config = model.generation_config
+    greedy = {"max_new_tokens": SAME, "do_sample": False}
+    both = (some.generate(**asked, **greedy)[0] for some in (model, again))
+    return [tokens[asked["input_ids"].size(1) :].tolist() for tokens in both]
