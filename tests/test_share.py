@@ -1,6 +1,6 @@
 """What leaves the house: GGUF files for llama.cpp and Ollama, the model card, the upload.
 
-`handrail share` as a whole is in test_walk.py. llama.cpp itself is asked in bench/gguf.py.
+`handrail share` as a whole is in test_walk.py. llama.cpp itself is asked in bench/converted.py.
 """
 
 import json

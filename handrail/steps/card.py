@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from handrail.data.text_files import locate
-from handrail.project.project import Stop, read_settings
+from handrail.project.project import Stop, read_settings, stop
 from handrail.project.words import fill
 from handrail.steps.words import parts
 
@@ -32,7 +32,7 @@ def known(name, typed):
             "\n".join(fill(parts("share")["Unknown license"], {"typed": typed, "near": near}))
         )
     if name == "language" and not re.fullmatch("[a-z]{2,3}", value):
-        raise Stop("\n".join(fill(parts("share")["Unknown language"], {"typed": typed})))
+        raise stop("unknown language", typed=typed)
     return value
 
 

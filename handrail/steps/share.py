@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from handrail.project.project import Project, Stop
+from handrail.project.project import Project, Stop, stop
 from handrail.project.screen import Outcome
 from handrail.steps.card import card, checked, choose, from_hub, page
 from handrail.steps.words import Words, shown_if
@@ -173,9 +173,9 @@ def push(project, screen, name):
     screen.say("What is in it", words.say("Push", **shown))
     screen.say("This is uploaded", [f"`{shlex.join(command)}`" for command in commands])
     if not screen.yes and screen.ask("Upload it? Type yes:").lower() != "yes":
-        raise Stop("\n".join(words.say("Not pushed")))
+        raise stop("not uploaded")
     for command in commands:
         there = [Path(sys.executable).with_name("hf"), *command[1:]]
         if subprocess.run(there, cwd=project.folder).returncode:
-            raise Stop("\n".join(words.say("Push failed", command=shlex.join(command))))
+            raise stop("upload failed", command=shlex.join(command))
     screen.say("Uploaded", words.say("Pushed", name=name))
