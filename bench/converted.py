@@ -53,9 +53,7 @@ def look(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chats, end = tokenizer.chat_template, gguf_file.end_of(model, tokenizer)
     with tempfile.TemporaryDirectory() as place:
-        files = [Path(place, name) for name in gguf_file.FORMATS]
-        for file in files:
-            gguf_file.write(model, tokenizer, file, "model")
+        files = gguf_file.write(model, tokenizer, Path(place), "model")
         ours, _ = gguf_file.compared(model, tokenizer, Path(place), PROMPT)
         opened = [
             llama_cpp.Llama(str(file), n_ctx=model.config.max_position_embeddings, verbose=False)

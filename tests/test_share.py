@@ -68,8 +68,7 @@ def answerer(walked_model):
 
 def written(model, tokenizer, folder):
     """Write both files; return {name: value} of what the one in full precision says."""
-    for name in gguf_file.FORMATS:
-        gguf_file.write(model, tokenizer, folder / name, "a model")
+    gguf_file.write(model, tokenizer, folder, "a model")
     reader = gguf.GGUFReader(folder / "model-f32.gguf")
     return {name: field.contents() for name, field in reader.fields.items()}
 

@@ -7,15 +7,20 @@ starts from, and what llama.cpp has to do for their tokenizers. Names and format
 
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import gguf
 from transformers import AutoModelForCausalLM
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+NUMBERS = Path(__file__).with_name("gguf.toml")
 SAME = 40  # tokens that a GGUF and its model must write alike
-FORMATS = {  # file name: (what the numbers of a matrix become, what llama.cpp calls such a file)
-    "model-f32.gguf": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    "model-q8_0.gguf": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+FORMATS = {"F32": gguf.LlamaFileType.ALL_F32, "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+WAYS = {  # to cut a text: llama.cpp's name, and what the Tokenizers library does in turn
+    "gpt-2": [("ByteLevel", True)],
+    "smollm": [("Digits", True), ("ByteLevel", True)],
+    "qwen2": [("Split", {"Regex": PRETOKENIZE_REGEX}), ("ByteLevel", False)],
 }
 DESIGNS = {"qwen3": gguf.MODEL_ARCH.QWEN3, "llama": gguf.MODEL_ARCH.LLAMA}
 
@@ -23,23 +28,18 @@ DESIGNS = {"qwen3": gguf.MODEL_ARCH.QWEN3, "llama": gguf.MODEL_ARCH.LLAMA}
 def pre_type(tokenizer):
     """Return llama.cpp's name for how a text is cut before its pieces are looked up, or None."""
     whole = json.loads(tokenizer.backend_tokenizer.to_str())
-    if whole["model"]["type"] != "BPE" or whole["model"].get("byte_fallback"):
+    cuts = whole["pre_tokenizer"] or {}
+    cuts = cuts.get("pretokenizers", [cuts])
+    changes = (whole["normalizer"] or {}).get("type", "NFC") != "NFC"  # llama.cpp changes nothing
+    if (
+        changes
+        or whole["model"].get("byte_fallback")
+        or any(c.get("add_prefix_space") for c in cuts)
+    ):
         return None
-    cuts, normalizer = whole["pre_tokenizer"] or {}, whole["normalizer"] or {}
-    if normalizer.get("type", "NFC") != "NFC":  # llama.cpp changes no letters
-        return None
-    known = {
-        "gpt-2": [("ByteLevel", True)],
-        "smollm": [("Digits", True), ("ByteLevel", True)],
-        "qwen2": [("Split", PRETOKENIZE_REGEX), ("ByteLevel", False)],
-    }
-    found = []
-    for cut in cuts.get("pretokenizers", [cuts]):
-        how = cut.get("use_regex", cut.get("individual_digits"))
-        found.append((cut.get("type"), cut["pattern"].get("Regex") if "pattern" in cut else how))
-        if cut.get("add_prefix_space"):
-            return None
-    return next((name for name, same in known.items() if same == found), None)
+    found = [c.get("pattern", c.get("use_regex", c.get("individual_digits"))) for c in cuts]
+    found = list(zip([cut.get("type") for cut in cuts], found, strict=True))
+    return next((name for name, way in WAYS.items() if way == found), None)
 
 
 def refusal(model, tokenizer):
@@ -51,40 +51,27 @@ def refusal(model, tokenizer):
     return None if fits and pre_type(tokenizer) else "GGUF with another tokenizer"
 
 
-def describe(writer, config, tokenizer, end):
-    """Write what llama.cpp has to know to build the model; `end` ends an answer or a text."""
-    facts = {
-        "context_length": config.max_position_embeddings,
-        "embedding_length": config.hidden_size,
-        "block_count": config.num_hidden_layers,
-        "feed_forward_length": config.intermediate_size,
-        "head_count": config.num_attention_heads,
-        "head_count_kv": config.num_key_value_heads,
-        "layer_norm_rms_eps": config.rms_norm_eps,
-        "rope_freq_base": config.rope_parameters["rope_theta"],
-        "rope_dimension_count": config.head_dim,
-        "key_length": config.head_dim,
-        "value_length": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-    }
-    if tokenizer.chat_template:
-        facts["eot_token_id"], facts["chat_template"] = end, tokenizer.chat_template
+def describe(writer, model, tokenizer):
+    """Write what llama.cpp has to know to build the model and to begin and end a text."""
+    for name, ours in tomllib.loads(NUMBERS.read_text()).items():
+        getattr(writer, f"add_{name}")(getattr(model.config, ours))
+    writer.add_rope_freq_base(model.config.rope_parameters["rope_theta"])
+    marks = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    if tokenizer.chat_template:  # has its own beginning
+        writer.add_chat_template(tokenizer.chat_template)
+        marks["eot"] = end_of(model, tokenizer)
     else:
-        facts["bos_token_id"] = tokenizer.eos_token_id  # a document begins after END: see chat.py
-    for name, value in facts.items():
-        if value is not None:
-            getattr(writer, f"add_{name}")(value)
-    writer.add_add_bos_token(not tokenizer.chat_template)  # a chat template has its own
+        marks["bos"] = tokenizer.eos_token_id  # a document begins after END: see chat.py
+    writer.add_add_bos_token(not tokenizer.chat_template)
+    for name, token in marks.items():
+        if token is not None:
+            getattr(writer, f"add_{name}_token_id")(token)
 
 
 def add_tokens(writer, tokenizer, rows):
     """Write the tokens, one for each row of the embedding, and how pieces are joined."""
-    kinds = [gguf.TokenType.UNUSED] * rows
+    kinds, added = [gguf.TokenType.UNUSED] * rows, tokenizer.added_tokens_decoder
     tokens = [f"[unused {number}]" for number in range(rows)]
-    added = tokenizer.added_tokens_decoder
     for token, number in tokenizer.get_vocab().items():
         tokens[number], kinds[number] = token, gguf.TokenType.NORMAL
         if number in added:
@@ -95,7 +82,7 @@ def add_tokens(writer, tokenizer, rows):
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
 
 
 def turned(name, array, config):
@@ -114,28 +101,36 @@ def end_of(model, tokenizer):
     return end[0] if isinstance(end, list) else end or tokenizer.eos_token_id
 
 
-def write(model, tokenizer, file, name):
-    """Write one GGUF file; its name says in which numbers."""
-    config, (kind, file_type) = model.config, FORMATS[file.name]
-    writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[DESIGNS[config.model_type]])
-    writer.add_name(name)
-    writer.add_file_type(file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    describe(writer, config, tokenizer, end_of(model, tokenizer))
-    add_tokens(writer, tokenizer, config.vocab_size)
+def add_weights(writer, model, kind):
+    """Write the weights, matrices in numbers of that kind where their rows allow it."""
+    config, plain = model.config, gguf.GGMLQuantizationType.F32
     names = gguf.get_tensor_name_map(DESIGNS[config.model_type], config.num_hidden_layers)
     for weight, tensor in model.state_dict().items():
         if weight == "lm_head.weight" and config.tie_word_embeddings:
             continue  # llama.cpp uses the embedding twice where there is no output.weight
         array = turned(weight, tensor.float().numpy(), config)
-        whole = array.ndim == 1 or array.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]
-        used = gguf.GGMLQuantizationType.F32 if whole else kind
+        uneven = array.ndim == 1 or array.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]
+        used = plain if uneven else kind
         there = names.get_name(weight, try_suffixes=(".weight", ".bias"))
         writer.add_tensor(there, gguf.quants.quantize(array, used), raw_dtype=used)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+
+
+def write(model, tokenizer, folder, name):
+    """Write the model's GGUF files into a folder; return them."""
+    files = {kind: folder / f"model-{kind.lower()}.gguf" for kind in FORMATS}
+    for kind, file in files.items():
+        writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[DESIGNS[model.config.model_type]])
+        writer.add_name(name)
+        writer.add_file_type(FORMATS[kind])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        describe(writer, model, tokenizer)
+        add_tokens(writer, tokenizer, model.config.vocab_size)
+        add_weights(writer, model, gguf.GGMLQuantizationType[kind])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return list(files.values())
 
 
 def turns(tokenizer):

@@ -105,8 +105,7 @@ def converted(project, words, model, tokenizer):
     if why := gguf_file.refusal(model, tokenizer):
         return words.check(why, kind, False, "warn", model=model.name_or_path)
     place.mkdir()
-    for file in gguf_file.FORMATS:
-        gguf_file.write(model, tokenizer, place / file, project.folder.name)
+    gguf_file.write(model, tokenizer, place, project.folder.name)
     values = gguf_file.modelfile(model, tokenizer) | {"name": slug(project)}
     (place / "Modelfile").write_text(page(project, "Modelfile", **values), encoding="utf-8")
     prompt = project.settings.get("prompt") or PROMPT
@@ -154,8 +153,9 @@ def run(project, screen):
         converted(project, words, model, tokenizer),
         write_pages(project, words, project.folder / folder, model.num_parameters()),
     ]
-    shown = {"model": folder, "name": slug(project), "folder": project.typed}
+    shown = {"model": folder, "name": slug(project), "folder": project.typed, "prompt": PROMPT}
     shown |= shown_if(made=checks[2].verdict == "pass", open=not project.settings.get("license"))
+    shown |= shown_if(texts=script == "evaluate.py", chats=script == "answers.py")
     screen.say("Use it elsewhere", words.say("Use it", **shown))
     return Outcome(checks, samples=[written])
 
