@@ -90,18 +90,15 @@ def test_an_installed_wheel_walks_without_the_repository(tmp_path):
     assert list(site.glob("handrail-*.dist-info/licenses/LICENSE"))
 
     words = "new mine --data village --updates 20 --cpu --yes --until tokenizer".split()
-    done = subprocess.run(
-        [python.with_name("handrail"), *words],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+    done = subprocess.run([python.with_name("handrail"), *words], **how)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     for said in ("3 of 10", "val documents", str(tmp_path / "mine")):
         assert said in done.stdout, done.stdout
-    where = subprocess.check_output([python, "-c", "import handrail; print(handrail.__file__)"])
-    assert Path(where.decode().strip()).is_relative_to(site)
+    code = "import handrail; print(handrail.__file__)"
+    where = subprocess.run([python, "-c", code], **how).stdout
+    assert Path(where.strip()).is_relative_to(site)
 
 
 def test_what_needs_no_pytorch_does_not_import_it(walked):

@@ -272,5 +272,5 @@ def test_nothing_is_uploaded_without_a_yes(grown):
         assert f"hf upload --private me/it {folder} ." in done.stdout
     assert "made up by handrail" in pushed(grown, world="village").stdout
     done = pushed(grown, "--yes")
-    assert done.returncode == 1 and "Is there a network?" in done.stderr
-    assert "Uploaded" not in done.stdout and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 1 and "The upload to me/it failed: ConnectError" in done.stderr
+    assert "\nUploaded" not in done.stdout and "Traceback" not in done.stderr, done.stderr

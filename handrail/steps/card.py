@@ -28,9 +28,7 @@ def known(name, typed):
     value, licences = typed.strip().lower(), parts("share")["Licences"].split()
     if name == "license" and value not in licences:
         near = ", ".join(get_close_matches(value, licences, 4, 0.4)) or None
-        raise Stop(
-            "\n".join(fill(parts("share")["Unknown license"], {"typed": typed, "near": near}))
-        )
+        raise stop("unknown licence", typed=typed, near=near)
     if name == "language" and not re.fullmatch("[a-z]{2,3}", value):
         raise stop("unknown language", typed=typed)
     return value

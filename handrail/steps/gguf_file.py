@@ -175,6 +175,6 @@ def compared(model, tokenizer, folder, prompt):
     how = {"gguf_file": "model-f32.gguf", "config": model.config, "dtype": model.dtype}
     again = AutoModelForCausalLM.from_pretrained(folder, **how)
     again.generation_config = model.generation_config
-    greedy = {"max_new_tokens": SAME, "do_sample": False}
+    greedy = {"min_new_tokens": SAME, "max_new_tokens": SAME, "do_sample": False}
     both = (some.generate(**asked, **greedy)[0] for some in (model, again))
     return [tokens[asked["input_ids"].size(1) :].tolist() for tokens in both]

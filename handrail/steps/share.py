@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -162,20 +161,26 @@ def run(project, screen):
 
 def push(project, screen, name):
     """Upload the model and what was made of it to the hub, after a yes."""
+    from huggingface_hub import HfApi
+
     words, chosen = Words(project, "share"), project.settings
     _, _, model = exam_of(project)
     parts = [folder for folder in (model, "out/gguf") if (project.folder / folder).exists()]
-    commands = [["hf", "upload", "--private", name, folder, "."] for folder in parts]
+    commands = [f"`hf upload --private {name} {folder} .`" for folder in parts]
     hub, base = ", ".join(from_hub(project)), chosen.get("base")
     own = not hub and not chosen.get("world")
     shown = shown_if(made=chosen.get("world"), own=own, open=not chosen.get("license"))
     shown |= {"me": chosen.get("me"), "hub": hub or None, "base": base or None, "name": name}
     screen.say("What is in it", words.say("Push", **shown))
-    screen.say("This is uploaded", [f"`{shlex.join(command)}`" for command in commands])
+    screen.say("The upload, by hand", [f"`cd {project.typed}`", *commands])
     if not screen.yes and screen.ask("Upload it? Type yes:").lower() != "yes":
         raise stop("not uploaded")
-    for command in commands:
-        there = [Path(sys.executable).with_name("hf"), *command[1:]]
-        if subprocess.run(there, cwd=project.folder).returncode:
-            raise stop("upload failed", command=shlex.join(command))
+    try:
+        api = HfApi()
+        api.create_repo(name, private=True, exist_ok=True)
+        for folder in parts:
+            api.upload_folder(repo_id=name, folder_path=project.folder / folder)
+    except Exception as error:  # of the network, the login or the hub, in whatever words
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise stop("upload failed", name=name, said=said) from error
     screen.say("Uploaded", words.say("Pushed", name=name))
