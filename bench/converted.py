@@ -38,6 +38,8 @@ def served(file, context):
     """Return ask(path, **body) of a server that has opened the file, and the server."""
     how = xllamacpp.CommonParams()
     how.model.path, how.n_ctx, how.n_parallel, how.cpuparams.n_threads = str(file), context, 1, 2
+    how.cache_type_k = how.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32  # else 16 bits
+    how.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(how)
 
     def ask(path, **body):
