@@ -11,16 +11,26 @@ import subprocess
 import sys
 
 import gguf
+import pexpect
 import pytest
 import torch
 from conftest import decide, handrail, made
 from huggingface_hub import ModelCard
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from handrail.project.project import Project
 from handrail.steps import gguf_file
 from handrail.steps.card import card, page
+from handrail.steps.share import converted
+from handrail.steps.words import Words
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
@@ -36,6 +46,11 @@ def walked_model(walked):
     folder = walked[0] / "out" / "model"
     kinds = (AutoModelForCausalLM, AutoTokenizer)
     return tuple(kind.from_pretrained(folder) for kind in kinds)
+
+
+@pytest.fixture
+def grown(walked, tmp_path):
+    return shutil.copytree(walked[0], tmp_path / "grown", symlinks=True)
 
 
 @pytest.fixture
@@ -152,6 +167,20 @@ def test_what_no_gguf_can_be_made_of_is_named(answerer):
     assert gguf_file.refusal(model, tokenizer) == "GGUF of another architecture"
 
 
+def test_no_gguf_does_not_stop_the_rest(grown, walked_model):
+    """A model of another architecture is shared all the same: the step says that there is no GGUF,
+    leaves none of an earlier model, and names the converter that knows more.
+    """
+    _, tokenizer = walked_model
+    (grown / "out" / "gguf").mkdir()
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2))
+    project = Project(grown)
+    check = converted(project, Words(project, "share"), other, tokenizer)
+    assert check.verdict == "warn" and check.measured == "gpt2"
+    assert "No GGUF was made" in check.meaning and "convert_hf_to_gguf.py" in check.advice
+    assert not (grown / "out" / "gguf").exists()
+
+
 SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
@@ -208,11 +237,6 @@ def filled(go, talk):
 # --- the card, the licence, the upload ---
 
 
-@pytest.fixture
-def grown(walked, tmp_path):
-    return shutil.copytree(walked[0], tmp_path / "grown", symlinks=True)
-
-
 def test_the_card_is_complete_and_invents_nothing(grown):
     """A licence is its owner's choice: none is made up, and the place for it is marked. The hub's
     library reads the card; nothing on it tells of the owner's machine.
@@ -228,6 +252,25 @@ def test_the_card_is_complete_and_invents_nothing(grown):
     results = {result.metric_type: result.metric_value for result in data.eval_results}
     assert results == {"loss": exam["model"], "bits_per_byte": exam["bits_per_byte"]}
     assert "| a guesser that knows nothing |" in text and "gguf" in data.tags
+
+
+def test_a_person_is_asked_for_what_only_they_know(grown):
+    """On a terminal, licence and language are asked for once, and kept; Enter leaves them open."""
+    decide(grown, world="")
+    code = (
+        "import sys; from handrail.project.project import Project; from handrail.steps.card import "
+        "choose; from handrail.project.screen import Screen; choose(Project(sys.argv[1]), Screen())"
+    )
+    for typed in (["", "de"], ["CC-BY-4.0"], []):
+        child = pexpect.spawn(sys.executable, ["-c", code, str(grown)], timeout=60)
+        for words in typed:
+            child.expect(":")  # a question
+            child.sendline(words)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 0, child.before
+    settings = Project(grown).settings
+    assert (settings["license"], settings["language"]) == ("cc-by-4.0", "de")
 
 
 def test_bad_names_are_refused_before_anything_is_written(grown):
