@@ -20,7 +20,7 @@ from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
 from handrail.project.project import PROGRAM, TEMPLATE, Stop, refused, stop
-from handrail.steps import ANSWERS, LATER, WALK, about, files, path, step
+from handrail.steps import ANSWERS, LATER, WALK, files, path, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
 
@@ -80,14 +80,14 @@ def rests_on(project, name):
     That is files, settings and data, its own and those of all steps before it.
     """
     parts, settings, found = so_far(project, name), project.settings, {}
-    for key in {key for part in parts for key in about(part).get("uses", [])}:
+    for key in {key for part in parts for key in getattr(step(part), "USES", [])}:
         value, content = settings.get(key), None
         if key in SOURCES and value:
             kinds = {"base": [".json", ".safetensors"], "data": settings.get("kinds")}.get(key)
             content = contents(project.folder / Path(value).expanduser(), kinds)
         found[key] = [value, content]
     made = [file for part in parts for file in files(project, part)]
-    for file in made + [f"out/{left}" for left in about(name).get("leaves", [])]:
+    for file in made + [f"out/{left}" for left in getattr(step(name), "LEAVES", [])]:
         place = project.folder / file
         found[file] = [place.exists(), contents(place)]
     return found

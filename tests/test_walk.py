@@ -21,7 +21,7 @@ from handrail import __version__
 from handrail.cli import STEPS, cli
 from handrail.data.village import stories
 from handrail.project.project import Project
-from handrail.steps import WALK, about
+from handrail.steps import WALK, step
 from handrail.steps.runs import lr_fell
 from handrail.steps.words import parts
 from handrail.walk import changes, state
@@ -61,7 +61,7 @@ def test_the_walk_shows_every_step_and_leaves_what_it_promises(walked):
     history = git(project, "log", "--reverse", "--format=%s").splitlines()
     assert history == [
         "An empty project",
-        *(parts(name)["Title"] for name in WALK if about(name).get("files")),
+        *(parts(name)["Title"] for name in WALK if step(name).FILES),
     ]
     assert not git(project, "status", "--porcelain")
     for left in (

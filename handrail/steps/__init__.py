@@ -1,14 +1,11 @@
 """The steps of the walk, in order. A step is NAME.py and its words in NAME.md (see words.py).
 
-Each module has expect(project) -> the values that its words name, and run(project, screen) ->
-Outcome. What a step adds to the project, depends on and leaves is in steps.toml, so that
-`handrail status` need not import them all, and PyTorch with them.
+Each module has FILES (what it adds to the project; a function of the project where that depends),
+expect(project) -> the values that its words name, run(project, screen) -> Outcome, and, where it
+needs them, USES (the settings that it depends on) and LEAVES (what it makes in out/).
 """
 
 import importlib
-import tomllib
-from functools import cache
-from pathlib import Path
 
 WALK = [
     "machine",
@@ -39,19 +36,10 @@ def path(project):
     return WALK if project.settings.get("data") else SHORT
 
 
-@cache
-def about(name):
-    """Return what steps.toml says about a step."""
-    file = Path(__file__).with_name("steps.toml")
-    return tomllib.loads(file.read_text(encoding="utf-8")).get(name, {})
-
-
 def files(project, name):
     """Return the program files that a step adds to the project."""
-    found = about(name).get("files", [])
-    if isinstance(found, list):
-        return found
-    return found["pretrain" if project.settings.get("data") else "finetune"]
+    found = step(name).FILES
+    return found(project) if callable(found) else found
 
 
 def step(name):

@@ -9,6 +9,10 @@ from handrail.steps.finetune import by_heart, more_updates
 from handrail.steps.runs import run_script
 from handrail.steps.words import Words, shown_if
 
+FILES = ["answers.py", "replies.py", "chat.py"]
+USES = ["answers", "base", "finetune", "dpo", "grpo"]
+LEAVES = ["answers.json"]
+
 KINDS = {"trained": "trained on", "reworded": "in other words", "never": "never shown"}
 BEFORE = {"trained": "trained_before", "reworded": "reworded_before", "never": "never_before"}
 ENOUGH = 0.9  # of the answers have the facts of the file, or end as all of its answers do

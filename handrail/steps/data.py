@@ -19,6 +19,9 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words, shown_if
 
+FILES = ["data.py"]
+USES = ["data", "source", "column", "kinds", "base", "size"]
+LEAVES = []
 COPIES = ("data", "data-clean")  # folders of a project for texts that had to be made clean
 
 N_STORIES = 100_000
@@ -219,7 +222,7 @@ def safe_count(project, program):
     try:
         return count(program)
     except Exception as error:
-        if project.edited(["data.py"]):
+        if project.edited(FILES):
             raise
         source = project.settings["data"]
         if text_files.locate(project, source) is None:

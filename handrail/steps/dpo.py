@@ -12,6 +12,10 @@ from handrail.steps.finetune import values_of
 from handrail.steps.runs import make_room, read_metrics, run_script, whole_log
 from handrail.steps.words import Words
 
+FILES = ["dpo.py", "replies.py", "answers.py", "chat.py"]
+USES = ["answers", "pairs", "dpo"]
+LEAVES = []
+
 PAIRS = 2000  # of the built-in world
 SHOWN, SIDES = 3, ("chosen", "rejected")  # questions on the screen; the answers of a pair
 TRIED = {"batch": 32, "updates": 90}

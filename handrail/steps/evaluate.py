@@ -3,14 +3,14 @@
 import json
 import math
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from handrail.data import village
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import read_metrics, run_script
 from handrail.steps.words import Words
+
+FILES = ["evaluate.py"]
+LEAVES = ["evaluation.json"]
 
 STORIES = 200  # of the built-in world, that the model makes up
 
@@ -59,6 +59,9 @@ def rules(project, result):
 
     How far the loss is above the lowest possible, how many stories are right, and a wrong one.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     about = json.loads((project.out / "tokens" / "about.json").read_text())["val"]
     per_story = (about["tokens"] - 1) / about["documents"]
     above = result["model"] - result["floor"]

@@ -9,6 +9,10 @@ from handrail.steps.finetune import more_updates, values_of
 from handrail.steps.runs import read_metrics, whole_log
 from handrail.steps.words import Words
 
+FILES = ["grpo.py", "replies.py", "answers.py", "chat.py"]
+USES = ["answers", "grpo"]
+LEAVES = []
+
 KINDS = {"train": "questions it practised on", "val": "questions never seen"}
 TRIED = {"batch": 32, "updates": 120}
 

@@ -2,12 +2,13 @@
 
 import math
 
-import torch
-
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
 from handrail.steps.words import Words
+
+FILES = ["optimizer.py"]
+USES = ["size", "base", "context", "batch"]
 
 UPDATES, LEAST, PATIENCE = 40, 8, 240  # updates at each rate, at least; seconds for all of them
 
@@ -32,6 +33,8 @@ def runs(project, screen):
 
     `fit` times an update; so many are made that all runs together take PATIENCE seconds.
     """
+    import torch
+
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values

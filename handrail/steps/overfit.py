@@ -2,13 +2,13 @@
 
 import json
 
-import torch
-
-from handrail import Doctor
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
 from handrail.steps.words import Words
+
+FILES = ["train.py"]
+USES = ["size", "base", "context"]
 
 MEANT = {"too-many-epochs"}  # what this step does on purpose
 UPDATES, ROWS, CONTEXT = 300, 4, 128
@@ -30,6 +30,10 @@ def expect(project):
 
 
 def run(project, screen):
+    import torch
+
+    from handrail import Doctor
+
     words = Words(project, "overfit")
     program = project.load("train", "model", "batches")
     values = program.values

@@ -12,9 +12,6 @@ import time
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from handrail.cost import estimate
 from handrail.cost.gpus import gb
 from handrail.doctor.watch import attached
@@ -23,6 +20,8 @@ from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks, duration, read_metrics, run_folder
 from handrail.steps.words import Words
+
+USES = ["size", "base", "context", "batch"]
 
 UPDATES, EVERY, KILL_AT = 12, 8, 10
 
@@ -38,7 +37,16 @@ def values_of(project):
     return project.load().settings.read("", project.flags, step)
 
 
+def FILES(project):
+    files = ["checkpoint.py", "identity.py", "log.py"]
+    if script(project) == "pretrain":
+        return [*files, "pretrain.py"]
+    return [*files, "model.py", "train.py", "optimizer.py", "finetune.py"]
+
+
 def expect(project):
+    import torch
+
     capable = torch.cuda.is_available() and not project.cpu
     fake = estimate.count(project, script(project), values_of(project), gpu=capable)
     project.out.mkdir(exist_ok=True)
@@ -98,6 +106,8 @@ def timed(project, compiled=False, updates=12, patience=10):
 
     More than `updates` are made for up to `patience` seconds and a twentieth of the run.
     """
+    import torch
+
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
     accelerator = program.settings.start(values)
@@ -127,6 +137,8 @@ def resident(who):
 
 def fit(project):
     """Return timed(project), with half the rows at once for as long as memory runs out."""
+    import torch
+
     rows = project.load().values.batch
     why = "as many rows as fit into the GPU's memory; an update adds them up"
     while True:
@@ -145,6 +157,8 @@ def fit(project):
 
 def choose_compile(project, eager, updates):
     """Return the seconds of an update, after deciding whether torch.compile repays its time."""
+    import torch
+
     compiler = torch.cuda.is_available() or shutil.which("g++")
     if eager * updates < 90 or project.load().values.base or not compiler:
         return eager
@@ -211,6 +225,8 @@ def killed_and_resumed(project):
 
 def writes(project, values):
     """Return a few words that the saved model writes."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder = run_folder(project, script(project)) / "model"
     model = AutoModelForCausalLM.from_pretrained(folder)
     if script(project) == "pretrain":
@@ -275,6 +291,8 @@ def memory(project, counted, peak):
     On a CPU all of Python counts too, and of a fine-tuning only the CPU's memory is known: there it
     is for information.
     """
+    import torch
+
     words = Words(project, "rehearse")
     if project.cpu or script(project) != "pretrain" or not torch.cuda.is_available():
         expected = f"{counted:.2f} + about 0.7 for Python"

@@ -14,6 +14,9 @@ from handrail.project.screen import Outcome
 from handrail.steps.card import card, checked, choose, from_hub, page
 from handrail.steps.words import Words, shown_if
 
+FILES = []
+USES = ["license", "language"]
+
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "{folder}"

@@ -11,6 +11,10 @@ from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words, shown_if
 
+FILES = ["tokenizer.py"]
+USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
+LEAVES = ["tokenizer", "tokens"]
+
 TRICKY = [
     "naïve café — 20 €",
     "  two  spaces\n\n\ttab",
