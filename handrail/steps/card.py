@@ -66,18 +66,6 @@ def page(project, template, **values):
     return pages.get_template(f"{template}.jinja").render(guessers=GUESSERS, **values)
 
 
-def figures(exam):
-    """Return the exam's figures as the hub wants them."""
-    from huggingface_hub import EvalResult
-
-    if "after" in exam:
-        found = {"loss": exam["after"]["loss"], "exact_match": exam["after"]["exact"]}
-    else:
-        found = {"loss": exam["model"], "bits_per_byte": exam["bits_per_byte"]}
-    about = ("text-generation", "held-out", "a part of its data that it was not trained on")
-    return [EvalResult(*about, name, value) for name, value in found.items()]
-
-
 def card(project, parameters, exam, code):
     """Return the model card: front matter for the hub, then what a stranger needs to know."""
     from huggingface_hub import ModelCardData
@@ -96,14 +84,10 @@ def card(project, parameters, exam, code):
         base_model=None if away else base or None,
         datasets=hub or None,
         tags=["handrail", "gguf"],
-        model_name=project.folder.name,
-        eval_results=figures(exam),
     )
-    about = {"base": Path(base).name if away else base, "source": source, "parameters": parameters}
-    name, front = project.folder.name, data.to_yaml()
-    return page(
-        project, "card.md", name=name, data=data, front=front, exam=exam, code=code, **about
-    )
+    about = {"name": project.folder.name, "base": Path(base).name if away else base}
+    about |= {"source": source, "parameters": parameters, "exam": exam, "code": code}
+    return page(project, "card.md", data=data, **about)
 
 
 def checked(text):

@@ -56,20 +56,17 @@ def describe(writer, model, tokenizer):
     for name, ours in tomllib.loads(NUMBERS.read_text()).items():
         getattr(writer, f"add_{name}")(getattr(model.config, ours))
     writer.add_rope_freq_base(model.config.rope_parameters["rope_theta"])
-    marks = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    if tokenizer.chat_template:  # has its own beginning
-        writer.add_chat_template(tokenizer.chat_template)
-        marks["eot"] = end_of(model, tokenizer)
-    else:
-        marks["bos"] = tokenizer.eos_token_id  # a document begins after END: see chat.py
-    writer.add_add_bos_token(not tokenizer.chat_template)
-    for name, token in marks.items():
-        if token is not None:
-            getattr(writer, f"add_{name}_token_id")(token)
+    special = gguf.SpecialVocab(model.name_or_path, load_merges=True)
+    if special.chat_template:
+        special.special_token_ids["eot"] = end_of(model, tokenizer)
+    else:  # a document begins after END: see chat.py
+        special.special_token_ids["bos"] = tokenizer.eos_token_id
+    special.add_special_token = {"bos": not special.chat_template}  # a template has its own
+    special.add_to_gguf(writer, quiet=True)
 
 
 def add_tokens(writer, tokenizer, rows):
-    """Write the tokens, one for each row of the embedding, and how pieces are joined."""
+    """Write the tokens, one for each row of the embedding, and how a text is cut into them."""
     kinds, added = [gguf.TokenType.UNUSED] * rows, tokenizer.added_tokens_decoder
     tokens = [f"[unused {number}]" for number in range(rows)]
     for token, number in tokenizer.get_vocab().items():
@@ -81,8 +78,6 @@ def add_tokens(writer, tokenizer, rows):
     writer.add_tokenizer_pre(pre_type(tokenizer))
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_token_merges([" ".join(pair) for pair in merges])
 
 
 def turned(name, array, config):
@@ -134,30 +129,31 @@ def write(model, tokenizer, folder, name):
 
 
 def turns(tokenizer):
-    """Return what the chat template puts around messages: {where: text}; None if that varies."""
+    """Return what the chat template puts around messages, or None if that varies.
+
+    That is: before a first question, before and after a system's text, after a question, after an
+    answer.
+    """
 
     def shown(*roles):
-        messages = [{"role": role, "content": f"@{role}@"} for role in roles]
-        options = {"tokenize": False, "add_generation_prompt": True}
-        return tokenizer.apply_chat_template(messages, **options)
+        talk = [{"role": role, "content": f"@{role}@"} for role in roles]
+        text = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+        return re.split("@[a-z]+@", text)
 
     try:
-        parts = re.split("@[a-z]+@", shown("system", "user", "assistant", "user"))
-        start, *rest = re.split("@[a-z]+@", shown("user", "assistant", "user"))
-        system, after_system, asked, answered, last = parts
+        *system, asked, answered, last = shown("system", "user", "assistant", "user")
+        start, *rest = shown("user", "assistant", "user")
     except Exception:  # whatever a template raises, such as that it knows no system
         return None
-    if rest != [asked, answered, last] or asked != last:
-        return None
-    found = {"start": start, "system": system, "after_system": after_system}
-    return found | {"asked": asked, "answered": answered}
+    same = rest == [asked, answered, last] and asked == last and len(system) == 2
+    return [start, *system, asked, answered] if same else None
 
 
 def modelfile(model, tokenizer):
     """Return what Modelfile.jinja names. An answer stops at its end, and at what may follow it."""
     chats, end = bool(tokenizer.chat_template), end_of(model, tokenizer)
     around = turns(tokenizer) if chats else None
-    after = tokenizer(around["answered"] if around else "", add_special_tokens=False)["input_ids"]
+    after = tokenizer(around[-1] if around else "", add_special_tokens=False)["input_ids"]
     marks = dict.fromkeys([end, *(mark for mark in after if mark in tokenizer.all_special_ids)])
     most = min(model.config.max_position_embeddings // 2, 256)  # as in chat.py
     found = {"chats": chats, "turns": around, "most": most}
