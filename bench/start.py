@@ -2,7 +2,7 @@
 
     python bench/start.py
 
-Seconds until `handrail --help` has ended (asked: 0.4 at most), and until the walk, at a terminal,
+Seconds until `handrail --help` has ended (asked: 0.15 at most), and until the walk, at a terminal,
 asks its first question (asked: 1.5 at most). Median of --rounds, each in a new process.
 """
 
@@ -32,7 +32,7 @@ def first_question():
 
 def main():
     rounds, slow = options(__doc__, rounds=9).parse_args().rounds, False
-    for what, most in ((help_ends, 0.4), (first_question, 1.5)):
+    for what, most in ((help_ends, 0.15), (first_question, 1.5)):
         seconds = []
         for _ in range(rounds):
             clock = time.perf_counter()

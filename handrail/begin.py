@@ -15,6 +15,7 @@ from handrail.data.text_files import locate
 from handrail.project.plan import OPEN, check_size
 from handrail.project.project import ASKED, Project, Stop, stop
 from handrail.steps import ANSWERS, LATER, OBJECTIVES, learns
+from handrail.steps.card import known
 
 STORIES = """
 handrail: from data to a language model of your own.
@@ -143,6 +144,15 @@ def check_numbers(values, place):
         raise stop("no learning rate", name=f"{place}lr", value=lr)
 
 
+def check_sharing(typed):
+    """Raise Stop for a licence, or a name of a model, that the hub does not take."""
+    push = getattr(typed, "push", None)
+    if getattr(typed, "license", None) is not None:
+        typed.license = known("license", typed.license)
+    if push is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", push):
+        raise stop("no name of the hub", name=push)
+
+
 def check_typed(project, typed):
     """Raise Stop for what is wrong in what was typed, or in settings.toml."""
     check_numbers(vars(typed), "--")
@@ -160,6 +170,7 @@ def check_typed(project, typed):
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", base):
             raise stop("no such model", base=base, here=Path.cwd())
     check_size(project, typed.size)
+    check_sharing(typed)
 
 
 def check_purpose(project, typed, step):
@@ -211,6 +222,6 @@ def write_down(project, typed, step):
     elif step in ANSWERS or not project.settings.get("data"):
         part = "finetune."
     own = {name: part + name for name in ("updates", "batch", "context", "lr", "method")}
-    for name in ("column", "me", "base", "size", "seed", *own):
-        if getattr(typed, name) is not None:
+    for name in ("column", "me", "base", "size", "seed", "license", *own):
+        if getattr(typed, name, None) is not None:
             project.decide(own.get(name, name), getattr(typed, name), ASKED)

@@ -51,6 +51,10 @@ COUNTED = [
     click.option("--hf", is_flag=True, help="Ask Hugging Face for today's prices."),
     click.option("--json", is_flag=True, help="Print one JSON object."),
 ]
+SHARED = [
+    click.option("--license", metavar="ID", help="What others may do with the model, such as mit."),
+    click.option("--push", metavar="OWNER/NAME", help="Then upload it to the hub, after a yes."),
+]
 
 
 def options(command, group=OPTIONS):
@@ -96,8 +100,7 @@ def take(folder, typed, step=""):
         if step == "finetune" and project.settings.get("data"):
             code = walk.walk(project, screen, chosen.until, ANSWERS)
         elif step:
-            outcome = walk.take(project, screen, step, "by itself")
-            code = int(any(check.verdict == "fail" for check in outcome.checks))
+            code = take_one(project, screen, step, typed.get("push"))
         else:
             code = walk.walk(project, screen, chosen.until)
     except (KeyboardInterrupt, EOFError):
@@ -107,6 +110,21 @@ def take(folder, typed, step=""):
     if chosen.json:
         said |= walk.taken(project)
     return code
+
+
+def take_one(project, screen, step, push=None):
+    """Take one step by itself, unless all that is asked for is to upload what it made."""
+    from handrail import walk
+
+    if not push or walk.state(project, step) != "done":
+        outcome = walk.take(project, screen, step, "by itself")
+        if any(check.verdict == "fail" for check in outcome.checks):
+            return 1
+    if push:
+        from handrail.steps.share import push as upload
+
+        upload(project, screen, push)
+    return 0
 
 
 @click.group(
@@ -251,7 +269,7 @@ def step(name):
     def command(folder, **typed):
         return take(folder, typed, name)
 
-    return command
+    return options(command, SHARED) if name == "share" else command
 
 
 for name in STEPS:

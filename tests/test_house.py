@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from string import Formatter
 
+import torch
 from conftest import HOUSE
 
 # each room imports only rooms below it, and everybody may use doctor/ and program/
@@ -52,33 +54,64 @@ def modules(file):
             yield from (alias.name for alias in node.names)
 
 
+def install(wheel, folder):
+    """Return (Python, site) of a fresh venv with the wheel; its needs are the present one's."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", wheel]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    [site] = folder.glob("lib/*/site-packages")
+    (site / "needed.pth").write_text(f"{Path(torch.__file__).parent.parent}\n")
+    return python, site
+
+
 def test_an_installed_wheel_walks_without_the_repository(tmp_path):
     """Files that are not packed (words, templates, tables of GPUs) are missed only by people who
-    install handrail; here, the repository is still there and hides it.
+    install handrail; here, the repository is still there and hides it. The wheel is made from the
+    sdist, as for PyPI, and the command is typed in a fresh environment.
     """
-    source, site = tmp_path / "source", tmp_path / "site"
-    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(HOUSE / "handrail", source / "handrail", ignore=skipped)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(HOUSE / name, source / name)
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, source]
-    done = subprocess.run(install, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    source, dist = tmp_path / "source", tmp_path / "dist"
+    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=HOUSE, text=True)
+    for name in filter(None, tracked.split("\0")):
+        if not name.startswith("bench/corpus") and (HOUSE / name).exists():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(HOUSE / name, source / name)
+    code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(dist)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    [sdist] = dist.glob("*.tar.gz")
+    options = ["--no-deps", "--no-build-isolation", "-q", "-w", dist]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, sdist], check=True)
+    [wheel] = dist.glob("*.whl")
+    python, site = install(wheel, tmp_path / "venv")
     here = {file.relative_to(source) for file in (source / "handrail").rglob("*") if file.is_file()}
     packed = {file.relative_to(site) for file in (site / "handrail").rglob("*") if file.is_file()}
     assert here <= packed, sorted(here - packed)
+    assert list(site.glob("handrail-*.dist-info/licenses/LICENSE"))
 
-    code = "import sys, handrail.cli as cli; print(cli.__file__); sys.exit(cli.main())"
-    words = "new mine --data village --cpu --yes --until data".split()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-    )
+    words = "new mine --data village --updates 20 --cpu --yes --until tokenizer".split()
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+    done = subprocess.run([python.with_name("handrail"), *words], **how)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert done.stdout.startswith(str(site)) and "val documents" in done.stdout
+    for said in ("3 of 10", "val documents", str(tmp_path / "mine")):
+        assert said in done.stdout, done.stdout
+    code = "import handrail; print(handrail.__file__)"
+    where = subprocess.run([python, "-c", code], **how).stdout
+    assert Path(where.strip()).is_relative_to(site)
+
+
+def test_what_needs_no_pytorch_does_not_import_it(walked):
+    """Importing PyTorch takes seconds: who asks which commands there are, how far a project is, or
+    what a word means should not wait for it.
+    """
+    code = (
+        "import sys, handrail.cli as cli; cli.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    )
+    for words in (["--help"], ["status", walked[0]], ["explain", "perplexity"], ["break"]):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout, (words, done.stderr)
 
 
 def test_every_problem_has_its_words():

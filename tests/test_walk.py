@@ -741,6 +741,10 @@ def test_the_project_runs_without_handrail(grown):
     done = handrail("share", grown, "--cpu", "--yes")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "bits per byte" in (grown / "out" / "model" / "README.md").read_text()
+    assert "40 of 40 tokens the same" in done.stdout and "hub not reached" in done.stdout
+    assert "ollama create grown -f out/gguf/Modelfile" in done.stdout
+    left = {"Modelfile", "model-f32.gguf", "model-q8_0.gguf"}
+    assert set(os.listdir(grown / "out" / "gguf")) == left
     assert "What was chosen and measured" in (grown / "README.md").read_text()
     assert script(grown, "evaluate.py").returncode == 0
 

@@ -14,8 +14,6 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
-import tomlkit
-
 from handrail import __version__
 from handrail.project import words
 
@@ -81,6 +79,7 @@ def usual():
 
 def read_settings(file):
     """Return [(name, value, why)] of settings.toml; the why is the comment behind the value."""
+    import tomlkit  # a tenth of the time that `handrail --help` takes
 
     def rows(table, prefix=""):
         for key, item in table.body:  # of dotted names, such as finetune.lr, there is one each
@@ -142,6 +141,8 @@ class Project:
 
     def decide(self, name, value, why=""):
         """Write `name = value  # why` into settings.toml, over an older line; None removes it."""
+        import tomlkit
+
         file = self.folder / "settings.toml"
         chosen = tomlkit.parse(file.read_text(encoding="utf-8"))
         table, _, key = name.rpartition(".")

@@ -2,9 +2,6 @@
 
 import signal
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from handrail.data import village
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
@@ -43,6 +40,8 @@ def run(project, screen):
 
 def newest_weights(project, program, folder):
     """Return the weights in the newest checkpoint of a run, on the CPU wherever they were made."""
+    import torch
+
     found = program.checkpoint.checkpoints(folder / "checkpoints")
     file = found[max(found)] / "pytorch_model.bin" if found else folder / "checkpoints"
     if not file.is_file():
@@ -54,14 +53,19 @@ def newest_weights(project, program, folder):
 
 
 def saved(folder):
+    import torch
+    from transformers import AutoModelForCausalLM
+
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-@torch.no_grad()
 def compared(plain, trained, ids):
     """Return (how far the logits of two models are apart, the largest logit) on one row of ids."""
-    logits = trained.eval()(ids).logits
-    return (plain(ids).logits - logits).abs().max().item(), logits.abs().max().item()
+    import torch
+
+    with torch.no_grad():
+        logits = trained.eval()(ids).logits
+        return (plain(ids).logits - logits).abs().max().item(), logits.abs().max().item()
 
 
 def answers(project, screen):
@@ -70,6 +74,8 @@ def answers(project, screen):
     Return (difference of the logits, how much is near enough, the right end token, the saved one,
     texts).
     """
+    import torch
+
     program = project.load("finetune", "checkpoint", "chat", "messages")
     values = program.settings.read("", project.flags, "finetune")
     trained, tokenizer = program.finetune.load(values)
@@ -111,6 +117,9 @@ def verdict(project, text):
 
 def continues(project, screen):
     """Look at a model that continues text; return what `answers` does."""
+    import torch
+    from transformers import AutoTokenizer
+
     program = project.load("model", "checkpoint", "pretrain", "batches")
     values = program.values
     tokenizer = AutoTokenizer.from_pretrained(project.out / "model")

@@ -3,9 +3,6 @@
 import json
 import math
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from handrail.data import village
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
@@ -62,6 +59,9 @@ def rules(project, result):
 
     How far the loss is above the lowest possible, how many stories are right, and a wrong one.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     about = json.loads((project.out / "tokens" / "about.json").read_text())["val"]
     per_story = (about["tokens"] - 1) / about["documents"]
     above = result["model"] - result["floor"]

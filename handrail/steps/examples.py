@@ -4,7 +4,6 @@ import shlex
 from itertools import islice
 
 import numpy as np
-import torch
 
 from handrail.data import text_files, village
 from handrail.data.chats import Chats, first_question, read_chats
@@ -125,6 +124,7 @@ def check_model(project):
 
 def load_with_template(project, program):
     """Return (tokenizer, model) with a chat template, as finetune.py will have them."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = project.settings.get("base") or project.out / "model"
@@ -137,16 +137,18 @@ def load_with_template(project, program):
     return tokenizer, model
 
 
-@torch.no_grad()
 def leak(model, rows):
     """Return how far the logits of two rows move when they are laid end to end, as in packing.py.
 
     0: neither reads the other.
     """
+    import torch
+
     parts = [torch.tensor(ids[:64]) for ids, _ in sorted(rows, key=lambda row: len(row[0]))[:2]]
     places = torch.cat([torch.arange(len(part)) for part in parts])
-    packed = model(torch.cat(parts)[None], position_ids=places[None], use_cache=False).logits
-    alone = torch.cat([model(part[None], use_cache=False).logits for part in parts], 1)
+    with torch.no_grad():
+        packed = model(torch.cat(parts)[None], position_ids=places[None], use_cache=False).logits
+        alone = torch.cat([model(part[None], use_cache=False).logits for part in parts], 1)
     return ((packed - alone).abs().max() / alone.abs().max()).item()
 
 

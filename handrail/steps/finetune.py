@@ -4,8 +4,6 @@ import json
 from argparse import Namespace
 from statistics import mean
 
-import torch
-
 from handrail.cost.estimate import local
 from handrail.project import glossary
 from handrail.project.plan import BY_HEART, minutes, times
@@ -89,6 +87,8 @@ def moved(project):
 
     Return (names that should move and did not, that should not and did, how many should).
     """
+    import torch
+
     program, values = values_of(project, "finetune")
     accelerator = program.settings.start(values)
     model, tokenizer = program.finetune.load(values)
@@ -132,6 +132,8 @@ def old_batches(project, program, values, tokenizer):
 
     The glossary is text that the model was not trained on here.
     """
+    import torch
+
     if own_texts(project):
         val = program.batches.load_tokens(project.out / "tokens", "val")
         end, chosen = tokenizer.eos_token_id, program.values
@@ -145,6 +147,7 @@ def old_batches(project, program, values, tokenizer):
 
 def old_loss(project, folder):
     """Return the loss of the model in a folder on that text."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     program, values = values_of(project, "finetune")

@@ -4,7 +4,6 @@ import zlib
 from collections import defaultdict
 
 from handrail.data.chats import first_question, split
-from handrail.program.replies import facts
 
 FEW = 200  # rows; of fewer, a fact that is held out is missed
 LABEL = 4  # an answer that more rows have is a label, not a fact asked in other words
@@ -68,4 +67,6 @@ def alike(row, other):
 
 def answer_facts(row):
     """Return the numbers, names and longer words of an answer, as three sets."""
+    from handrail.program.replies import facts
+
     return tuple(map(frozenset, facts(row["messages"][-1]["content"])))

@@ -1,8 +1,5 @@
 """Inside: open the trained model, and read all of it."""
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words
@@ -17,6 +14,8 @@ def expect(project):
 
 
 def run(project, screen):
+    import torch
+
     folder = project.out / "model"
     if not (folder / "model.safetensors").exists():
         raise Stop(
@@ -57,6 +56,9 @@ def library_logits(folder, ids):
     Its plain ("eager") attention does the same operations in the same order. The default, a fused
     kernel, rounds differently: logits of 15 then differ by up to 0.000012.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     )

@@ -2,8 +2,6 @@
 
 import math
 
-import torch
-
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
@@ -35,6 +33,8 @@ def runs(project, screen):
 
     `fit` times an update; so many are made that all runs together take PATIENCE seconds.
     """
+    import torch
+
     _, seconds, _ = fit(project)
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values

@@ -9,13 +9,9 @@ import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-import torch
-import torch.nn.functional as F
-
 from handrail import launch
 from handrail.cost.estimate import Vocabulary
 from handrail.cost.gpus import known
-from handrail.program.model import build
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome, check
 from handrail.steps.words import Words
@@ -54,6 +50,8 @@ def from_scratch(project):
 
 
 def wait(device):
+    import torch
+
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
@@ -72,6 +70,8 @@ def best_time(work, device, repeats=5):
 
 def measure(device, kind):
     """Return TFLOP/s of a matrix product and GB/s of a copy, measured."""
+    import torch
+
     size = 1024 if device.type == "cpu" else 8192
     a = torch.randn(size, size, device=device, dtype=kind)
     tflops = 2 * size**3 / best_time(lambda: a @ a, device) / 1e12
@@ -81,6 +81,10 @@ def measure(device, kind):
 
 def example():
     """Return a new model of size 1m and a batch (32, 129) of random tokens, the same each time."""
+    import torch
+
+    from handrail.program.model import build
+
     torch.manual_seed(0)
     size = SimpleNamespace(base="", size="1m", context=128)
     return build(size, Vocabulary(range(1024))), torch.randint(1024, (32, 129))
@@ -88,6 +92,9 @@ def example():
 
 def one_update(model, rows, device, number_format=None):
     """Update a copy of `model` once on `device`; return its loss, gradient and step, on the CPU."""
+    import torch
+    import torch.nn.functional as F
+
     twin, rows = copy.deepcopy(model).to(device), rows.to(device)
     with number_format or nullcontext():
         logits = twin(rows[:, :-1], use_cache=False).logits  # (B, T, V)
@@ -105,6 +112,8 @@ def one_update(model, rows, device, number_format=None):
 
 def distance(found, right):
     """Return |found - right| / |right| of two dicts of tensors."""
+    import torch
+
     found, right = (torch.cat([t.flatten() for t in part.values()]) for part in (found, right))
     return ((found - right).norm() / right.norm()).item()
 
@@ -145,6 +154,8 @@ def compare_with_cpu(accelerator):
 
 
 def run(project, screen):
+    import torch
+
     if not project.cpu and not torch.accelerator.is_available():
         raise Stop(
             f"The operating system shows {launch.gpu()}, but this PyTorch ({torch.__version__}) "
@@ -176,6 +187,8 @@ def run(project, screen):
 
 def device_name(device, cpu):
     """Return what the device is called."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU" if cpu else "Apple GPU"
@@ -183,6 +196,8 @@ def device_name(device, cpu):
 
 def memory_of(device):
     """Return the bytes of memory that the device has."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -2,13 +2,8 @@
 
 import math
 
-import torch
-from transformers.utils.logging import disable_progress_bar
-
 from handrail.project.screen import Outcome
 from handrail.steps.words import Words
-
-disable_progress_bar()  # models of some kilobytes need none
 
 FILES = ["model.py", "batches.py"]
 USES = ["size", "base", "context", "vocabulary"]
@@ -51,6 +46,8 @@ def expect(project):
 
 
 def run(project, screen):
+    import torch
+
     program = project.load("model", "batches")
     values = program.values
     device = program.settings.start(values).device
@@ -71,7 +68,6 @@ def run(project, screen):
     return Outcome(checks, found, samples)
 
 
-@torch.no_grad()
 def written_by(model, tokenizer, prompt, length=40):
     """Return what a model writes after a prompt, each token picked at random."""
     text = tokenizer.eos_token + prompt
@@ -139,15 +135,19 @@ def judge(words, model, tokenizer, loss, inputs):
 def load_tokenizer(project):
     """Return the project's tokenizer."""
     from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # models of some kilobytes need none
     return AutoTokenizer.from_pretrained(project.out / "tokenizer")
 
 
-@torch.no_grad()
 def leak(model, inputs):
     """Return how far the logits of the first half move if the second half of (B, T) changes."""
+    import torch
+
     half = inputs.size(1) // 2
     other = inputs.clone()
     other[:, half:] = other[:, half:].flip(1).roll(1, 0)
-    past = [model(x, use_cache=False).logits[:, :half] for x in (inputs, other)]
+    with torch.no_grad():
+        past = [model(x, use_cache=False).logits[:, :half] for x in (inputs, other)]
     return (past[0] - past[1]).abs().max().item()

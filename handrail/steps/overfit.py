@@ -2,9 +2,6 @@
 
 import json
 
-import torch
-
-from handrail import Doctor
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
@@ -33,6 +30,10 @@ def expect(project):
 
 
 def run(project, screen):
+    import torch
+
+    from handrail import Doctor
+
     words = Words(project, "overfit")
     program = project.load("train", "model", "batches")
     values = program.values

@@ -5,8 +5,6 @@ import math
 import statistics
 import time
 
-from safetensors.torch import load_file
-
 from handrail.cost import estimate
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
@@ -167,6 +165,8 @@ def rehearsed(project, values, speed, mfu):
 
 def mfu_of(project, speed):
     """Return the MFU: 6 operations per parameter and token, as a share of what was measured."""
+    from safetensors.torch import load_file
+
     weights = load_file(project.out / "model" / "model.safetensors").values()
     possible = json.loads((project.out / "machine.json").read_text())["tflops"] * 1e12
     return 6 * sum(tensor.numel() for tensor in weights) * speed / possible

@@ -12,9 +12,6 @@ import time
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from handrail.cost import estimate
 from handrail.cost.gpus import gb
 from handrail.doctor.watch import attached
@@ -48,6 +45,8 @@ def FILES(project):
 
 
 def expect(project):
+    import torch
+
     capable = torch.cuda.is_available() and not project.cpu
     fake = estimate.count(project, script(project), values_of(project), gpu=capable)
     project.peak = fake.peak  # written down when the step is taken
@@ -107,6 +106,8 @@ def timed(project, compiled=False, updates=12, patience=10):
 
     More than `updates` are made for up to `patience` seconds and a twentieth of the run.
     """
+    import torch
+
     program = project.load("train", "model", "batches", "optimizer")
     values = program.values
     accelerator = program.settings.start(values)
@@ -136,6 +137,8 @@ def resident(who):
 
 def fit(project):
     """Return timed(project), with half the rows at once for as long as memory runs out."""
+    import torch
+
     rows = project.load().values.batch
     why = "as many rows as fit into the GPU's memory; an update adds them up"
     while True:
@@ -154,6 +157,8 @@ def fit(project):
 
 def choose_compile(project, eager, updates):
     """Return the seconds of an update, after deciding whether torch.compile repays its time."""
+    import torch
+
     compiler = torch.cuda.is_available() or shutil.which("g++")
     if eager * updates < 90 or project.load().values.base or not compiler:
         return eager
@@ -220,6 +225,8 @@ def killed_and_resumed(project):
 
 def writes(project, values):
     """Return a few words that the saved model writes."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder = run_folder(project, script(project)) / "model"
     model = AutoModelForCausalLM.from_pretrained(folder)
     if script(project) == "pretrain":
@@ -284,6 +291,8 @@ def memory(project, counted, peak):
     On a CPU all of Python counts too, and of a fine-tuning only the CPU's memory is known: there it
     is for information.
     """
+    import torch
+
     words = Words(project, "rehearse")
     if project.cpu or script(project) != "pretrain" or not torch.cuda.is_available():
         expected = f"{counted:.2f} + about 0.7 for Python"

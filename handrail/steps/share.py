@@ -1,20 +1,21 @@
-"""Share: check the project without handrail, and write a model card."""
+"""Share: check the project without handrail; a model card, and files for other programs."""
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
-
-from handrail.project.project import Project, Stop, read_settings
+from handrail.project.project import Project, Stop, stop
 from handrail.project.screen import Outcome
-from handrail.steps.words import Words
+from handrail.steps.card import card, checked, choose, from_hub, page
+from handrail.steps.words import Words, shown_if
 
 FILES = []
-USES = []
+USES = ["license", "language"]
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,16 +23,8 @@ folder = "{folder}"
 tokenizer, model = (kind.from_pretrained(folder) for kind in (AutoTokenizer, AutoModelForCausalLM))
 ids = tokenizer({prompt!r}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))"""
-PROMPT = "One"
-PRIVATE = {"handrail", "prompt", "data", "column", "answers", "pairs", "base"}  # texts or paths
+PROMPT, UNNAMED = "One", "PATH OR NAME OF THIS MODEL"
 HEAD = "## What was chosen and measured"  # in the project's README; that part is written again
-GUESSERS = {
-    "model": "this model",
-    "floor": "the lowest possible loss",
-    "bigram": "a guesser that sees one token back",
-    "unigram": "a guesser that knows how common each token is",
-    "uniform": "a guesser that knows nothing",
-}
 
 
 def exam_of(project):
@@ -105,66 +98,94 @@ def elsewhere(project):
         return loss(other), done.stdout.strip()
 
 
-def page(project, template, **values):
-    """Return card.md or results.md, filled in."""
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
-    chosen = read_settings(project.folder / "settings.toml")
-    values["chosen"] = [row for row in chosen if row[2] and row[0] not in PRIVATE]
-    values["exam"] = json.loads(exam_of(project)[1].read_text())
-    return pages.get_template(f"{template}.md.jinja").render(guessers=GUESSERS, **values)
+def converted(project, words, model, tokenizer):
+    """Write the model as GGUF files with a Modelfile; return the check of what they write."""
+    from handrail.steps import gguf_file
+
+    place, kind = project.out / "gguf", model.config.model_type
+    shutil.rmtree(place, ignore_errors=True)  # perhaps of another model
+    if why := gguf_file.refusal(model, tokenizer):
+        return words.check(why, kind, False, "warn", model=model.name_or_path)
+    place.mkdir()
+    gguf_file.write(model, tokenizer, place, project.folder.name)
+    values = gguf_file.modelfile(model, tokenizer) | {"name": slug(project)}
+    (place / "Modelfile").write_text(page(project, "Modelfile", **values), encoding="utf-8")
+    prompt = project.settings.get("prompt") or PROMPT
+    here, there = gguf_file.compared(model, tokenizer, place, prompt)
+    same = sum(a == b for a, b in zip(here, there, strict=False))
+    said = f"{same} of {len(here)} tokens the same"
+    return words.check("the GGUF writes the same", said, here == there)
 
 
-def card(project, parameters):
-    """Return the model card: front matter for the hub, then what a stranger needs to know."""
-    chosen = project.settings
-    base = chosen.get("base", "")
-    if Path(base).is_absolute():
-        base = Path(base).name  # a path says something about its owner's machine
-    source = Path(chosen.get("data") or chosen.get("answers", "")).name
-    if chosen.get("world"):
-        source = "a built-in world of small stories (handrail's village)"
-    return page(
-        project,
-        "card",
-        base=base,
-        source=source,
-        name=project.folder.name,
-        parameters=parameters,
-        code=LOAD.format(prompt=PROMPT, folder="PATH OR NAME OF THIS MODEL"),
-    )
+def slug(project):
+    """Return the project's name as Ollama and the hub take it."""
+    return re.sub("[^a-z0-9]+", "-", project.folder.name.lower()).strip("-") or "my-model"
+
+
+def write_pages(project, words, folder, number):
+    """Write the model card and the project's README.md; return the check of the card."""
+    exam = json.loads(exam_of(project)[1].read_text())
+    text = card(project, number, exam, LOAD.format(prompt=PROMPT, folder=UNNAMED))
+    said, verdict = checked(text)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    readme = project.folder / "README.md"
+    text = readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip()
+    readme.write_text(f"{text}\n\n{page(project, 'results.md', exam=exam)}\n", encoding="utf-8")
+    project.commit(["README.md"], "README: what was chosen and measured")
+    return words.check("the card, checked by the hub", said, verdict == "pass", verdict)
 
 
 def run(project, screen):
-    script, result, model = exam_of(project)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    script, result, folder = exam_of(project)
     if not result.exists():
         first = project.command(script.removesuffix(".py"))
         raise Stop(f"There is nothing to share before the exam was taken. First: {first}")
-    here, folder = loss(project), project.folder / model
+    choose(project, screen)
+    here, words = loss(project), Words(project, "share")
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")
     there, written = elsewhere(project)
-    words = Words(project, "share")
     same = abs(there - here) < (1e-6 if project.cpu else 1e-3)
+    model = AutoModelForCausalLM.from_pretrained(project.folder / folder, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(project.folder / folder)
     checks = [
         words.check("loss without handrail", f"{there:.6f}", same, here=f"{here:.6f}"),
         words.check("three plain lines write", repr(written[-60:]), bool(written)),
+        converted(project, words, model, tokenizer),
+        write_pages(project, words, project.folder / folder, model.num_parameters()),
     ]
-    from transformers import AutoModelForCausalLM
-
-    parameters = AutoModelForCausalLM.from_pretrained(folder).num_parameters()
-    (folder / "README.md").write_text(card(project, parameters), encoding="utf-8")
-    readme = project.folder / "README.md"
-    text = readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip()
-    readme.write_text(f"{text}\n\n{page(project, 'results')}\n", encoding="utf-8")
-    project.commit(["README.md"], "README: what was chosen and measured")
-    name = project.folder.name
-    screen.say(
-        f"Its card is {model}/README.md. Read it, and add a licence line. Then, if you like",
-        [
-            f"cd {project.typed}",
-            f"a server on this machine: pip install 'transformers[serving]' && "
-            f"transformers serve {model}",
-            f"on the hub, for all to see: hf auth login && hf upload {name} {model}",
-            f"on the hub, for you alone: hf upload --private {name} {model}",
-        ],
-    )
+    shown = {"model": folder, "name": slug(project), "folder": project.typed, "prompt": PROMPT}
+    shown |= shown_if(made=checks[2].verdict == "pass", open=not project.settings.get("license"))
+    shown |= shown_if(texts=script == "evaluate.py", chats=script == "answers.py")
+    screen.say("Use it elsewhere", words.say("Use it", **shown))
     return Outcome(checks, samples=[written])
+
+
+def push(project, screen, name):
+    """Upload the model and what was made of it to the hub, after a yes."""
+    from huggingface_hub import HfApi
+
+    words, chosen = Words(project, "share"), project.settings
+    _, _, model = exam_of(project)
+    parts = [folder for folder in (model, "out/gguf") if (project.folder / folder).exists()]
+    commands = [f"`hf upload --private {name} {folder} .`" for folder in parts]
+    hub, base = ", ".join(from_hub(project)), chosen.get("base")
+    own = not hub and not chosen.get("world")
+    shown = shown_if(made=chosen.get("world"), own=own, open=not chosen.get("license"))
+    shown |= {"me": chosen.get("me"), "hub": hub or None, "base": base or None, "name": name}
+    screen.say("What is in it", words.say("Push", **shown))
+    screen.say("The upload, by hand", [f"`cd {project.typed}`", *commands])
+    if not screen.yes and screen.ask("Upload it? Type yes:").lower() != "yes":
+        raise stop("not uploaded")
+    try:
+        api = HfApi()
+        api.create_repo(name, private=True, exist_ok=True)
+        for folder in parts:
+            api.upload_folder(repo_id=name, folder_path=project.folder / folder)
+    except Exception as error:  # of the network, the login or the hub, in whatever words
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise stop("upload failed", name=name, said=said) from error
+    screen.say("Uploaded", words.say("Pushed", name=name))

@@ -1,0 +1,104 @@
+"""The model card: a page for people, and lines that the hub's own library writes and checks."""
+
+import re
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from handrail.data.text_files import locate
+from handrail.project.project import Stop, read_settings, stop
+from handrail.project.words import fill
+from handrail.steps.words import parts
+
+# texts, paths and names of people; and what stands in the card anyway
+PRIVATE = set("handrail prompt data column answers pairs base me source license language".split())
+GUESSERS = {
+    "model": "this model",
+    "floor": "the lowest possible loss",
+    "bigram": "a guesser that sees one token back",
+    "unigram": "a guesser that knows how common each token is",
+    "uniform": "a guesser that knows nothing",
+}
+
+
+def known(name, typed):
+    """Return a licence or a language as the hub writes it; raise Stop if it knows none such."""
+    value, licences = typed.strip().lower(), parts("share")["Licences"].split()
+    if name == "license" and value not in licences:
+        near = ", ".join(get_close_matches(value, licences, 4, 0.4)) or None
+        raise stop("unknown licence", typed=typed, near=near)
+    if name == "language" and not re.fullmatch("[a-z]{2,3}", value):
+        raise stop("unknown language", typed=typed)
+    return value
+
+
+def choose(project, screen):
+    """See to it that licence and language are names of the hub; ask a person for missing ones."""
+    for name in ("license", "language"):
+        value = project.settings.get(name)
+        if value is None and name == "language" and project.settings.get("world"):
+            value = "en"
+        elif value is None:
+            [question] = fill(parts("share")[f"Which {name}"], {})
+            value = screen.ask(question)
+        if value and known(name, value) != project.settings.get(name):
+            project.decide(name, known(name, value), "for the model card")
+
+
+def from_hub(project):
+    """Return the names of the data sets of the hub that the model learned from."""
+    found = []
+    for name in ("data", "answers", "pairs"):
+        with suppress(Stop):  # a file that is gone
+            source = project.settings.get(name)
+            if source and locate(project, source) is None:
+                found.append(source.split(":")[0])
+    return found
+
+
+def page(project, template, **values):
+    """Return a page of steps/*.jinja, filled in."""
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+    chosen = read_settings(project.folder / "settings.toml")
+    values["chosen"] = [row for row in chosen if row[2] and row[0] not in PRIVATE]
+    return pages.get_template(f"{template}.jinja").render(guessers=GUESSERS, **values)
+
+
+def card(project, parameters, exam, code):
+    """Return the model card: front matter for the hub, then what a stranger needs to know."""
+    from huggingface_hub import ModelCardData
+
+    chosen, hub = project.settings, from_hub(project)
+    base = chosen.get("base", "")
+    away = Path(base).is_absolute()  # a path says something about its owner's machine
+    source = ", ".join(hub) or Path(chosen.get("data") or chosen.get("answers", "")).name
+    if chosen.get("world"):
+        source = "a built-in world of small stories (handrail's village)"
+    data = ModelCardData(
+        license=chosen.get("license"),
+        language=chosen.get("language"),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=None if away else base or None,
+        datasets=hub or None,
+        tags=["handrail", "gguf"],
+    )
+    about = {"name": project.folder.name, "base": Path(base).name if away else base}
+    about |= {"source": source, "parameters": parameters, "exam": exam, "code": code}
+    return page(project, "card.md", data=data, **about)
+
+
+def checked(text):
+    """Return (what the hub's checks say about a card, a verdict)."""
+    from huggingface_hub import ModelCard
+
+    try:
+        found = ModelCard(text)
+        found.validate()
+    except ValueError as error:
+        return " ".join(str(error).split())[:200], "fail"
+    except Exception as error:  # of the network, in whatever words
+        return f"fields right; hub not reached ({type(error).__name__})", "warn"
+    return "valid", "pass"
