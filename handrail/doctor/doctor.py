@@ -12,6 +12,7 @@ It changes nothing: no weight, no random number, no mode.
 
 import os
 import threading
+from concurrent.futures import process, thread  # they register their own ends before ours
 
 import torch
 
@@ -96,6 +97,7 @@ class Doctor:
     def leave(self):
         """When the program ends: look once more, and print what no report has told."""
         if self.hooks.undo and os.getpid() == self.owner:
+            wait_for_threads()
             self.close()
             new = [finding for finding in self.findings if finding not in self.reported]
             if new and self.rank == 0:
@@ -329,6 +331,14 @@ class Doctor:
         """Return tokens as text, or as numbers where no tokenizer is known."""
         ids = [int(i) for i in ids]
         return repr(self.tokenizer.decode(ids)) if self.tokenizer else f"tokens {ids}"
+
+
+def wait_for_threads():
+    """Wait until the program's own threads end, as Python does a moment later: one may train."""
+    pools = {*thread._threads_queues, *process._threads_wakeups}  # these end when they are told to
+    for other in threading.enumerate():
+        if not other.daemon and other is not threading.main_thread() and other not in pools:
+            other.join()
 
 
 def shares(model, other):

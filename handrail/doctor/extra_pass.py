@@ -1,5 +1,6 @@
 """One more forward pass of the model that is trained, to ask: what if a token were another one?"""
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import torch
@@ -32,7 +33,9 @@ def logits_of(seen, ids, number=0, turned=False):
 
 def run(model, inputs):
     """Return the tensors that a model gives for other inputs; [] if it cannot be called so."""
-    with no_trace(model), suppress(TypeError, ValueError, RuntimeError):
+    if any(isinstance(value, Iterator) for value in inputs.values()):
+        return []
+    with no_trace(model, inputs), suppress(Exception):
         return tensors_in(model(**inputs))
     return []
 

@@ -99,5 +99,5 @@ def logits(model, ids):
     with no_trace(model):
         try:
             return model(input_ids=ids).logits.float()
-        except (TypeError, AttributeError, ValueError):
+        except (TypeError, AttributeError, ValueError, RuntimeError):
             return None
