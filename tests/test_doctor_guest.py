@@ -208,10 +208,10 @@ def test_what_only_follows_a_program_sees_nothing_of_the_doctor(listening):
         def forward(self, x, y):
             return F.cross_entropy(self.head(x), y)
 
-    def scored(x, y: torch.Tensor):
-        return cross_entropy(x, y)
-
     def all_graphs():
+        def scored(x, y: torch.Tensor):
+            return cross_entropy(x, y)
+
         torch.manual_seed(0)
         model, batch = Scored(), (torch.randn(5, 8), torch.randint(0, 4, (5,)))
         model(*batch).backward()

@@ -18,6 +18,7 @@ import torch
 
 from . import findings
 from .hooks import Hooks, Pass, bare, grouped
+from .no_trace import from_signal
 from .probes import PROBES
 from .record import History, Update, alive, close, parameters, sample
 from .rows_read import RowsRead
@@ -149,6 +150,8 @@ class Doctor:
         try:
             return look(*args)
         except Exception as error:
+            if from_signal(error):
+                raise
             what = "left something out"
             if who in self.probes:
                 self.probes.remove(who)
@@ -198,7 +201,8 @@ class Doctor:
             self.history.heard(seen)
 
     def note_backward(self, loss, fresh):
-        self.now.losses.append(loss)
+        if not loss.is_complex():
+            self.now.losses.append(loss)
 
     def note_clipped(self, norm, most):
         self.history.clipped.append(float(norm) / max(float(most), 1e-30))

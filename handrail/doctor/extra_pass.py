@@ -1,12 +1,11 @@
 """One more forward pass of the model that is trained, to ask: what if a token were another one?"""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 import torch
 
 from .hooks import bare, tensors_in
-from .no_trace import no_trace
+from .no_trace import from_signal, no_trace
 
 WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
 MOVED = 1e-3  # logits have moved if by more than this share of the largest
@@ -35,8 +34,12 @@ def run(model, inputs):
     """Return the tensors that a model gives for other inputs; [] if it cannot be called so."""
     if any(isinstance(value, Iterator) for value in inputs.values()):
         return []
-    with no_trace(model, inputs), suppress(Exception):
-        return tensors_in(model(**inputs))
+    try:
+        with no_trace(model, inputs):
+            return tensors_in(model(**inputs))
+    except Exception as error:
+        if from_signal(error):
+            raise
     return []
 
 

@@ -64,7 +64,7 @@ class Pass:
 def are_ids(value):
     """Return True for a tensor that may hold rows of token ids."""
     whole = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
-    return whole and value.ndim == 2 and value.size(1) > 1
+    return whole and not value.is_nested and value.ndim == 2 and value.size(1) > 1
 
 
 def bare(module):
@@ -248,6 +248,8 @@ class Hooks:
 
     def wrap_training(self):
         self.wrap(torch.nn.Module, "compile", self.compiled)
+        if hasattr(torch.nn.modules.module, "_has_any_global_hook"):
+            self.wrap(torch.nn.modules.module, "_has_any_global_hook", self.others_listen)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
         self.wrap(torch, "load", self.load)
@@ -301,7 +303,7 @@ class Hooks:
     def registered(self, parent, name, module):
         try:
             self.parents[module] = ref(parent)
-        except TypeError:  # None, or a module that is compared by its values
+        except Exception:  # None, or a module that is compared by its values
             return
 
     def before_forward(self, module, args):
@@ -418,6 +420,13 @@ class Hooks:
 
         module._compiled_call_impl = heard
 
+    def others_listen(self, original):
+        """Return True if the program has such hooks too: of ours, torch.compile need not warn."""
+        module = torch.nn.modules.module
+        both = module._global_forward_pre_hooks, module._global_forward_hooks
+        back = module._global_backward_pre_hooks, module._global_backward_hooks
+        return any(len(hooks) > 1 for hooks in both) or any(back)
+
     # --- losses ---
 
     def cross_entropy(self, original, input, target, *args, **kwargs):
@@ -508,11 +517,11 @@ class Hooks:
 
     def scripted(self, original, obj, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the original functions."""
+        if getattr(getattr(obj, "__code__", None), "co_filename", "") == UNSEEN:
+            obj, kwargs["_rcb"] = inspect.unwrap(obj), None  # it has a name of the program's own
         wrapped = {name: getattr(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)}
         for name, function in wrapped.items():
             setattr(F, name, inspect.unwrap(function))
-            if obj is function:  # bound to a name of the program's own
-                obj, kwargs["_rcb"] = inspect.unwrap(function), None
         try:
             return original(obj, *args, _frames_up=_frames_up + 2, **kwargs)
         finally:

@@ -1,10 +1,12 @@
 """Run somebody's model once more, and leave no trace: in no weight, state or random number."""
 
 import random
+import signal
 import sys
 import threading
+import traceback
 from collections import Counter, OrderedDict, defaultdict, deque
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from logging import Handler
 
 import numpy as np
@@ -37,7 +39,7 @@ def no_trace(model, inputs=None):
             for module in modules:
                 module.training = False
                 module._compiled_call_impl = None  # model.compile(): no graph for one look
-            with silence(), torch._C._EnableTorchFunction(), Undoable():
+            with silence(), not_compiled(), torch._C._EnableTorchFunction(), Undoable():
                 yield
     finally:
         torch.set_autocast_cache_enabled(cached)
@@ -45,6 +47,19 @@ def no_trace(model, inputs=None):
             put()
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def not_compiled():
+    """Return a context in which nothing is compiled anew for one look."""
+    used = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
+    return torch.compiler.set_stance("force_eager") if used else nullcontext()
+
+
+def from_signal(error):
+    """Return True if a signal's handler raised an error, to end the program or a part of it."""
+    handlers = map(signal.getsignal, signal.valid_signals())
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def remember(value, put_back):

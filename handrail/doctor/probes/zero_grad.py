@@ -41,6 +41,8 @@ class ZeroGrad:
         if self.doctor.updates <= EARLY:
             yield from self.never_cleared(optimizer)
             yield from self.cleared_between()
+        else:
+            self.held = {}  # it is in memory as long as it is here
 
     def never_cleared(self, optimizer):
         number = id(optimizer)
