@@ -231,6 +231,49 @@ def test_what_only_follows_a_program_sees_nothing_of_the_doctor(listening):
     assert all_graphs() == alone and doctor.updates == 3
 
 
+def test_nothing_is_compiled_for_the_doctor(listening, recwarn):
+    """A compiled part of a model, and a compiled model: as many graphs as without the doctor."""
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    def compiled_runs():
+        torch._dynamo.reset()
+        model = Plain()
+        model.head = torch.compile(model.head, backend=backend)
+        train(model)
+        train(torch.compile(torch.nn.Sequential(torch.nn.Embedding(V, V)), backend=backend), 3)
+        return len(graphs)
+
+    alone = compiled_runs()
+    doctor = listening()
+    assert compiled_runs() == 2 * alone and doctor.updates == 25
+    assert not any("global hooks" in str(warning.message) for warning in recwarn.list)
+
+
+def test_an_error_that_a_signal_raises_is_the_programs(listening):
+    """A handler that ends the training by an exception does so in the doctor's work too."""
+
+    class Late(Plain):
+        def forward(self, x):
+            if not self.training:
+                signal.raise_signal(signal.SIGUSR2)
+            return super().forward(x)
+
+    def ring(*_):
+        raise TimeoutError("the machine goes away")
+
+    before = signal.signal(signal.SIGUSR2, ring)
+    listening()
+    try:
+        with pytest.raises(TimeoutError):
+            train(Late())
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_an_error_of_the_program_stays_the_only_one(listening, recwarn):
     """A layer that raises: no warning of ours beside it, and the program may go on."""
 
