@@ -188,13 +188,16 @@ class Hooks:
 
     def attach(self):
         module = torch.nn.modules.module
+        after = module.register_module_forward_hook(
+            self.after_forward, with_kwargs=True, always_call=True
+        )
+        left = module._global_forward_hooks_with_kwargs  # when it is removed, its number stays here
+        self.undo.append(functools.partial(left.pop, after.id, None))
         self.undo += [
             handle.remove
             for handle in (
                 module.register_module_forward_pre_hook(self.before_forward),
-                module.register_module_forward_hook(
-                    self.after_forward, with_kwargs=True, always_call=True
-                ),
+                after,
                 module.register_module_module_registration_hook(self.registered),
                 register_optimizer_step_pre_hook(self.before_step),
                 register_optimizer_step_post_hook(self.after_step),

@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+LARGE = 10_000  # items
 DICTS = (dict, OrderedDict, defaultdict, Counter)
 
 
@@ -63,21 +64,24 @@ def from_signal(error):
 
 
 def remember(value, put_back):
-    """Add to {id: function} what puts the contents of a list, a dict, ... back, with all in it."""
+    """Add to {id: function} what puts the contents of a list, a dict, ... back, with all in it.
+
+    What is larger holds data: a state is small.
+    """
     if id(value) in put_back:
         return
-    if type(value) in (list, deque, set):
+    if type(value) in (list, deque, set) and len(value) <= LARGE:
         kept = list(value)
         add = value.update if type(value) is set else value.extend
         put_back[id(value)] = lambda: same(value, kept) or (value.clear(), add(kept))
         for item in kept:
             remember(item, put_back)
-    elif type(value) in DICTS:
+    elif type(value) in DICTS and len(value) <= LARGE:
         kept = dict(value)
         put_back[id(value)] = lambda: restore(value, kept)
         for item in kept.values():
             remember(item, put_back)
-    elif isinstance(value, np.ndarray) and value.flags.writeable:
+    elif isinstance(value, np.ndarray) and value.flags.writeable and value.size <= LARGE:
         kept = value.copy()
         put_back[id(value)] = lambda: value.__setitem__(..., kept)
     elif isinstance(value, random.Random):

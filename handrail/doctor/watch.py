@@ -46,7 +46,7 @@ def attach():
             more = f" It explains {', '.join(explained)}." if explained else ""
             line = f"{found.name} ({found.level}, update {found.update}): {found.message}{more}"
             print(f"handrail: {line}", file=sys.stderr, flush=True)
-            write_findings(doctor, owner)  # it may be killed
+            write_findings(doctor, owner)  # it may be killed later
 
     def write():
         if os.getpid() == owner:
@@ -70,11 +70,13 @@ def attach():
 def write_findings(doctor, process):
     """Write what a process found, for `watch` to read, if that is still there."""
     if doctor.updates or doctor.findings:
-        seen = {"updates": doctor.updates, "left_out": doctor.left_out}
+        seen = {"rank": doctor.rank, "updates": doctor.updates, "left_out": doctor.left_out}
         seen["findings"] = [asdict(found) for found in doctor.findings]
-        name = f"findings-{doctor.rank}-{process}.json"
         with suppress(OSError):
-            Path(os.environ["HANDRAIL_WATCH"], name).write_text(json.dumps(seen))
+            file = Path(os.environ["HANDRAIL_WATCH"], f"findings-{process}.json")
+            part = file.with_suffix(".part")  # it may be killed while it writes
+            part.write_text(json.dumps(seen))
+            part.replace(file)
 
 
 def explain_crash(doctor, error):
@@ -94,8 +96,8 @@ def explain_crash(doctor, error):
 def read_findings(folder):
     """Return (findings, updates, what was left out) of all processes, each finding once."""
     found, updates, left = {}, 0, []
-    for file in sorted(Path(folder).glob("findings-*.json")):
-        seen = json.loads(file.read_text())
+    notes = [json.loads(file.read_text()) for file in Path(folder).glob("findings-*.json")]
+    for seen in sorted(notes, key=lambda seen: seen["rank"]):
         updates = max(updates, seen["updates"])
         left += [reason for reason in seen["left_out"] if reason not in left]
         for entry in (Finding(**entry) for entry in seen["findings"]):
