@@ -107,7 +107,7 @@ DOCTORS = []
 FOOT = """
 for doctor in DOCTORS:
     doctor.close()
-    seen = {"updates": doctor.updates, "left_out": doctor.left_out}
+    seen = {"rank": doctor.rank, "updates": doctor.updates, "left_out": doctor.left_out}
     seen["findings"] = [asdict(found) for found in doctor.findings]
     name = f"findings-{doctor.rank}-{os.getpid()}-{id(doctor)}.json"
     with open(os.path.join(os.environ["FOUND"], name), "w") as file:

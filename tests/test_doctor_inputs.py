@@ -153,6 +153,7 @@ def test_text_that_is_lost_on_the_way_to_tokens(listening, kind, text, named):
     doctor, tokenizer = listening(), tokenizer_of(kind)
     for _ in range(4):
         tokenizer([text * 20, text * 9], truncation=True, max_length=20)
+        assert tokenizer.backend_tokenizer.truncation["max_length"] == 20  # as the program left it
     tokenizer.encode(text)
     names = {found.name for found in doctor.findings}
     assert names == ({"text-lost-in-tokens"} if named else set()), doctor.report()

@@ -12,11 +12,13 @@ It changes nothing: no weight, no random number, no mode.
 
 import os
 import threading
+from concurrent.futures import process, thread  # they register their own ends before ours
 
 import torch
 
 from . import findings
 from .hooks import Hooks, Pass, bare, grouped
+from .no_trace import from_signal
 from .probes import PROBES
 from .record import History, Update, alive, close, parameters, sample
 from .rows_read import RowsRead
@@ -96,6 +98,7 @@ class Doctor:
     def leave(self):
         """When the program ends: look once more, and print what no report has told."""
         if self.hooks.undo and os.getpid() == self.owner:
+            wait_for_threads()
             self.close()
             new = [finding for finding in self.findings if finding not in self.reported]
             if new and self.rank == 0:
@@ -147,6 +150,8 @@ class Doctor:
         try:
             return look(*args)
         except Exception as error:
+            if from_signal(error):
+                raise
             what = "left something out"
             if who in self.probes:
                 self.probes.remove(who)
@@ -196,7 +201,8 @@ class Doctor:
             self.history.heard(seen)
 
     def note_backward(self, loss, fresh):
-        self.now.losses.append(loss)
+        if not loss.is_complex():
+            self.now.losses.append(loss)
 
     def note_clipped(self, norm, most):
         self.history.clipped.append(float(norm) / max(float(most), 1e-30))
@@ -329,6 +335,14 @@ class Doctor:
         """Return tokens as text, or as numbers where no tokenizer is known."""
         ids = [int(i) for i in ids]
         return repr(self.tokenizer.decode(ids)) if self.tokenizer else f"tokens {ids}"
+
+
+def wait_for_threads():
+    """Wait until the program's own threads end, as Python does a moment later: one may train."""
+    pools = {*thread._threads_queues, *process._threads_wakeups}  # these end when they are told to
+    for other in threading.enumerate():
+        if not other.daemon and other is not threading.main_thread() and other not in pools:
+            other.join()
 
 
 def shares(model, other):

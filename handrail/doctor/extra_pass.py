@@ -1,11 +1,11 @@
 """One more forward pass of the model that is trained, to ask: what if a token were another one?"""
 
-from contextlib import suppress
+from collections.abc import Iterator
 
 import torch
 
 from .hooks import bare, tensors_in
-from .no_trace import no_trace
+from .no_trace import from_signal, no_trace
 
 WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
 MOVED = 1e-3  # logits have moved if by more than this share of the largest
@@ -32,8 +32,14 @@ def logits_of(seen, ids, number=0, turned=False):
 
 def run(model, inputs):
     """Return the tensors that a model gives for other inputs; [] if it cannot be called so."""
-    with no_trace(model), suppress(TypeError, ValueError, RuntimeError):
-        return tensors_in(model(**inputs))
+    if any(isinstance(value, Iterator) for value in inputs.values()):
+        return []
+    try:
+        with no_trace(model, inputs):
+            return tensors_in(model(**inputs))
+    except Exception as error:
+        if from_signal(error):
+            raise
     return []
 
 

@@ -12,7 +12,7 @@ after_step, encoded(tokenizer, text), generated, saved ...
 import functools
 import inspect
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -22,6 +22,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.hooks import unserializable_hook
 
 from . import losses
 from .attach.handrail_on_import import WhenImported
@@ -30,6 +32,7 @@ IDS = ("input_ids", "inputs", "idx", "ids", "x", "tokens")  # what people call t
 LOSSES = ("cross_entropy", "nll_loss", "linear_cross_entropy")
 FED = 4  # calls of a loss function whose inputs are looked at
 OTHER_LOSSES = ("binary_cross_entropy_with_logits", "ctc_loss", "kl_div")
+UNSEEN = f"{__file__} (importlib._bootstrap)"  # frames that no warning says to come from
 EVERY = 400  # updates in which each loss is looked for in the graph; then every tenth
 IN_VAIN = 10  # backward passes without a loss over classes, until it is no longer looked for
 
@@ -61,7 +64,7 @@ class Pass:
 def are_ids(value):
     """Return True for a tensor that may hold rows of token ids."""
     whole = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
-    return whole and value.ndim == 2 and value.size(1) > 1
+    return whole and not value.is_nested and value.ndim == 2 and value.size(1) > 1
 
 
 def bare(module):
@@ -83,6 +86,19 @@ def grouped():
 def transformed():
     """Return True inside torch.func's grad or vmap, where no number of a tensor can be read."""
     return torch._C._functorch.maybe_current_level() is not None
+
+
+def traced():
+    """Return True while a model is only followed: by torch.jit.trace, make_fx, fake tensors."""
+    kinds, mode = torch._C._TorchDispatchModeKey, torch._C._get_dispatch_mode
+    return torch.jit.is_tracing() or any(
+        mode(kind) is not None for kind in (kinds.FAKE, kinds.PROXY)
+    )
+
+
+def without_modes():
+    """Return a context in which no mode of the program sees what is done, as one that counts."""
+    return _disable_current_modes() if torch._C._len_torch_dispatch_stack() else nullcontext()
 
 
 def autocast_type():
@@ -119,12 +135,9 @@ def fits(signature, *args, **kwargs):
 def tensors_in(output):
     """Return the tensors that a module gave: itself, or those of a tuple or a dict."""
     if isinstance(output, dict):
-        output = output.values()
-    parts = [output] if isinstance(output, torch.Tensor) else output
-    try:
-        return [part for part in parts if isinstance(part, torch.Tensor)]
-    except TypeError:
-        return []
+        output = list(output.values())
+    parts = output if isinstance(output, (list, tuple)) else [output]  # an iterator stays unread
+    return [part for part in parts if isinstance(part, torch.Tensor)]
 
 
 class Hooks:
@@ -163,6 +176,9 @@ class Hooks:
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
+        for function in (wrapper, around.__func__):
+            function.__code__ = function.__code__.replace(co_filename=UNSEEN)
+
         def undo():
             if getattr(owner, name) is wrapper:  # else another doctor listens as well
                 setattr(owner, name, original)
@@ -172,13 +188,16 @@ class Hooks:
 
     def attach(self):
         module = torch.nn.modules.module
+        after = module.register_module_forward_hook(
+            self.after_forward, with_kwargs=True, always_call=True
+        )
+        left = module._global_forward_hooks_with_kwargs  # when it is removed, its number stays here
+        self.undo.append(functools.partial(left.pop, after.id, None))
         self.undo += [
             handle.remove
             for handle in (
                 module.register_module_forward_pre_hook(self.before_forward),
-                module.register_module_forward_hook(
-                    self.after_forward, with_kwargs=True, always_call=True
-                ),
+                after,
                 module.register_module_module_registration_hook(self.registered),
                 register_optimizer_step_pre_hook(self.before_step),
                 register_optimizer_step_post_hook(self.after_step),
@@ -232,6 +251,8 @@ class Hooks:
 
     def wrap_training(self):
         self.wrap(torch.nn.Module, "compile", self.compiled)
+        if hasattr(torch.nn.modules.module, "_has_any_global_hook"):
+            self.wrap(torch.nn.modules.module, "_has_any_global_hook", self.others_listen)
         self.wrap(torch.Tensor, "backward", self.backward)
         self.wrap(torch.autograd, "grad", self.asked_for)
         self.wrap(torch, "load", self.load)
@@ -264,22 +285,28 @@ class Hooks:
 
     def tell(self, event, *args):
         """Report an event to the doctor; while the doctor runs the model, nothing is an event."""
-        if not self.quiet:
+        if not self.deaf():
             self.quiet += 1
             try:
-                self.doctor.hear(event, *args)
+                with torch._C.DisableTorchFunction(), without_modes():
+                    self.doctor.hear(event, *args)
             finally:
                 self.quiet -= 1
 
+    def listen(self, look, *args):
+        """Return look(*args): it may fail, the program continues."""
+        with torch._C.DisableTorchFunction(), without_modes():
+            return self.doctor.safely(self.doctor, look, args)
+
     def deaf(self):
-        return torch.compiler.is_compiling() or self.quiet > 0 or transformed()
+        return torch.compiler.is_compiling() or self.quiet > 0 or transformed() or traced()
 
     # --- the forward pass ---
 
     def registered(self, parent, name, module):
         try:
             self.parents[module] = ref(parent)
-        except TypeError:  # None, or a module that is compared by its values
+        except Exception:  # None, or a module that is compared by its values
             return
 
     def before_forward(self, module, args):
@@ -287,15 +314,16 @@ class Hooks:
             return
         self.depth += 1
         if self.depth == 1:
-            self.begin(module, args)
+            self.listen(self.begin, module, args)
         elif self.current and self.known is not None:
-            self.note_ran(module)
+            self.listen(self.note_ran, module)
 
     def begin(self, module, args):
         """A module is called by the program itself: a model, a part of one, or a criterion."""
         self.current, self.apart, self.root = None, False, module
         self.apart = self.goes_on(args)
-        if next(module.parameters(), None) is None:  # a criterion: it belongs to the pass before
+        first = next(iter(module.parameters()), None)
+        if first is None or first.is_meta:  # a criterion: it belongs to the pass before
             return
         if self.apart and self.joined(module):
             return
@@ -357,23 +385,23 @@ class Hooks:
         if self.deaf() or not self.depth:
             return
         self.depth -= 1
+        done, hidden = self.current, output and kwargs  # if it raised, torch hands over no kwargs
         if self.depth == 0 and module is self.root:
-            self.end(args, kwargs, output)
-        elif self.current and kwargs.get("key_padding_mask") is not None:
-            self.current.hidden = kwargs["key_padding_mask"]
-        elif self.current and getattr(kwargs.get("attention_mask"), "ndim", 0) == 2:
-            self.current.hidden = kwargs["attention_mask"] == 0
+            self.current = None
+            if output:
+                self.listen(self.end, done, args, kwargs, *output)
+        elif done and hidden and kwargs.get("key_padding_mask") is not None:
+            done.hidden = kwargs["key_padding_mask"]
+        elif done and hidden and getattr(kwargs.get("attention_mask"), "ndim", 0) == 2:
+            done.hidden = self.listen(kwargs["attention_mask"].__eq__, 0)
 
-    def end(self, args, kwargs, output):
-        done, self.current = self.current, None
-        if not output:  # it raised: torch then hands over no kwargs
-            return
+    def end(self, done, args, kwargs, output):
         if done is not None:
             done.inputs = named(done.module, args, kwargs)
             if not self.apart:
                 self.last, self.used = done, False
         if self.last is not None and (done is not None or self.apart):
-            self.outputs = [ref(tensor) for tensor in tensors_in(output[0])]
+            self.outputs = [ref(tensor) for tensor in tensors_in(output)]
         if done is not None:
             self.tell("passed", done)
 
@@ -395,6 +423,13 @@ class Hooks:
 
         module._compiled_call_impl = heard
 
+    def others_listen(self, original):
+        """Return True if the program has such hooks too: of ours, torch.compile need not warn."""
+        module = torch.nn.modules.module
+        both = module._global_forward_pre_hooks, module._global_forward_hooks
+        back = module._global_backward_pre_hooks, module._global_backward_hooks
+        return any(len(hooks) > 1 for hooks in both) or any(back)
+
     # --- losses ---
 
     def cross_entropy(self, original, input, target, *args, **kwargs):
@@ -404,9 +439,13 @@ class Hooks:
         finally:
             self.inside -= 1
         if self.hears():
+            self.listen(self.called, original, input, target, value, args, kwargs)
+        return value
+
+    def called(self, original, input, target, value, args, kwargs):
+        if isinstance(value, torch.Tensor):  # else torch.fx only follows what is done
             self.lost(losses.of_call(input, target, value, args, kwargs), value)
             self.fed(original, input, target, {})
-        return value
 
     def linear_cross_entropy(self, original, input, linear_weight, target, *args, **kwargs):
         self.inside += 1
@@ -415,9 +454,12 @@ class Hooks:
         finally:
             self.inside -= 1
         if self.hears():
-            scores = linear_weight.transpose(0, 1)  # as wide as they
-            self.lost(losses.of_call(scores, target, value, (), kwargs), value)
+            self.listen(self.called_linear, linear_weight, target, value, kwargs)
         return value
+
+    def called_linear(self, weight, target, value, kwargs):
+        scores = weight.transpose(0, 1)  # as wide as they
+        self.lost(losses.of_call(scores, target, value, (), kwargs), value)
 
     def function(self, original, kind, *args, **kwargs):
         """Somebody's autograd.Function: a loss if it is given scores and targets (losses.py)."""
@@ -425,14 +467,16 @@ class Hooks:
         before = len(seen.losses) if seen else 0
         value = original(kind, *args, **kwargs)
         if seen and self.hears() and len(seen.losses) == before:
-            found = self.doctor.safely(self.doctor, losses.of_function, (args, value))
-            if found is not None:
-                self.lost(found, value[0] if isinstance(value, tuple) else value)
+            self.listen(self.applied, args, value)
         return value
 
+    def applied(self, args, value):
+        found = losses.of_function(args, value)
+        if found is not None:
+            self.lost(found, value[0] if isinstance(value, tuple) else value)
+
     def hears(self):
-        seen = self.current or self.last
-        return seen is not None and not self.inside and not self.quiet and not transformed()
+        return (self.current or self.last) is not None and not self.inside and not self.deaf()
 
     def lost(self, loss, value):
         """Keep a loss with the pass that it was taken of."""
@@ -441,12 +485,13 @@ class Hooks:
         self.heard |= value.requires_grad
         each = value.requires_grad and loss.reduction == "none" and not self.rarely()
         if each and not loss.targets.is_floating_point():  # what counts shows in its gradient
-            value.register_hook(functools.partial(self.weigh, seen, loss))
+            weigh = functools.partial(self.listen, self.weigh, seen, loss)
+            value.register_hook(unserializable_hook(weigh))  # who saves the loss is not warned
         self.tell("lost", seen)
 
     def weigh(self, seen, loss, gradient):
         if not transformed():
-            self.doctor.safely(self.doctor, loss.weigh, (gradient,))
+            loss.weigh(gradient)
             seen.rows = None  # made anew
 
     def rarely(self):
@@ -462,20 +507,26 @@ class Hooks:
             self.tell("loss_targets", kind, input.detach(), target.detach(), options)
 
     def other_loss(self, original, *args, **kwargs):
-        if self.fed_to[original.__name__] < FED:
-            with suppress(TypeError):  # not the arguments that it takes: it says so itself
-                options = inspect.signature(original).bind(*args, **kwargs).arguments
-                scores, targets, *_ = options.values()
-                self.fed(original, scores, targets, options)
+        if self.fed_to[original.__name__] < FED and not self.deaf():
+            self.listen(self.feed, original, args, kwargs)
         return original(*args, **kwargs)
 
-    def scripted(self, original, *args, _frames_up=0, **kwargs):
+    def feed(self, original, args, kwargs):
+        with suppress(TypeError):  # not the arguments that it takes: it says so itself
+            options = inspect.signature(original).bind(*args, **kwargs).arguments
+            scores, targets, *_ = options.values()
+            if isinstance(scores, torch.Tensor) and isinstance(targets, torch.Tensor):
+                self.fed(original, scores, targets, options)
+
+    def scripted(self, original, obj, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the original functions."""
+        if getattr(getattr(obj, "__code__", None), "co_filename", "") == UNSEEN:
+            obj, kwargs["_rcb"] = inspect.unwrap(obj), None  # it has a name of the program's own
         wrapped = {name: getattr(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)}
         for name, function in wrapped.items():
             setattr(F, name, inspect.unwrap(function))
         try:
-            return original(*args, _frames_up=_frames_up + 2, **kwargs)
+            return original(obj, *args, _frames_up=_frames_up + 2, **kwargs)
         finally:
             for name, function in wrapped.items():
                 setattr(F, name, function)
@@ -487,24 +538,27 @@ class Hooks:
     # --- the update ---
 
     def backward(self, original, tensor, *args, **kwargs):
-        if self.doctor.updates < 4 and tensor.grad_fn:
-            self.tell("traced", tensor.grad_fn)
-        self.tell("backward", tensor.detach(), self.fresh)
-        found = self.doctor.safely(self.doctor, self.search, (tensor,)) or []
+        found = self.listen(self.starts, tensor) or []
         self.fresh, self.used = False, True
         self.quiet += 1  # recomputed activations are no forward passes
         try:
             return original(tensor, *args, **kwargs)
         finally:
             self.quiet -= 1
-            self.weigh_found(found)
+            self.listen(self.weigh_found, found)
             self.tell("gradients_came")
+
+    def starts(self, tensor):
+        if self.doctor.updates < 4 and tensor.grad_fn:
+            self.tell("traced", tensor.grad_fn)
+        self.tell("backward", tensor.detach(), self.fresh)
+        return self.search(tensor)
 
     def search(self, tensor):
         """Look for a loss that no function told of; return (Pass, Loss, its gradient, handle)s."""
         if self.heard or self.packed or self.in_vain >= IN_VAIN or self.rarely():
             return []
-        if self.quiet or transformed() or tensor.grad_fn is None or self.last is None:
+        if self.deaf() or tensor.grad_fn is None or self.last is None:
             return []
         self.in_vain += 1
         try:
@@ -601,7 +655,8 @@ class Hooks:
         return found
 
     def load_optimizer(self, original, optimizer, state_dict, *args, **kwargs):
-        if state_dict.get("state"):  # Accelerate calls it with an empty one, to place the tensors
+        # Accelerate calls it with an empty one, to place the tensors
+        if isinstance(state_dict, dict) and state_dict.get("state"):
             self.tell("loaded_optimizer")
         return original(optimizer, state_dict, *args, **kwargs)
 

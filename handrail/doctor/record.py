@@ -133,7 +133,8 @@ def parameters(optimizer):
 
 def sample(p):
     """Return a few of a tensor's values, spread over it, as a copy."""
-    flat = p.detach().reshape(-1)
+    p = p.detach()
+    flat = (torch.view_as_real(p) if p.is_complex() else p).reshape(-1)
     return flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].clone()
 
 

@@ -1,6 +1,5 @@
 """`watch COMMAND ...`: run anybody's training program, unchanged, while the doctor listens."""
 
-import concurrent.futures.thread  # noqa: F401  registers its own end first
 import json
 import os
 import shutil
@@ -18,8 +17,9 @@ from .findings import Finding, Refused, as_json, finding, report
 HERE = Path(__file__).parent
 EXAMPLE = f"As you would start it by itself: {HERE.parent.name} watch python train.py"
 NO_STEP = (
-    "The doctor saw no update in this command: no optimizer of torch steps in it, or it is out of "
-    "sight (inside backward, for example)."
+    "The doctor saw no update in this command: no optimizer of torch steps in it, it is out of "
+    "sight (inside backward or in a fork, for example), or it was ended too abruptly to say "
+    "(os._exit, kill -9)."
 )
 NO_TORCH = "The doctor got into no process of this command that uses torch."
 NOT_IN = "The doctor never got into this command: no Python that it started knew of it."
@@ -36,7 +36,7 @@ LET_IN = (
 
 def attach():
     """Called in every Python of the watched command: listen, say what is found, write it down."""
-    from .doctor import Doctor
+    from .doctor import Doctor, wait_for_threads
 
     Path(os.environ["HANDRAIL_WATCH"], f"torch-{os.getpid()}").touch()
     doctor, owner = Doctor(), os.getpid()  # workers of a data loader are copies: they say nothing
@@ -46,30 +46,37 @@ def attach():
             more = f" It explains {', '.join(explained)}." if explained else ""
             line = f"{found.name} ({found.level}, update {found.update}): {found.message}{more}"
             print(f"handrail: {line}", file=sys.stderr, flush=True)
+            write_findings(doctor, owner)  # it may be killed later
 
     def write():
         if os.getpid() == owner:
+            wait_for_threads()
             doctor.close()
-            write_findings(doctor, f"findings-{doctor.rank}-{owner}.json")
+            write_findings(doctor, owner)
 
     shown = sys.excepthook
 
     def crashed(kind, error, trace):
         shown(kind, error, trace)
-        for found in explain_crash(doctor, error):
-            doctor.found(found)
+        with suppress(Exception):  # some cannot be printed
+            for found in explain_crash(doctor, error):
+                doctor.found(found)
 
     doctor.tell, sys.excepthook = tell, crashed
     # atexit comes when threads can no longer be started, which loading a model needs
     threading._register_atexit(write)
 
 
-def write_findings(doctor, name):
-    """Write what a process found, for `watch` to read."""
+def write_findings(doctor, process):
+    """Write what a process found, for `watch` to read, if that is still there."""
     if doctor.updates or doctor.findings:
-        seen = {"updates": doctor.updates, "left_out": doctor.left_out}
+        seen = {"rank": doctor.rank, "updates": doctor.updates, "left_out": doctor.left_out}
         seen["findings"] = [asdict(found) for found in doctor.findings]
-        Path(os.environ["HANDRAIL_WATCH"], name).write_text(json.dumps(seen))
+        with suppress(OSError):
+            file = Path(os.environ["HANDRAIL_WATCH"], f"findings-{process}.json")
+            part = file.with_suffix(".part")  # it may be killed while it writes
+            part.write_text(json.dumps(seen))
+            part.replace(file)
 
 
 def explain_crash(doctor, error):
@@ -89,8 +96,8 @@ def explain_crash(doctor, error):
 def read_findings(folder):
     """Return (findings, updates, what was left out) of all processes, each finding once."""
     found, updates, left = {}, 0, []
-    for file in sorted(Path(folder).glob("findings-*.json")):
-        seen = json.loads(file.read_text())
+    notes = [json.loads(file.read_text()) for file in Path(folder).glob("findings-*.json")]
+    for seen in sorted(notes, key=lambda seen: seen["rank"]):
         updates = max(updates, seen["updates"])
         left += [reason for reason in seen["left_out"] if reason not in left]
         for entry in (Finding(**entry) for entry in seen["findings"]):
@@ -134,6 +141,23 @@ def attached():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def passed_on(process):
+    """Pass on the signals that may come to this process alone: a machine goes away, a job ends.
+
+    Ctrl-C goes to the command too, which may have to save: it gets the time.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    for number in (getattr(signal, name) for name in names):
+        before[number] = signal.signal(number, lambda number, _: process.send_signal(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def watch(command, cwd=None, capture=False, env=None):
     """Run a command under the doctor.
 
@@ -142,16 +166,10 @@ def watch(command, cwd=None, capture=False, env=None):
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
     with attached() as (variables, found):
         env = os.environ | (env or {}) | variables
-        process = subprocess.Popen(command, cwd=cwd, env=env, text=True, **output)
-        # the notice that a machine goes away may come to this process alone
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        printed = None
-        # Ctrl-C goes to the command too, which may have to save: it gets the time
-        with suppress(KeyboardInterrupt):
+        # what a shell opened for the command, as <(...), is not closed
+        process = subprocess.Popen(command, cwd=cwd, env=env, text=True, close_fds=False, **output)
+        with passed_on(process):
             printed = process.communicate()[0]
-        if process.returncode is None:
-            printed = process.communicate()[0]
-        signal.signal(signal.SIGTERM, before)
         code = process.returncode
         return code if code >= 0 else 128 - code, *found(), printed
 

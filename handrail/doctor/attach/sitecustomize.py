@@ -27,10 +27,11 @@ def run_own():
     sys.path = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
     own = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if own is not None and own.loader is not None:
-        own.loader.exec_module(importlib.util.module_from_spec(own))
+        sys.modules["sitecustomize"] = importlib.util.module_from_spec(own)
+        own.loader.exec_module(sys.modules["sitecustomize"])
 
 
-if os.environ.get("HANDRAIL_WATCH"):
+if os.path.isdir(os.environ.get("HANDRAIL_WATCH", "")):  # what is left running has it no more
     open(os.path.join(os.environ["HANDRAIL_WATCH"], f"python-{os.getpid()}"), "w").close()
     WhenImported({"torch": let_in})
 run_own()

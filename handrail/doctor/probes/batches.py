@@ -1,5 +1,7 @@
 """Are the batches different ones, and the rows in them?"""
 
+from contextlib import suppress
+
 import torch
 from torch.utils.data import SequentialSampler
 
@@ -27,7 +29,9 @@ class Batches:
         if number > 1 or not isinstance(getattr(sampler, "sampler", None), SequentialSampler):
             self.further = True
         self.firsts[id(sampler)] = self.firsts.get(id(sampler), 0) + 1
-        self.size = len(sampler) if hasattr(sampler, "__len__") else 0
+        self.size = 0
+        with suppress(TypeError):  # it has no end
+            self.size = len(sampler)
 
     def after_step(self, optimizer):
         number, passes = self.doctor.updates, self.doctor.now.passes

@@ -51,5 +51,5 @@ def strength(optimizer, group, p):
         gradient = mean / spread
     elif type(optimizer).__name__ not in ("SGD", "Adam"):
         return None
-    size = gradient.float().norm().item()
-    return decay * p.detach().float().norm().item() / size if size else None
+    size = gradient.abs().float().norm().item()
+    return decay * p.detach().abs().float().norm().item() / size if size else None

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from ..findings import finding
 
@@ -28,7 +28,8 @@ class ReadBack:
         texts = [text] if isinstance(text, str) else text
         for one in texts[:TEXTS] if isinstance(texts, (list, tuple)) else ():
             if isinstance(one, str):
-                with suppress(Exception):  # a tokenizer of somebody's own that cannot decode
+                # a tokenizer of somebody's own that cannot decode
+                with kept(tokenizer), suppress(Exception):
                     tried.add(tokenizer, one[:LENGTH])
         if tried.letters.total() >= ENOUGH:
             yield from self.judge(tried)
@@ -47,6 +48,20 @@ class ReadBack:
             return
         self.done = True
         yield finding(way, evidence, self.doctor.updates)
+
+
+@contextmanager
+def kept(tokenizer):
+    """In here texts may be encoded in another way; then the next is cut and filled up as before."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    cut, filled = getattr(fast, "truncation", None), getattr(fast, "padding", None)
+    try:
+        yield
+    finally:
+        if cut:
+            fast.enable_truncation(**cut)
+        if filled:
+            fast.enable_padding(**filled)
 
 
 class Tried:

@@ -1,13 +1,12 @@
 """Is what was saved the model that was trained, and can others use it?"""
 
 import os
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ..findings import finding
-from ..no_trace import no_trace
+from ..no_trace import no_trace, silence
 from ..saved import without_tokenizer
 from ..token_rows import rows_of
 
@@ -56,7 +55,7 @@ class Saving:
         """Load what was saved, and compare its logits with those of then."""
         update, some = self.doctor.updates, next(model.parameters())
         try:
-            with quiet(), torch.random.fork_rng([]):
+            with silence(), torch.random.fork_rng([]):
                 again = type(model).from_pretrained(folder, dtype=some.dtype).to(some.device)
         except (OSError, ValueError) as error:
             yield finding("reload-differs/unreadable", f"{folder}: {error!r}"[:300], update)
@@ -76,19 +75,6 @@ class Saving:
             yield finding("reload-differs", evidence, update)
 
 
-@contextmanager
-def quiet():
-    """Keep Transformers from reporting what it loads."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
 def is_same(mine, theirs):
     same = mine.shape == theirs.shape
     return same and torch.allclose(mine.float(), theirs.float(), atol=1e-5)
@@ -99,5 +85,5 @@ def logits(model, ids):
     with no_trace(model):
         try:
             return model(input_ids=ids).logits.float()
-        except (TypeError, AttributeError, ValueError):
+        except (TypeError, AttributeError, ValueError, RuntimeError):
             return None

@@ -1,6 +1,7 @@
 """Are gradients cleared after each update, and only then?"""
 
 from collections import Counter
+from weakref import ref
 
 import torch
 
@@ -47,7 +48,7 @@ class ZeroGrad:
         self.old[number] = self.old[number] + 1 if number in self.kept else 0
         self.looked.discard(number)
         some = [p for p in parameters(optimizer)[:4] if p.grad is not None]
-        self.held[number] = [(p, sample(p.grad)) for p in some if not p.grad.is_sparse]
+        self.held[number] = [(ref(p), sample(p.grad)) for p in some if not p.grad.is_sparse]
         if self.old[number] >= 3:
             evidence = (
                 f"in {self.old[number]} updates in a row, the old gradients were still there at "
@@ -74,7 +75,8 @@ class ZeroGrad:
 
 def any_left(held):
     """Return True if old gradients are there; smaller ones are a momentum, on purpose."""
-    return any(alive(p) and not is_part(sample(p.grad), was) for p, was in held)
+    there = [(kept(), was) for kept, was in held if kept() is not None]
+    return any(alive(p) and not is_part(sample(p.grad), was) for p, was in there)
 
 
 def is_part(now, was):
