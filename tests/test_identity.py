@@ -207,6 +207,7 @@ def test_a_finished_run_says_so_and_does_not_become_the_newest(ran):
     """
     shutil.copytree(ran / "out" / "model", ran / "out" / "finetune" / "model")
     (ran / "out" / "finetune" / "checkpoints").mkdir()
+    shutil.copy(PROGRAM / "finetune.py", ran)  # whose folder of results that is
     done = script(ran, "pretrain.py")
     assert done.returncode == 0 and "It is finished: nothing is trained." in done.stdout
     code = "from chat import newest; from settings import OUT; print(newest(OUT))"

@@ -39,6 +39,8 @@ def sharded():
     accelerate.Accelerator = Sharded
     sys.path.insert(0, os.getcwd())
     runpy.run_path("pretrain.py", run_name="__main__")
+    sys.stdout.flush()
+    os._exit(0)  # FSDP over gloo is of this test only, and gloo's threads may abort at the exit
 
 
 def launch(project, *how, name="pretrain.py"):
