@@ -19,7 +19,7 @@ from handrail import begin, launch
 from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
-from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, refused, stop
+from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, read_settings, refused, stop
 from handrail.steps import ANSWERS, LATER, OBJECTIVES, WALK, files, path, should_i_train, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
@@ -474,4 +474,6 @@ def taken(project):
     kept = ("title", "checks", "samples", "commit", "seconds")
     found = {"step": name} | {key: note[key] for key in kept}
     found |= {"tells": note["What this tells you"], "try": note["Try it"]}
+    chosen = read_settings(project.folder / "settings.toml")
+    found["settings"] = {setting: f"{value}: {why}" for setting, value, why in chosen}
     return found | {"answer": note["values"].get("answer"), "files": files(project, name)}

@@ -255,6 +255,7 @@ def test_the_skill_is_in_the_open_form_and_names_what_is_there(tmp_path):
         "verdict",
         "meaning",
         "advice",
+        "settings",
     }
     asked = re.findall(r"^\d\. .*|^`.*|^\*\*.*", body, re.M)
     used = set(re.findall(r"`([a-z_]+)`", "\n".join(asked))) - {
