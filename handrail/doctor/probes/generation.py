@@ -16,9 +16,12 @@ class Generation:
     def __init__(self, doctor):
         self.doctor, self.runs = doctor, Counter()  # of tokens that were trained on
         self.texts, self.copied = 0, 0
+        self.longest, self.prompts = 0, []  # tokens: in a row that was trained on, in prompts
 
     def after_step(self, optimizer):
         passes, update = self.doctor.now.passes, self.doctor.updates
+        widths = [seen.ids.size(1) for seen in passes if seen.ids is not None]
+        self.longest = max([self.longest, *widths])
         rows = rows_of(passes[-1]) if passes else None
         if rows is not None and (update <= 20 or update % 10 == 0) and len(self.runs) < 500_000:
             for row in rows.lists():
@@ -32,8 +35,27 @@ class Generation:
         if decoder and inputs.size(0) > 1 and right:
             evidence = f"{right} of {inputs.size(0)} prompts end in padding"
             yield finding("right-padded-generation", evidence, self.doctor.updates)
+        owned = self.doctor.history.owned  # not of another model, that makes the data
+        if decoder and any(id(p) in owned for p in model.parameters()):
+            self.prompts += self.sizes(inputs, mask)
         if isinstance(found, torch.Tensor) and self.runs:
             yield from self.compare(found[:, inputs.size(1) :].tolist())
+
+    def ended(self):
+        longer = sum(size > self.longest for size in self.prompts)
+        if self.longest and longer >= max(2, 0.1 * len(self.prompts)):
+            evidence = (
+                f"{longer} of {len(self.prompts)} prompts are longer than any row of the training "
+                f"({self.longest} tokens); the longest has {max(self.prompts)}"
+            )
+            yield finding("answer-truncated/longer-prompts", evidence, self.doctor.updates)
+
+    def sizes(self, inputs, mask):
+        """Return how many tokens each prompt has, without padding."""
+        if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
+            return mask.sum(1).tolist()
+        pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
+        return (inputs != (-1 if pad is None else pad)).sum(1).tolist()
 
     def padded_right(self, inputs, mask):
         """Return how many prompts end in padding."""

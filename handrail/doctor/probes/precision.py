@@ -1,4 +1,4 @@
-"""Do 16 bits hold the gradients, and the steps?"""
+"""Do 16 bits hold the gradients, the steps, and the ids?"""
 
 import torch
 
@@ -6,6 +6,8 @@ from ..findings import finding
 from ..record import parameters, sample
 
 HALVES = (torch.bfloat16, torch.float16)
+WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here they hold every whole number
+IDS = 64  # different ones, that is no chance
 
 
 class Precision:
@@ -17,6 +19,22 @@ class Precision:
 
     def scaled(self, enabled):
         self.scaler = self.scaler or enabled
+
+    def passed(self, seen):
+        """Ids that went through 16 bits: of the large ones, those that fit are left, no other."""
+        given = seen.inputs.values() if seen.grad and self.doctor.now.number in (2, 20) else ()
+        for ids in given:
+            whole = isinstance(ids, torch.Tensor) and ids.dtype in (torch.int64, torch.int32)
+            for half, most in WHOLE.items() if whole else ():
+                large, small = ids[(ids > most) & (ids < 65504)].unique(), ids[ids <= most].unique()
+                odd = int((small % 2 == 1).sum())
+                if len(large) >= IDS <= 4 * odd and torch.equal(
+                    large, large.to(half).to(ids.dtype)
+                ):
+                    evidence = (
+                        f"{odd} odd ids up to {most:,}; above it, {len(large)}, none of them odd"
+                    )
+                    yield finding("ids-rounded", evidence, self.doctor.now.number, half=half)
 
     def before_step(self, optimizer):
         doctor, model = self.doctor, self.doctor.trained
