@@ -230,18 +230,17 @@ def test_weight_decay_that_is_stronger_than_the_gradient(found, decay):
     assert ("weight-decay-dominates" in found(train)) == (decay > 1)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_units_that_are_dead(found, right):
+@pytest.mark.parametrize("dead", [0, 11, 14])
+def test_units_that_are_dead(found, dead):
     """A layer whose units were thrown far below 0: no gradient ever reaches them again."""
 
     def train():
         model = dense(nn.Linear(16, 16), nn.ReLU())
-        if not right:
-            with torch.no_grad():
-                model[2].bias[:12] = -1000
+        with torch.no_grad():
+            model[2].bias[:dead] = -1000
         classify(model, columns, 104)
 
-    assert found(train) == ({} if right else {"dead-units": "warning"})
+    assert found(train) == ({"dead-units": "warning"} if dead > 12 else {})
 
 
 @pytest.mark.parametrize("size", [1, 255])
@@ -595,7 +594,7 @@ def test_gradients_of_the_other_ones_loss(found, how):
     assert found(train).get("gradients-of-another-loss") == ("warning" if how == "mixed" else None)
 
 
-@pytest.mark.parametrize("kind", [torch.int64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", [torch.int64, torch.float16])
 def test_ids_that_went_through_16_bits(found, kind):
     """A table of ids kept as float16: neighbours above 2048 are one from then on."""
 

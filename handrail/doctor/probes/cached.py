@@ -14,39 +14,44 @@ class Cached:
     """Follows single tokens after a prompt, then runs the model once on the whole text."""
 
     def __init__(self, doctor):
-        self.doctor, self.texts, self.size = doctor, 0, 0
+        self.doctor, self.texts, self.longest = doctor, 0, 0
         self.fed, self.said = [], []  # a prompt and the tokens after it; the logits after each
+
+    def passed(self, seen):
+        if seen.grad and seen.ids is not None:
+            self.longest = max(self.longest, seen.ids.size(1))
 
     def answered(self, seen, output):
         """A pass without gradients: a prompt starts a text, single tokens continue it."""
         given, model = seen.inputs, bare(seen.module)
         name = next((name for name in [*IDS, *given] if of_tokens(given.get(name))), None)
-        logits = None if name is None else last(tensors_in(output), given[name])
+        ids = given.get(name)
+        logits = None if ids is None else last(tensors_in(output), ids)
         ours = model is self.doctor.trained and not seen.training and not grouped()
+        if logits is None or ids.size(1) > 1 or self.fed and len(ids) != len(self.fed[0]):
+            self.fed, self.said = [], []
         if logits is None or not ours or self.texts == TEXTS:
-            self.fed = []
             return
-        ids = given[name]
-        if ids.size(1) > 1:
-            self.fed, self.said, self.size = [], [], len(ids)
-        elif not self.fed or len(ids) != self.size:
-            self.fed = []
+        if not self.fed and ids.size(1) == 1:
             return
         # only the likeliest token is known to continue this text: another may be of a search
         if len(self.fed) < 2 or torch.equal(self.said[-1].argmax(1), ids[:ROWS, 0]):
-            self.fed.append(ids[:ROWS].clone())
+            self.fed.append(ids.clone())
             self.said.append(logits[:ROWS].clone())
             if len(self.fed) <= TOKENS:
                 return
         yield from self.compare(model, name)
 
     def compare(self, model, name):
-        prompt, *tokens = self.fed
+        prompt, *tokens = (ids[:ROWS] for ids in self.fed)
         self.fed, self.texts = [], self.texts + 1
         texts = [prompt, torch.cat(tokens), torch.cat([prompt, *tokens], 1)]
-        start, alone, whole = (last(run(model, {name: ids}), ids) for ids in texts)
-        if start is None or alone is None or whole is None:
+        if texts[2].size(1) > self.longest:
+            return  # the model may have no more positions: on a GPU, that ends the program
+        found = [last(run(model, {name: ids}), ids) for ids in texts]
+        if any(logits is None for logits in found):
             return
+        start, alone, whole = found
         spread = float(whole.max() - whole.min())
 
         def far(one, other):

@@ -31,13 +31,14 @@ class Generation:
         if not isinstance(inputs, torch.Tensor) or inputs.ndim != 2:
             return
         decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-        right = self.padded_right(inputs, mask)
+        real = self.real(inputs, mask)
+        right = int((~real[:, -1]).sum())
         if decoder and inputs.size(0) > 1 and right:
             evidence = f"{right} of {inputs.size(0)} prompts end in padding"
             yield finding("right-padded-generation", evidence, self.doctor.updates)
         owned = self.doctor.history.owned  # not of another model, that makes the data
         if decoder and any(id(p) in owned for p in model.parameters()):
-            self.prompts += self.sizes(inputs, mask)
+            self.prompts += real.sum(1).tolist()
         if isinstance(found, torch.Tensor) and self.runs:
             yield from self.compare(found[:, inputs.size(1) :].tolist())
 
@@ -50,19 +51,12 @@ class Generation:
             )
             yield finding("answer-truncated/longer-prompts", evidence, self.doctor.updates)
 
-    def sizes(self, inputs, mask):
-        """Return how many tokens each prompt has, without padding."""
+    def real(self, inputs, mask):
+        """Return which tokens of the prompts are no padding, as (B, T)."""
         if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
-            return mask.sum(1).tolist()
+            return mask != 0
         pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
-        return (inputs != (-1 if pad is None else pad)).sum(1).tolist()
-
-    def padded_right(self, inputs, mask):
-        """Return how many prompts end in padding."""
-        if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
-            return int((mask[:, -1] == 0).sum())
-        pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
-        return 0 if pad is None else int((inputs[:, -1] == pad).sum())
+        return inputs != (-1 if pad is None else pad)
 
     def compare(self, texts):
         for text in texts:

@@ -6,7 +6,7 @@ from ..findings import finding
 from ..record import parameters, sample
 
 HALVES = (torch.bfloat16, torch.float16)
-WHOLE = {torch.bfloat16: 2**8, torch.float16: 2**11}  # up to here they hold every whole number
+WHOLE, LARGEST = 2048, 65504  # float16 holds every whole number up to there; any number
 IDS = 64  # different ones, that is no chance
 
 
@@ -22,19 +22,15 @@ class Precision:
 
     def passed(self, seen):
         """Ids that went through 16 bits: of the large ones, those that fit are left, no other."""
-        given = seen.inputs.values() if seen.grad and self.doctor.now.number in (2, 20) else ()
-        for ids in given:
-            whole = isinstance(ids, torch.Tensor) and ids.dtype in (torch.int64, torch.int32)
-            for half, most in WHOLE.items() if whole else ():
-                large, small = ids[(ids > most) & (ids < 65504)].unique(), ids[ids <= most].unique()
-                odd = int((small % 2 == 1).sum())
-                if len(large) >= IDS <= 4 * odd and torch.equal(
-                    large, large.to(half).to(ids.dtype)
-                ):
-                    evidence = (
-                        f"{odd} odd ids up to {most:,}; above it, {len(large)}, none of them odd"
-                    )
-                    yield finding("ids-rounded", evidence, self.doctor.now.number, half=half)
+        look = seen.grad and self.doctor.now.number in (2, 20)
+        for ids in seen.inputs.values() if look else ():
+            if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+                continue
+            large, small = ids[(ids > WHOLE) & (ids < LARGEST)].unique(), ids[ids < WHOLE].unique()
+            odd = int((small % 2 == 1).sum())
+            if len(large) >= IDS <= odd and torch.equal(large, large.half().to(ids.dtype)):
+                evidence = f"{odd} odd ids below {WHOLE:,}; above it {len(large)}, none of them odd"
+                yield finding("ids-rounded", evidence, self.doctor.now.number)
 
     def before_step(self, optimizer):
         doctor, model = self.doctor, self.doctor.trained

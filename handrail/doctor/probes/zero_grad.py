@@ -22,7 +22,7 @@ class ZeroGrad:
         self.marked, self.cuts, self.cleared = [], 0, 0  # of the last backward; times gone; updates
         # since the first backward after a step: who had gradients of another loss; who stepped
         self.foreign, self.stepped = set(), set()
-        self.mixed = Counter()  # id(optimizer): its steps in a row with gradients of another loss
+        self.mixed = Counter()  # id(optimizer): its steps with gradients of another loss
 
     def backward(self, loss, fresh):
         if fresh:
@@ -43,14 +43,13 @@ class ZeroGrad:
         One that steps with every second batch, say, has the other at its side when it does.
         """
         alone = len(self.stepped) == 1 and self.stepped <= self.foreign
-        for number in self.stepped:
-            self.mixed[number] = self.mixed[number] + 1 if alone else 0
-            if self.mixed[number] == 3:
-                evidence = (
-                    "in 3 of its steps in a row, gradients that came before another optimizer's "
-                    "step were still there at the first backward after that"
-                )
-                yield finding("gradients-of-another-loss", evidence, self.doctor.updates)
+        self.mixed.update(self.stepped if alone else ())
+        if 3 in self.mixed.values():
+            evidence = (
+                "in 3 of its steps, gradients that came before another optimizer's step were still "
+                "there at the first backward after that"
+            )
+            yield finding("gradients-of-another-loss", evidence, self.doctor.updates)
         self.stepped = set()
 
     def gradients_came(self):
