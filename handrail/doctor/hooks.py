@@ -5,8 +5,9 @@ Tensor.backward and a few methods of Transformers are wrapped. All of it only li
 kept detached, nothing is computed with random numbers, and inside a compiled graph every wrapper
 steps aside at once, or it would break the graph.
 
-The hooks report events to a Doctor: passed(Pass), lost(Pass), backward(loss, fresh), before_step,
-after_step, encoded(tokenizer, text), generated, saved ...
+The hooks report events to a Doctor: passed(Pass), answered(Pass, output) of one without gradients,
+lost(Pass), backward(loss, fresh), before_step, after_step, encoded(tokenizer, text), generated,
+saved ...
 """
 
 import functools
@@ -403,6 +404,8 @@ class Hooks:
         if self.last is not None and (done is not None or self.apart):
             self.outputs = [ref(tensor) for tensor in tensors_in(output)]
         if done is not None:
+            if not done.grad and done.module is self.root:
+                self.tell("answered", done, output)
             self.tell("passed", done)
 
     def compiled(self, original, module, *args, **kwargs):

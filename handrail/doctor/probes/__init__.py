@@ -8,6 +8,7 @@ probe.
 from .accumulation import Accumulation
 from .batches import Batches
 from .broadcast import Broadcast
+from .cached import Cached
 from .causality import Causality
 from .classes import Classes
 from .clipping import Clipping
@@ -62,7 +63,7 @@ PROBES = [
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
     *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
     *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
-    *[Modes, Resuming, Generation, Saving, Unheard],
+    *[Modes, Resuming, Generation, Cached, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
     *[Loading, SoftTargets, Scrambled],
 ]

@@ -16,9 +16,12 @@ class Generation:
     def __init__(self, doctor):
         self.doctor, self.runs = doctor, Counter()  # of tokens that were trained on
         self.texts, self.copied = 0, 0
+        self.longest, self.prompts = 0, []  # tokens: in a row that was trained on, in prompts
 
     def after_step(self, optimizer):
         passes, update = self.doctor.now.passes, self.doctor.updates
+        widths = [seen.ids.size(1) for seen in passes if seen.ids is not None]
+        self.longest = max([self.longest, *widths])
         rows = rows_of(passes[-1]) if passes else None
         if rows is not None and (update <= 20 or update % 10 == 0) and len(self.runs) < 500_000:
             for row in rows.lists():
@@ -28,19 +31,32 @@ class Generation:
         if not isinstance(inputs, torch.Tensor) or inputs.ndim != 2:
             return
         decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-        right = self.padded_right(inputs, mask)
+        real = self.real(inputs, mask)
+        right = int((~real[:, -1]).sum())
         if decoder and inputs.size(0) > 1 and right:
             evidence = f"{right} of {inputs.size(0)} prompts end in padding"
             yield finding("right-padded-generation", evidence, self.doctor.updates)
+        owned = self.doctor.history.owned  # not of another model, that makes the data
+        if decoder and any(id(p) in owned for p in model.parameters()):
+            self.prompts += real.sum(1).tolist()
         if isinstance(found, torch.Tensor) and self.runs:
             yield from self.compare(found[:, inputs.size(1) :].tolist())
 
-    def padded_right(self, inputs, mask):
-        """Return how many prompts end in padding."""
+    def ended(self):
+        longer = sum(size > self.longest for size in self.prompts)
+        if self.longest and longer >= max(2, 0.1 * len(self.prompts)):
+            evidence = (
+                f"{longer} of {len(self.prompts)} prompts are longer than any row of the training "
+                f"({self.longest} tokens); the longest has {max(self.prompts)}"
+            )
+            yield finding("answer-truncated/longer-prompts", evidence, self.doctor.updates)
+
+    def real(self, inputs, mask):
+        """Return which tokens of the prompts are no padding, as (B, T)."""
         if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
-            return int((mask[:, -1] == 0).sum())
+            return mask != 0
         pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
-        return 0 if pad is None else int((inputs[:, -1] == pad).sum())
+        return inputs != (-1 if pad is None else pad)
 
     def compare(self, texts):
         for text in texts:

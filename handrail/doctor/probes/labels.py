@@ -183,11 +183,22 @@ class Labels:
             yield finding("answer-truncated/in-a-question", evidence, self.doctor.updates, level)
         if self.doctor.history.generated >= 2:
             return  # it learns from what it writes itself
-        if n >= 16 and self.doctor.ends() and rest:
-            yield from self.ends(cut, rest)
+        if n >= 16 and self.doctor.ends():
+            yield from self.ends(cut, rest) if rest else ()
+            yield from self.unended(cut, rest)
+
+    def unended(self, cut, rest):
+        n, ended = len(self.rows), sum(row.end_last for row in cut)
+        partly = any(row.partly for row in self.rows)
+        if not rest:  # all are cut: one answer each, for windows of packed text hold ends anywhere
+            partly = ended > 1 and all(row.partly and not row.stops for row in cut)
+        unended = sum(row.trained > 0 and not row.end_last for row in cut)
+        if unended >= max(4, 0.15 * n) and partly:
+            evidence = f"{unended} of {n} rows fill the whole length and have no end token"
+            yield finding("answer-truncated", evidence, self.doctor.updates)
 
     def ends(self, cut, rest):
-        doctor, n = self.doctor, len(self.rows)
+        doctor = self.doctor
         read, learned = (sum(row.end_read for row in rest), sum(row.end_learned for row in rest))
         partly = any(row.partly for row in self.rows)
         untrained = read >= 0.5 * len(rest) and not learned and any(r.trained for r in self.rows)
@@ -207,10 +218,6 @@ class Labels:
                 "after what is learned"
             )
             yield finding("eos-missing", evidence, doctor.updates)
-        unended = sum(row.trained > 0 and not row.end_last for row in cut)
-        if unended >= max(4, 0.15 * n) and partly:
-            evidence = f"{unended} of {n} rows fill the whole length and have no end token"
-            yield finding("answer-truncated", evidence, doctor.updates)
 
 
 def filling(rows):

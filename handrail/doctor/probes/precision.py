@@ -1,4 +1,4 @@
-"""Do 16 bits hold the gradients, and the steps?"""
+"""Do 16 bits hold the gradients, the steps, and the ids?"""
 
 import torch
 
@@ -6,6 +6,8 @@ from ..findings import finding
 from ..record import parameters, sample
 
 HALVES = (torch.bfloat16, torch.float16)
+WHOLE, LARGEST = 2048, 65504  # float16 holds every whole number up to there; any number
+IDS = 64  # different ones, that is no chance
 
 
 class Precision:
@@ -17,6 +19,18 @@ class Precision:
 
     def scaled(self, enabled):
         self.scaler = self.scaler or enabled
+
+    def passed(self, seen):
+        """Ids that went through 16 bits: of the large ones, those that fit are left, no other."""
+        look = seen.grad and self.doctor.now.number in (2, 20)
+        for ids in seen.inputs.values() if look else ():
+            if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+                continue
+            large, small = ids[(ids > WHOLE) & (ids < LARGEST)].unique(), ids[ids < WHOLE].unique()
+            odd = int((small % 2 == 1).sum())
+            if len(large) >= IDS <= odd and torch.equal(large, large.half().to(ids.dtype)):
+                evidence = f"{odd} odd ids below {WHOLE:,}; above it {len(large)}, none of them odd"
+                yield finding("ids-rounded", evidence, self.doctor.now.number)
 
     def before_step(self, optimizer):
         doctor, model = self.doctor, self.doctor.trained

@@ -20,6 +20,9 @@ class ZeroGrad:
         self.looked, self.kept = set(), set()  # since its step: looked at; old gradients found
         self.old = Counter()  # id(optimizer): updates in a row with old gradients
         self.marked, self.cuts, self.cleared = [], 0, 0  # of the last backward; times gone; updates
+        # since the first backward after a step: who had gradients of another loss; who stepped
+        self.foreign, self.stepped = set(), set()
+        self.mixed = Counter()  # id(optimizer): its steps with gradients of another loss
 
     def backward(self, loss, fresh):
         if fresh:
@@ -28,9 +31,26 @@ class ZeroGrad:
         if fresh and self.doctor.updates <= EARLY:
             # of every optimizer seen: which of them steps next is not known yet
             there = {number for number, some in self.held.items() if any_left(some)}
+            yield from self.others()
+            self.foreign = there & self.looked - self.kept
             new = there - self.looked
             self.kept = (self.kept & self.looked | new) & there
             self.looked |= set(self.held)
+
+    def others(self):
+        """Gradients of a backward after which only another optimizer stepped, left for this one.
+
+        One that steps with every second batch, say, has the other at its side when it does.
+        """
+        alone = len(self.stepped) == 1 and self.stepped <= self.foreign
+        self.mixed.update(self.stepped if alone else ())
+        if 3 in self.mixed.values():
+            evidence = (
+                "in 3 of its steps, gradients that came before another optimizer's step were still "
+                "there at the first backward after that"
+            )
+            yield finding("gradients-of-another-loss", evidence, self.doctor.updates)
+        self.stepped = set()
 
     def gradients_came(self):
         model = self.doctor.trained
@@ -45,6 +65,7 @@ class ZeroGrad:
 
     def never_cleared(self, optimizer):
         number = id(optimizer)
+        self.stepped.add(number)
         self.old[number] = self.old[number] + 1 if number in self.kept else 0
         self.looked.discard(number)
         some = [p for p in parameters(optimizer)[:4] if p.grad is not None]
