@@ -6,6 +6,7 @@ from ..findings import finding
 from ..rows_read import WINDOW, windows
 
 EPOCHS = 20  # as many passes over the same rows are hardly ever intended
+FEW = 0.2  # as much of new rows would be known, and few are possible at all
 TOY = 16  # fewer rows are a test whether they can be learned at all
 PLACES = ("step", "iter", "iter_num", "global_step", "update", "updates")  # of a checkpoint
 
@@ -74,9 +75,11 @@ class Repeats:
         distinct = len(rows.rows)
         passes = rows.total / distinct
         if distinct >= TOY and passes >= EPOCHS and rows.total > 100:
+            if rows.by_nature() > FEW:
+                return None
             evidence = f"{rows.total:,} rows in {update:,} updates, {distinct:,} of them different"
             return finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
-        elif update % 50 == 0 and len(rows.pieces) >= 64:
+        elif update % 50 == 0 and len(rows.pieces) >= 64 and not rows.of_phrases():
             # windows that start anywhere are never the same, but their pieces are
             seldom = sorted(rows.pieces.values())[len(rows.pieces) // 10]
             passes = seldom * rows.total / max(1, rows.looked)
