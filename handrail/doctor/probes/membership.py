@@ -82,13 +82,14 @@ class Membership:
             if id(p) in self.filled or getattr(p, "_is_hf_initialized", False)  # from_pretrained
         }
         parts = self.doctor.trained.modules()
-        rows = {part.num_embeddings for part in parts if isinstance(part, torch.nn.Embedding)}
+        tables = [part for part in parts if isinstance(part, torch.nn.Embedding)]
+        words = max((table.num_embeddings for table in tables), default=0)
         new = [
             name
             for name, p in named.items()
             if not p.requires_grad and p.ndim > 1 and name not in loaded
             if id(p) not in self.doctor.history.owned and not UNUSED.search(name)
-            if p.size(0) not in rows  # a table that got more rows
+            if p.size(0) != words  # a table that got more rows
         ]
         total, size = (sum(named[name].numel() for name in part) for part in (named, new))
         if new and size < 0.1 * total < sum(named[name].numel() for name in loaded) / 5:

@@ -6,7 +6,7 @@ from ..findings import finding
 from ..rows_read import WINDOW, windows
 
 EPOCHS = 20  # as many passes over the same rows are hardly ever intended
-FEW = 0.2  # as much of new rows would be known, and few are possible at all
+FEW = 0.3  # of the rows up to the last new one; if more are known, rows are drawn at random
 TOY = 16  # fewer rows are a test whether they can be learned at all
 PLACES = ("step", "iter", "iter_num", "global_step", "update", "updates")  # of a checkpoint
 
@@ -75,7 +75,7 @@ class Repeats:
         distinct = len(rows.rows)
         passes = rows.total / distinct
         if distinct >= TOY and passes >= EPOCHS and rows.total > 100:
-            if rows.by_nature() > FEW:
+            if few_are_possible(rows.again):
                 return None
             evidence = f"{rows.total:,} rows in {update:,} updates, {distinct:,} of them different"
             return finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
@@ -89,6 +89,15 @@ class Repeats:
                     f"{rows.looked:,} of {rows.total:,} rows that were counted"
                 )
                 return finding("too-many-epochs/text", evidence, update, passes=passes)
+
+
+def few_are_possible(again):
+    """Return True if rows came again while there were new ones: they are drawn from a few.
+
+    A data set that is read once and again has its new rows first.
+    """
+    first = again[: len(again) - again[::-1].index(False)]
+    return sum(first) > FEW * len(first)
 
 
 def common_share(rows, batch):
