@@ -6,8 +6,6 @@ import torch
 
 from ..findings import finding
 
-EPOCHS = 20  # passes over the same rows
-
 
 class ValLoss:
     """Follows the evaluations: the first training pass after one closes it."""
@@ -41,7 +39,6 @@ class ValLoss:
         value = sum(float(mean) * float(count) for mean, count in self.round) / max(1.0, total)
         self.round = []
         self.vals.append((update, value, train))
-        yield from self.by_heart(update, value, train)
         if len(self.vals) < 4:
             return
         best = min(self.vals, key=lambda val: val[1])
@@ -53,15 +50,3 @@ class ValLoss:
                 f"then, {train:.3f} now"
             )
             yield finding("val-rises", evidence, update, best=best[0])
-
-    def by_heart(self, update, value, train):
-        """Rows that came again and again are known by heart, and val rises."""
-        rows = self.doctor.rows
-        passes = rows.total / max(1, len(rows.rows))
-        if passes >= EPOCHS and train < 0.1 * value and value > min(val for _, val, _ in self.vals):
-            evidence = (
-                f"{rows.total:,} rows in {update:,} updates, {len(rows.rows):,} of them different; "
-                f"train {train:.3f}, val {value:.3f} and rising"
-            )
-            counts = {"rows": len(rows.rows), "passes": passes}
-            yield finding("too-many-epochs", evidence, update, **counts)
