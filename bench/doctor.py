@@ -167,7 +167,7 @@ def exam(only, look=found_in):
     print(f"\n{counts['runs']} scripts: {named}; healthy ones with an alarm: {counts['alarms']}")
 
 
-def lessons(only):
+def every_lesson(only):
     """Run every lesson; print a line each."""
     head("fault", "named", "what was found in the broken run", "update")
     total = named = 0
@@ -415,7 +415,7 @@ def cost(rounds=3):
 def main():
     ways = {
         "line": lambda only: exam(only, found_by_line),
-        "lessons": lessons,
+        "lessons": every_lesson,
         "walk": in_the_walk,
         "peers": peers,
         "cost": lambda _: cost(),

@@ -609,3 +609,197 @@ def test_ids_that_went_through_16_bits(found, kind):
 
     said = found(train).get("ids-rounded")
     assert said == (None if kind is torch.int64 else "certain")
+
+
+def test_rows_that_are_read_twice_are_no_views(found):
+    """A policy and a value, or two tasks of one model, read the same rows: nobody compares them."""
+
+    def two_models():
+        policy, value = nn.Linear(8, 4), nn.Linear(8, 1)
+        optimizer = torch.optim.AdamW([*policy.parameters(), *value.parameters()], 1e-2)
+        for _ in range(24):
+            x = torch.randn(12, 8)
+            chosen = torch.distributions.Categorical(logits=policy(x)).log_prob(
+                torch.arange(12) % 4
+            )
+            optimizer.zero_grad()
+            ((value(x)[:, 0] - x[:, 0]) ** 2 - 0.1 * chosen).mean().backward()
+            optimizer.step()
+
+    def two_tasks():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            labels = torch.randint(0, 3, (12,))
+            x = columns(labels)
+            optimizer.zero_grad()
+            (nn.functional.cross_entropy(model(x), labels) + model(x).square().mean()).backward()
+            optimizer.step()
+
+    for train in (two_models, two_tasks):
+        assert "views-are-equal" not in found(train)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_head_that_is_added_after_the_optimizer_was_made(found, right):
+    """A layer that comes later gets gradients, and no optimizer has it."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        classify(model, columns, 12, optimizer)
+        model.append(nn.Linear(3, 3))
+        if right:
+            optimizer.add_param_group({"params": model[-1].parameters()})
+        classify(model, columns, 12, optimizer)
+
+    assert found(train) == ({} if right else {"no-gradient": "warning"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_new_head_that_is_frozen(found, right):
+    """Frozen with the weights that were loaded, a new head stays random, as with LoRA."""
+
+    def train():
+        known, body = (nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 16)) for _ in "ab")
+        body.load_state_dict(known.state_dict())
+        model = nn.Sequential(body.requires_grad_(False), nn.Linear(16, 16), nn.Linear(16, 3))
+        model[2].requires_grad_(right)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        classify(model, columns, 12, torch.optim.AdamW(learning, 1e-2))
+
+    assert found(train) == ({} if right else {"no-gradient": "warning"})
+
+
+@pytest.mark.parametrize("seed, said", [(0, "warning"), (None, None)])
+def test_a_seed_in_the_loop(found, seed, said):
+    """Seeded alike before each update, all that is drawn comes again; another seed is fine."""
+
+    def train():
+        step = iter(range(1000))
+
+        def rows(labels):
+            torch.manual_seed(next(step) if seed is None else seed)
+            return columns(labels)
+
+        classify(dense(), rows)
+
+    assert found(train).get("same-random-numbers") == said
+
+
+def test_a_seed_in_a_loop_that_draws_nothing(found):
+    """Without a number drawn there is nothing that could come again."""
+
+    def train():
+        model, x, labels = dense(), columns(torch.arange(12) % 3), torch.arange(12) % 3
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            torch.manual_seed(0)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+    assert "same-random-numbers" not in found(train)
+
+
+@pytest.mark.parametrize("way", ["new", "anew", "kept"])
+def test_a_generator_that_is_made_anew_in_each_update(found, way):
+    """The times of a diffusion are the same in every update, in no order, as with one seed."""
+
+    class Denoiser(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.time, self.out = nn.Embedding(50, 4), nn.Linear(8, 4)
+
+        def forward(self, x, t):
+            return self.out(torch.cat([x, self.time(t)], 1))
+
+    def train():
+        model, kept = Denoiser(), torch.randint(0, 50, (32,))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            own = torch.Generator().manual_seed(0) if way == "anew" else None
+            times = kept if way == "kept" else torch.randint(0, 50, (32,), generator=own)
+            x = torch.randn(32, 4)
+            optimizer.zero_grad()
+            (model(x, times) - x).square().mean().backward()
+            optimizer.step()
+
+    assert found(train).get("same-random-numbers") == ("warning" if way == "anew" else None)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_masked_tokens_whose_labels_are_the_mask(found, right):
+    """Labels that are no copy of the inputs are masked with them: there is one thing to predict."""
+
+    def train():
+        model = nn.Sequential(nn.Embedding(20, 16), nn.Linear(16, 20))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            ids = torch.randint(1, 20, (8, 12))
+            labels, hidden = ids.clone() if right else ids, torch.rand(ids.shape) < 0.2
+            ids[hidden] = 0
+            loss = nn.functional.cross_entropy(model(ids).mT, labels.where(hidden, -100))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert found(train).get("one-target-only") == (None if right else "warning")
+
+
+def write(batches):
+    """Train a tiny language model on batches of ids (B, T)."""
+    model = nn.Sequential(nn.Embedding(60, 16), nn.Linear(16, 60))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for ids in batches:
+        loss = nn.functional.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+def told(number):
+    """Return a text of so many phrases, each one of twelve."""
+    phrases = torch.randint(0, 60, (12, 14), generator=torch.Generator().manual_seed(0))
+    return phrases[torch.randint(0, 12, (number,))].flatten()
+
+
+def cut(text, rows=16):
+    starts = torch.randint(0, len(text) - 41, (rows, 1))
+    return text[starts + torch.arange(41)]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_val_that_shares_phrases_with_train(found, right):
+    """New texts of known phrases are no overlap; a part of the text that was read is one."""
+
+    def train():
+        text = told(600)
+        model = write(cut(text) for _ in range(100))
+        val = cut(told(100) if right else text[:1400], 48)
+        with torch.no_grad():
+            nn.functional.cross_entropy(model(val[:, :-1]).mT, val[:, 1:])
+
+    assert ("train-val-overlap" in found(train)) != right
+
+
+@pytest.mark.parametrize("kind", ["phrases", "few", "epochs", "text"])
+def test_many_epochs_of_what_is_no_sample(found, kind):
+    """Where few texts are possible, they come again; a sample of many should not."""
+
+    def train():
+        few = torch.stack([(torch.arange(25) * 7 + i) % 60 for i in range(48)])
+        many = torch.randint(0, 60, (48, 25))
+        text = torch.randint(0, 60, (1500,))
+        batches = {
+            "phrases": lambda: cut(told(60)),
+            "few": lambda: few[torch.randint(0, 48, (16,))],
+            "text": lambda: cut(text, 48),
+        }
+        if kind == "epochs":
+            write(many[i] for _ in range(25) for i in torch.randperm(48).split(16))
+        else:
+            write(batches[kind]() for _ in range(100))
+
+    assert ("too-many-epochs" in found(train)) == (kind in ("epochs", "text"))

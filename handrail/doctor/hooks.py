@@ -258,6 +258,7 @@ class Hooks:
         self.wrap(torch.autograd, "grad", self.asked_for)
         self.wrap(torch, "load", self.load)
         self.wrap(torch, "save", self.store)
+        self.wrap(torch, "manual_seed", self.seed)
         self.wrap(torch.nn.Module, "state_dict", self.take_state)
         self.wrap(torch.nn.Module, "load_state_dict", self.load_state)
         self.wrap(torch.optim.swa_utils.AveragedModel, "update_parameters", self.average)
@@ -525,14 +526,15 @@ class Hooks:
         """TorchScript reads the source of what it compiles: it is shown the original functions."""
         if getattr(getattr(obj, "__code__", None), "co_filename", "") == UNSEEN:
             obj, kwargs["_rcb"] = inspect.unwrap(obj), None  # it has a name of the program's own
-        wrapped = {name: getattr(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)}
-        for name, function in wrapped.items():
-            setattr(F, name, inspect.unwrap(function))
+        names = [(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)]
+        wrapped = {place: getattr(*place) for place in [*names, (torch, "manual_seed")]}
+        for place, function in wrapped.items():
+            setattr(*place, inspect.unwrap(function))
         try:
             return original(obj, *args, _frames_up=_frames_up + 2, **kwargs)
         finally:
-            for name, function in wrapped.items():
-                setattr(F, name, function)
+            for place, function in wrapped.items():
+                setattr(*place, function)
 
     def packs(self, original, *args, **kwargs):
         self.packed = True
@@ -635,6 +637,10 @@ class Hooks:
     def store(self, original, obj, *args, **kwargs):
         self.tell("stored", obj)
         return original(obj, *args, **kwargs)
+
+    def seed(self, original, seed):
+        self.tell("seeded", seed)
+        return original(seed)
 
     def take_state(self, original, module, *args, **kwargs):
         found = original(module, *args, **kwargs)

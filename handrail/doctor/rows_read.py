@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from statistics import mean, median
 
 import torch
 
@@ -28,6 +29,8 @@ class RowsRead:
     def start(self, model):
         self.model, self.rows, self.total = model, Counter(), 0
         self.pieces, self.learned = Counter(), Counter()  # of all tokens; of those that are learned
+        self.width, self.long = 0, Counter()  # pieces of three quarters of a row
+        self.usual = []  # which part of a row's long pieces was known when it was trained on
         self.looked = self.looked_closely = 0  # rows whose pieces, whose learned pieces are counted
 
     def add(self, update, model):
@@ -48,7 +51,9 @@ class RowsRead:
             self.read(rows, update.number, close)
 
     def read(self, rows, number, close):
-        for row in rows.lists():
+        lists = rows.lists()
+        self.width = self.width or max(WINDOW, int(0.75 * median(map(len, lists))))
+        for row in lists:
             key = hash(tuple(row))
             if len(self.sequence) < 100_000:
                 self.sequence.append(key)
@@ -60,6 +65,8 @@ class RowsRead:
             if close and len(self.pieces) < 500_000:
                 self.looked += 1
                 self.pieces.update(set(windows(row)))
+                self.usual = [*self.usual[-63:], *self.known_long([row])]
+                self.long.update(set(windows(row, width=self.width)))
         if close:
             self.looked_closely += len(rows.ids)
         if close and rows.trained is not None and len(self.learned) < 500_000:
@@ -76,6 +83,20 @@ class RowsRead:
             return EXACT
         pieces = set(windows(row))
         return sum(piece in self.pieces for piece in pieces) / max(1, len(pieces))
+
+    def known_long(self, rows):
+        """Return which part of the long pieces of each row that has some was trained on."""
+        pieces = [set(windows(row, width=self.width)) for row in rows]
+        return [sum(piece in self.long for piece in part) / len(part) for part in pieces if part]
+
+    def of_phrases(self):
+        """Return True if what is read is a few phrases, put together in ever other ways."""
+        return len(self.long) > 1.5 * len(self.pieces)
+
+    def only_phrases(self, rows):
+        """Return True if rows share phrases with those that were trained on, and no more."""
+        long = self.known_long(rows)
+        return self.of_phrases() and bool(long) and mean(long) < 0.75 * mean(self.usual)
 
     def by_nature(self):
         """Return which part of new rows would be known, because few rows are possible at all.
@@ -136,15 +157,15 @@ def says_something(row):
     return len(set(pieces)) > len(pieces) / 3
 
 
-def windows(row, trained=None):
+def windows(row, trained=None, width=WINDOW):
     """Yield hashes of some windows of a row (of learned tokens only).
 
     Which ones depends on their text alone, so that copies at other places meet.
     """
-    for i in range(0, len(row) - WINDOW + 1):
+    for i in range(0, len(row) - width + 1):
         if (row[i] * 2654435761 + row[i + 1]) % 4:
             continue
-        window = row[i : i + WINDOW]
-        learned = trained is None or all(trained[i : i + WINDOW])
+        window = row[i : i + width]
+        learned = trained is None or all(trained[i : i + width])
         if learned and len(set(window)) > WINDOW // 2:  # no padding
             yield hash(tuple(window))

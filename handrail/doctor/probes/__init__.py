@@ -47,6 +47,7 @@ from .saving import Saving
 from .scale import Scale
 from .schedule import Schedule
 from .scrambled import Scrambled
+from .seeds import Seeds
 from .shift import Shift
 from .soft_targets import SoftTargets
 from .ties import Ties
@@ -65,5 +66,5 @@ PROBES = [
     *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
     *[Modes, Resuming, Generation, Cached, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
-    *[Loading, SoftTargets, Scrambled],
+    *[Loading, SoftTargets, Scrambled, Seeds],
 ]

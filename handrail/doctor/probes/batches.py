@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
 from ..findings import finding
@@ -62,7 +63,7 @@ class Batches:
     def views(self, number):
         """Two views of each picture that are the same numbers teach nothing."""
         now = self.doctor.now
-        if number not in (EARLY, LONG) or len(now.losses) != 1:
+        if number not in (EARLY, LONG) or len(now.losses) != 1 or not asks_for_partners(now.passes):
             return
         self.twins += any(map(twins, pairs_of(now.passes[:2])))
         if self.twins == 2:
@@ -78,6 +79,15 @@ def pairs_of(passes):
         values = [v for v in values if v.layout is torch.strided]
         read += [v for v in values if v.is_floating_point() and v.ndim > 1]
     return [*(value.chunk(2) for value in read), *zip(read, read[1:], strict=False)]
+
+
+def asks_for_partners(passes):
+    """Return True if a loss asks each row which other one is its partner, and dropout is off."""
+    parts = [part for seen in passes for part in seen.module.modules()]
+    if any(isinstance(part, _DropoutNd) and part.training and part.p for part in parts):
+        return False  # it makes the difference between the views
+    targets = [loss.targets for seen in passes for loss in seen.losses if loss.classes > 3]
+    return any(len(t.unique()) == t.numel() > 3 for t in targets)
 
 
 def twins(pair):

@@ -1,10 +1,12 @@
-"""Do the classes come one after the other?"""
+"""Do the classes come one after the other; is there more than one?"""
 
 import torch
 
 from ..findings import finding
+from ..token_rows import rows_of
 
 BLOCK = 6  # updates of one class in a row
+LOOKED_AT = 20  # updates of which the tokens to be predicted are counted
 READ = 10  # updates whose classes are read back at once: it makes a GPU wait
 
 
@@ -14,8 +16,11 @@ class Classes:
     def __init__(self, doctor):
         self.doctor, self.ends = doctor, []  # lowest and highest class of each update
         self.blocks = []  # [class that came alone, or None; updates in a row]
+        self.asked, self.tokens = 0, set()  # tokens to be predicted: how many, and which
 
     def after_step(self, optimizer):
+        if self.doctor.updates <= LOOKED_AT:
+            yield from self.one_token()
         heard = [
             loss.targets
             for seen in self.doctor.now.passes
@@ -34,6 +39,17 @@ class Classes:
                 self.add(low if low == high else None)
             self.ends = []
             yield from self.sorted()
+
+    def one_token(self):
+        for rows in map(rows_of, self.doctor.now.passes):
+            if rows is not None and rows.targets is not None:
+                targets = rows.targets[rows.targets >= 0].tolist()
+                self.asked += len(targets)
+                self.tokens |= set(targets)
+        if self.doctor.updates == LOOKED_AT and len(self.tokens) == 1 and self.asked >= 100:
+            word = self.doctor.decode(self.tokens)
+            evidence = f"all {self.asked:,} targets of {LOOKED_AT} updates are {word}"
+            yield finding("one-target-only", evidence, LOOKED_AT)
 
     def add(self, one):
         if self.blocks and self.blocks[-1][0] == one:

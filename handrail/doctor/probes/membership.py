@@ -1,10 +1,15 @@
 """Does the optimizer have the tensors of the model that runs?"""
 
+import re
+
 import torch
 
 from ..findings import finding
 from ..hooks import bare
 from ..record import some
+
+# has no part in the loss, or is trained by way of others
+UNUSED = re.compile(r"pooler|original_module|base_layer")
 
 
 class Membership:
@@ -12,14 +17,22 @@ class Membership:
 
     def __init__(self, doctor):
         self.doctor = doctor
+        self.filled = set()  # ids of the parameters that a state was loaded into
+
+    def state_matched(self, module, state, found):
+        self.filled |= {id(p) for name, p in module.named_parameters() if name in state}
 
     def after_step(self, optimizer):
         doctor, now = self.doctor, self.doctor.now
-        if doctor.trained is None or now.age > 4 or not now.before:
+        if doctor.trained is None or not now.before:
             return
         named = dict(doctor.trained.named_parameters())
+        if now.age > 4:  # a layer may be added at any time
+            yield from self.left_out(named, optimizer)
+            return
         yield from self.other_tensors(named)
         yield from self.frozen(named)
+        yield from self.never_filled(named)
         strangers = self.unregistered()
         if strangers:
             evidence = (
@@ -58,6 +71,29 @@ class Membership:
         share = sum(p.numel() for p in still.values()) / max(1, total)
         if share > 0.3:
             yield finding("no-gradient/frozen", some(list(still)), 4, share=share)
+
+    def never_filled(self, named):
+        """A new head that is frozen, in a model whose other weights were loaded."""
+        if self.doctor.now.age != 3:
+            return
+        loaded = {
+            name
+            for name, p in named.items()
+            if id(p) in self.filled or getattr(p, "_is_hf_initialized", False)  # from_pretrained
+        }
+        parts = self.doctor.trained.modules()
+        tables = [part for part in parts if isinstance(part, torch.nn.Embedding)]
+        words = max((table.num_embeddings for table in tables), default=0)
+        new = [
+            name
+            for name, p in named.items()
+            if not p.requires_grad and p.ndim > 1 and name not in loaded
+            if id(p) not in self.doctor.history.owned and not UNUSED.search(name)
+            if p.size(0) != words  # a table that got more rows
+        ]
+        total, size = (sum(named[name].numel() for name in part) for part in (named, new))
+        if new and size < 0.1 * total < sum(named[name].numel() for name in loaded) / 5:
+            yield finding("no-gradient/new-and-frozen", some(new), self.doctor.now.number)
 
     def unregistered(self):
         """Return the kinds of modules that run inside the model and are not part of it."""

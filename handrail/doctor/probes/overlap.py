@@ -9,6 +9,7 @@ from ..rows_read import EXACT, WINDOW, keys_of, says_something, texts_of
 SOME = 0.15  # of rows that are new, as many may well be made of known phrases
 FEW = 0.05  # as many of long rows, and as many may be known as a whole
 LONG = 80  # tokens in a row
+NEAR = 0.8  # a row counts as known if more of its pieces are
 
 
 class Overlap:
@@ -54,7 +55,13 @@ class Overlap:
             if others and current.isdisjoint(others):
                 shares.append([EXACT * (key in known.other) for key in others])
             elif lists and current.isdisjoint(map(tuple, lists)):
-                shares.append([known.share(row) for row in lists])
+                found = [known.share(row) for row in lists]
+                near = [
+                    row for row, share in zip(lists, found, strict=True) if NEAR < share < EXACT
+                ]
+                if known.only_phrases(near):
+                    found = [share * (share == EXACT) for share in found]
+                shares.append(found)
                 self.some = FEW if median(map(len, lists)) >= LONG else SOME
 
     def judge(self):
@@ -139,5 +146,5 @@ def known_in(shares):
     Nearly the same counts too, except where the usual row is made of known phrases as well.
     """
     usual = median([share for share in shares if share < EXACT] or [0])
-    limit = 1 if 0.4 < usual < 0.95 else 0.8
+    limit = 1 if 0.4 < usual < 0.95 else NEAR
     return sum(share > limit for share in shares)

@@ -6,6 +6,7 @@ from ..findings import finding
 from ..rows_read import WINDOW, windows
 
 EPOCHS = 20  # as many passes over the same rows are hardly ever intended
+FEW = 0.3  # of the rows up to the last new one; if more are known, rows are drawn at random
 TOY = 16  # fewer rows are a test whether they can be learned at all
 PLACES = ("step", "iter", "iter_num", "global_step", "update", "updates")  # of a checkpoint
 
@@ -74,9 +75,11 @@ class Repeats:
         distinct = len(rows.rows)
         passes = rows.total / distinct
         if distinct >= TOY and passes >= EPOCHS and rows.total > 100:
+            if few_are_possible(rows.again):
+                return None
             evidence = f"{rows.total:,} rows in {update:,} updates, {distinct:,} of them different"
             return finding("too-many-epochs", evidence, update, rows=distinct, passes=passes)
-        elif update % 50 == 0 and len(rows.pieces) >= 64:
+        elif update % 50 == 0 and len(rows.pieces) >= 64 and not rows.of_phrases():
             # windows that start anywhere are never the same, but their pieces are
             seldom = sorted(rows.pieces.values())[len(rows.pieces) // 10]
             passes = seldom * rows.total / max(1, rows.looked)
@@ -86,6 +89,15 @@ class Repeats:
                     f"{rows.looked:,} of {rows.total:,} rows that were counted"
                 )
                 return finding("too-many-epochs/text", evidence, update, passes=passes)
+
+
+def few_are_possible(again):
+    """Return True if rows came again while there were new ones: they are drawn from a few.
+
+    A data set that is read once and again has its new rows first.
+    """
+    first = again[: len(again) - again[::-1].index(False)]
+    return sum(first) > FEW * len(first)
 
 
 def common_share(rows, batch):

@@ -13,10 +13,6 @@ class ValLoss:
     def __init__(self, doctor):
         self.doctor, self.vals = doctor, []  # (update, loss on val, loss on train then)
         self.round = []  # of the evaluation under way: (mean loss, targets) of each pass
-        self.kept, self.learns = (
-            0,
-            False,
-        )  # passes in eval mode with gradients; one in training mode?
 
     def lost(self, seen):
         loss = seen.losses[-1]
