@@ -94,13 +94,13 @@ def take(folder, typed, step=""):
     from handrail.project.screen import Screen
 
     chosen, said = SimpleNamespace(**typed), click.get_current_context().obj
-    chosen.yes = chosen.yes or chosen.json
+    agreed, chosen.yes = chosen.yes, chosen.yes or chosen.json
     project, screen = opened(folder, chosen, step), Screen(chosen.yes)
     try:
         if step == "finetune" and project.settings.get("data"):
             code = walk.walk(project, screen, chosen.until, ANSWERS)
         elif step:
-            code = take_one(project, screen, step, typed.get("push"))
+            code = take_one(project, screen, step, typed.get("push"), agreed)
         else:
             code = walk.walk(project, screen, chosen.until)
     except (KeyboardInterrupt, EOFError):
@@ -112,9 +112,13 @@ def take(folder, typed, step=""):
     return code
 
 
-def take_one(project, screen, step, push=None):
-    """Take one step by itself, unless all that is asked for is to upload what it made."""
+def take_one(project, screen, step, push, agreed):
+    """Take one step by itself, unless all that is asked for is to upload what it made.
+
+    An upload takes a yes of its own: --json asks nothing, but agrees to nothing either.
+    """
     from handrail import walk
+    from handrail.project.screen import Screen
 
     if not push or walk.state(project, step) != "done":
         outcome = walk.take(project, screen, step, "by itself")
@@ -123,7 +127,7 @@ def take_one(project, screen, step, push=None):
     if push:
         from handrail.steps.share import push as upload
 
-        upload(project, screen, push)
+        upload(project, Screen(agreed), push)
     return 0
 
 

@@ -248,6 +248,7 @@ def test_the_card_is_complete_and_invents_nothing(grown):
     text = card(Project(grown), 1234, exam, "code")
     assert "\n# CHOOSE A LICENCE" in text and ModelCard(text).data.license is None
     decide(grown, license="mit", language="en", base="/home/maria/base", data="owner/texts:part")
+    Project(grown).decide("finetune.model", "/home/maria/base", "the model that learns")
     text = card(Project(grown), 1234, exam, "code")
     data = ModelCard(text).data
     assert (data.license, data.language, data.datasets) == ("mit", "en", ["owner/texts"])

@@ -13,7 +13,9 @@ from handrail.project.words import fill
 from handrail.steps.words import parts
 
 # texts, paths and names of people; and what stands in the card anyway
-PRIVATE = set("handrail prompt data column answers pairs base me source license language".split())
+PRIVATE = set(
+    "handrail prompt data column answers pairs base model me source license language".split()
+)
 GUESSERS = {
     "model": "this model",
     "floor": "the lowest possible loss",
@@ -62,7 +64,7 @@ def page(project, template, **values):
     """Return a page of steps/*.jinja, filled in."""
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
     chosen = read_settings(project.folder / "settings.toml")
-    values["chosen"] = [row for row in chosen if row[2] and row[0] not in PRIVATE]
+    values["chosen"] = [row for row in chosen if row[2] and PRIVATE.isdisjoint(row[0].split("."))]
     return pages.get_template(f"{template}.jinja").render(guessers=GUESSERS, **values)
 
 
@@ -73,7 +75,9 @@ def card(project, parameters, exam, code):
     chosen, hub = project.settings, from_hub(project)
     base = chosen.get("base", "")
     away = Path(base).is_absolute()  # a path says something about its owner's machine
-    source = ", ".join(hub) or Path(chosen.get("data") or chosen.get("answers", "")).name
+    # the name of a file can be that of a person
+    kind = "texts" if chosen.get("data") else "questions and answers"
+    source = ", ".join(hub) or f"{kind} of its owner's choice"
     if chosen.get("world"):
         source = "a built-in world of small stories (handrail's village)"
     data = ModelCardData(

@@ -61,10 +61,11 @@ def judge_length(project, pairs):
     chosen, rejected = (mean(column) for column in zip(*letters, strict=True))
     longer = mean(better > 1.1 * worse for better, worse in letters)
     shorter = mean(worse > 1.1 * better for better, worse in letters)
-    most = 0.65 + len(pairs) ** -0.5  # chance alone stays below 0.5 + that, 19 times in 20
+    # chance alone stays below 0.5 + that, 19 times in 20
+    most = min(0.95, 0.65 + len(pairs) ** -0.5)
     good = max(longer, shorter) <= most if own(project) else longer == 0
     shown = {"longer": longer, "shorter": shorter, "chosen": chosen, "rejected": rejected}
-    shown |= expect(project) | {"most": min(1, most)}
+    shown |= expect(project) | {"most": most}
     shown |= shown_if(long=longer > most, short=shorter > most)
     number = f"{longer:.0%} longer, {shorter:.0%} shorter; {chosen:.0f} letters for {rejected:.0f}"
     return Words(project, "dpo").check("length of the chosen", number, good, "warn", **shown)
