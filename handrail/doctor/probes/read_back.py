@@ -71,7 +71,7 @@ class Tried:
         self.letters, self.lost, self.tokens, self.unknown = Counter(), Counter(), 0, 0
 
     def add(self, tokenizer, text):
-        for mark in tokenizer.all_special_tokens:
+        for mark in {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
             text = text.replace(mark, " ")
         ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
         back = letters_of(tokenizer.decode(ids, skip_special_tokens=True))
