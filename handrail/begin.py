@@ -38,7 +38,7 @@ def found(folder, cpu=False):
 
 
 def opened(folder, typed, step=""):
-    """Return the project, started if there is none; what was typed is in its settings."""
+    """Return the project, started if there is none, after what was typed has been checked."""
     project = Project(folder, typed.cpu)
     begun = project.exists
     if begun or step:
@@ -51,7 +51,7 @@ def opened(folder, typed, step=""):
         raise Stop(launch.NO_GPU.format(command=with_cpu))
     typed.cpu = typed.cpu or launch.needs_cpu(with_cpu)
     project.cpu = typed.cpu
-    if not begun and not typed.data and not typed.answers:
+    if not begun and typed.data is None and typed.answers is None:
         choose_story(folder, typed)
     check_typed(project, typed)
     if begun:
@@ -66,7 +66,6 @@ def opened(folder, typed, step=""):
         print(f"Continuing the project in {project.folder}.")
     if project.cpu and not chosen_on(project).exists():
         chosen_on(project).write_text("--cpu was chosen for this project, on this machine.\n")
-    write_down(project, typed, step)
     return project
 
 
@@ -145,16 +144,19 @@ def check_numbers(values, place):
 
 
 def check_sharing(typed):
-    """Raise Stop for a licence, or a name of a model, that the hub does not take."""
+    """Raise Stop for a licence, a language or a name of a model that the hub does not take."""
     push = getattr(typed, "push", None)
-    if getattr(typed, "license", None) is not None:
-        typed.license = known("license", typed.license)
+    for name in ("license", "language"):
+        if getattr(typed, name, None) is not None:
+            setattr(typed, name, known(name, getattr(typed, name)))
     if push is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", push):
         raise stop("no name of the hub", name=push)
 
 
 def check_typed(project, typed):
     """Raise Stop for what is wrong in what was typed, or in settings.toml."""
+    if empty := [name for name, value in vars(typed).items() if value == ""]:
+        raise stop("nothing typed", name="from" if empty[0] == "base" else empty[0])
     check_numbers(vars(typed), "--")
     settings, file = project.settings, project.folder / "settings.toml"
     check_numbers(settings, f"{file}: ")
@@ -222,6 +224,6 @@ def write_down(project, typed, step):
     elif step in ANSWERS or not project.settings.get("data"):
         part = "finetune."
     own = {name: part + name for name in ("updates", "batch", "context", "lr", "method")}
-    for name in ("column", "me", "base", "size", "seed", "license", *own):
+    for name in ("column", "me", "base", "size", "seed", "license", "language", *own):
         if getattr(typed, name, None) is not None:
             project.decide(own.get(name, name), getattr(typed, name), ASKED)

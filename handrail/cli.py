@@ -53,6 +53,7 @@ COUNTED = [
 ]
 SHARED = [
     click.option("--license", metavar="ID", help="What others may do with the model, such as mit."),
+    click.option("--language", metavar="ID", help="Of your data, such as en: for the card."),
     click.option("--push", metavar="OWNER/NAME", help="Then upload it to the hub, after a yes."),
 ]
 
@@ -90,14 +91,18 @@ class Commands(click.Group):
 def take(folder, typed, step=""):
     """Take the walk in a folder, or one step of it; return the exit code."""
     from handrail import walk
-    from handrail.begin import opened
+    from handrail.begin import opened, write_down
     from handrail.project.screen import Screen
 
     chosen, said = SimpleNamespace(**typed), click.get_current_context().obj
     agreed, chosen.yes = chosen.yes, chosen.yes or chosen.json
     project, screen = opened(folder, chosen, step), Screen(chosen.yes)
+    after_texts = step == "finetune" and project.settings.get("data")
+    if step:
+        walk.check_order(project, ANSWERS[0] if after_texts else step)
+    write_down(project, chosen, step)
     try:
-        if step == "finetune" and project.settings.get("data"):
+        if after_texts:
             code = walk.walk(project, screen, chosen.until, ANSWERS)
         elif step:
             code = take_one(project, screen, step, typed.get("push"), agreed)
@@ -314,8 +319,13 @@ def main(words=None):
     by the learner's scripts too, is on standard error.
     """
     words, said, code = sys.argv[1:] if words is None else list(words), {}, 1
-    if "--json" not in words or words[0] in ("watch", "doctor", "estimate"):  # these print theirs
+    if "--json" not in words or words[0] == "watch":  # there, it names a file
         return run(words, said)
+    if words[0] in ("doctor", "estimate"):  # these print their own
+        code = run(words, said)
+        if said:
+            print(json.dumps({"exit": code} | said, indent=1))
+        return code
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:

@@ -20,6 +20,7 @@ from handrail.data import text_files
 from handrail.lessons.lessons import offer
 from handrail.project import notebook
 from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, read_settings, refused, stop
+from handrail.project.screen import Screen
 from handrail.steps import ANSWERS, LATER, OBJECTIVES, WALK, files, path, should_i_train, step
 from handrail.steps.runs import read_metrics, run_folder
 from handrail.steps.words import Words
@@ -226,13 +227,22 @@ def accept(project, screen, name, typed):
         screen.message(problem)
 
 
+def check_order(project, name):
+    """Raise Stop if a step that this one needs was not taken, or failed a check."""
+    for other in before(project, name):
+        written = record(project, other)
+        if written is None:
+            command = project.command(other)
+            raise stop("step before", name=name, first=other, command=command)
+        if wrong := [check["name"] for check in written["checks"] if check["verdict"] == "fail"]:
+            command = project.command(other)
+            raise stop("failed before", name=name, first=other, check=wrong[0], command=command)
+
+
 def take(project, screen, name, place):
     """Take one step, in the order of the screen; return its Outcome."""
     module, words = step(name), Words(project, name)
-    for other in before(project, name):
-        if record(project, other) is None:
-            command = project.command(other)
-            raise stop("step before", name=name, first=other, command=command)
+    check_order(project, name)
     if advised(project, name):
         show_advice(project, screen)
         screen.ask("Enter to continue with what you asked for:")
@@ -313,8 +323,10 @@ def undo(project, screen, name):
     if changed := [file for file in files(project, name) if project.dirty(file)]:
         raise stop("undo would lose an edit", changed=", ".join(changed))
     if written["commit"]:
+        project.commit(["settings.toml"], "Settings as they are now")
         try:
-            project.git("revert", "--no-edit", written["commit"])
+            # ours: lines of settings.toml that were changed since stay
+            project.git("revert", "--no-edit", "-X", "ours", written["commit"])
         except Stop as reason:
             with suppress(Stop):  # git may not have begun
                 project.git("revert", "--abort")
@@ -440,13 +452,15 @@ def status(folder):
     to_do = [name for name in steps if steps[name] != "done"]
     if to_do[:1] and to_do[0] in path(project):
         return {"steps": steps, "next": coming(project, to_do[0])}
-    ready = [name for name in to_do if all(record(project, b) for b in before(project, name))]
+    can = {name for name in steps if steps[name] in ("done", "changed")}
+    ready = [name for name in to_do if can.issuperset(before(project, name))]
     return {"steps": steps, "next": None, "later": [coming(project, name) for name in ready]}
 
 
 def coming(project, name):
     """Return what a step says before it is taken, and what was wrong the last time."""
-    words, values = Words(project, name), step(name).expect(project)
+    words = Words(project, name)
+    values = patiently(project, Screen(yes=True), name, lambda: step(name).expect(project))
     note = record(project, name) or {"checks": []}
     alone = "--until finetune " if name == "finetune" else ""  # else the exam follows
     heads = {"why": "Why", "words": "New words", "guess": "Guess", "expect": "Expect"}

@@ -14,7 +14,7 @@ from conftest import BIN, HOUSE, handrail, made
 from handrail import walk
 from handrail.cli import cli
 from handrail.data.village import pairs
-from handrail.project.project import Project
+from handrail.project.project import Project, Stop
 from handrail.project.screen import Screen
 from handrail.steps import LATER, WALK, should_i_train
 from handrail.steps.dpo import judge_length
@@ -98,6 +98,12 @@ def test_what_goes_wrong_is_one_object_too(tmp_path):
         wrong("new", "x", says="--cpu")
     (tmp_path / "early" / "data.py").write_text("import this_is_nowhere\n")
     wrong("data", "early", "--cpu", says="this_is_nowhere")
+    wrong("estimate", "--from", "no/model", says="no/model")
+    note = tmp_path / "early" / "out" / "steps" / "machine.json"
+    note.write_text(note.read_text().replace('"pass"', '"fail"', 1))
+    settings = (tmp_path / "early" / "settings.toml").read_text()
+    wrong("data", "early", "--cpu", "--seed", "7", says="take it again: handrail machine")
+    assert (tmp_path / "early" / "settings.toml").read_text() == settings
     assert not (tmp_path / "x").exists()
 
 
@@ -120,6 +126,12 @@ def test_status_describes_every_step_of_a_walk_and_changes_nothing(walked, tmp_p
         assert coming["step"] == name and coming["why"] and coming["expect"], name
         assert all(file["lesson"] for file in coming["files"].values())
         assert not re.search(r"[{}]|None", " ".join(coming["words"] + coming["expect"])), coming
+        if name == "pretrain":
+            own = (project / "model.py").read_text()
+            (project / "model.py").write_text(f"{own}\nboom\n")
+            with pytest.raises(Stop, match="boom(.|\n)*You changed model.py"):
+                walk.status(project)
+            (project / "model.py").write_text(own)
     json.dumps(whole)
 
 
@@ -267,17 +279,25 @@ def test_the_skill_is_in_the_open_form_and_names_what_is_there(tmp_path):
     assert used <= named, used - named
 
 
-def test_the_answers_to_questions_are_short_and_their_words_are_known():
-    """docs/questions.md is read by people who look for one sentence: at most four an answer, and
-    each `explain` and `break` in it works.
+def test_the_ten_questions_get_the_screens_that_are_shown(walked, tmp_path):
+    """docs/questions.md is read by people who look for one screen: each of its commands gives that
+    screen, other numbers aside, and each lesson that it names is there.
     """
+    shutil.copytree(walked[0], tmp_path / "my-model", symlinks=True)
     text = (HOUSE / "docs" / "questions.md").read_text()
-    answers = re.findall(r"^\*\*.+?\?\*\* (.+)$", text, re.M)
-    assert len(answers) >= 15
-    for answer in answers:
-        sentences = re.split(r"[.?] ", re.sub(r"`[^`]*`|\([^)]*\)", "x", answer))
-        assert len(sentences) <= 4, sentences
-    for word in re.findall(r"`handrail explain ([^`]+)`", text):
-        assert handrail("explain", word).returncode == 0, word
-    for name in re.findall(r"`handrail break ([\w-]+)`", text):
+    screens = re.findall(r"^```\n\$ handrail (.+)\n((?:.*\n)*?)```$", text, re.M)
+    assert len(screens) == 10
+    for words, screen in screens:
+        done = handrail(*words.split(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rest = without_numbers(done.stdout)
+        for line in screen.splitlines():
+            line = without_numbers(line)
+            assert line == "..." or line in rest, f"handrail {words} does not say: {line}"
+            rest = rest if line == "..." else rest.split(line, 1)[1]
+    for name in re.findall(r"handrail break ([\w-]+)", text):
         assert (HOUSE / "handrail" / "lessons" / "faults" / f"{name}.patch").exists(), name
+
+
+def without_numbers(text):
+    return re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "N", text)).strip()

@@ -280,7 +280,8 @@ def test_bad_names_are_refused_before_anything_is_written(grown):
     before = made(grown)
     cases = {
         ("--license", "apache2"): "apache-2.0",
-        ("--license", ""): "no licence ''",
+        ("--license", ""): "Nothing is typed after --license",
+        ("--language", "german"): "such as en, de or zh",
         ("--push", "my model"): "--push maria/first-model",
     }
     for words, said in cases.items():

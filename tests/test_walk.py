@@ -269,9 +269,11 @@ def test_at_a_terminal_it_checks_in(tmp_path):
     child.sendline("q"), child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0 and (project / "data.py").exists()
+    settings = project / "settings.toml"  # a line that the step wrote, changed since
+    settings.write_text(re.sub("^updates = .*", "updates = 5", settings.read_text(), flags=re.M))
     done = handrail("undo", cwd=tmp_path)
     assert done.returncode == 0 and "taken back" in done.stdout, done.stdout + done.stderr
-    assert not (project / "data.py").exists()
+    assert not (project / "data.py").exists() and "updates = 5" in settings.read_text()
 
 
 def test_undo_loses_no_edit_and_ctrl_c_in_the_talk_ends_the_talk_alone(grown):

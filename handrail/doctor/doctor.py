@@ -13,6 +13,7 @@ It changes nothing: no weight, no random number, no mode.
 import os
 import threading
 from concurrent.futures import process, thread  # they register their own ends before ours
+from weakref import WeakSet
 
 import torch
 
@@ -49,6 +50,7 @@ class Doctor:
         self.given = []  # passes made of the batches that `step` was given
         self.elsewhere = 0  # passes of other models since one of ours
         self.loaded = False  # were weights of the model read from a file?
+        self.filled = WeakSet()  # models that got a state after the first update
         self.steppers, self.stepped = {}, {}  # id(optimizer): its first update, and its last
         self.read = []  # of the first passes of several processes: a number for what was read
         self.owner = os.getpid()
@@ -139,7 +141,7 @@ class Doctor:
                     self.safely(probe, self.collect, (look, args))
             if event == "after_step":
                 self.hear("rows_read")
-                self.now = Update(self.updates + 1)
+                self.now = Update(self.updates + 1, age=self.now.age + 1)
 
     def collect(self, look, args):
         for finding in look(*args) or ():
@@ -206,6 +208,10 @@ class Doctor:
 
     def note_clipped(self, norm, most):
         self.history.clipped.append(float(norm) / max(float(most), 1e-30))
+
+    def note_state_loaded(self, module, state):
+        if self.updates:
+            self.filled.add(bare(module))
 
     def note_generated(self, *_):
         self.history.generated += 1
@@ -325,7 +331,8 @@ class Doctor:
 
     def was_loaded(self):
         config = getattr(self.trained, "config", None)
-        return self.loaded or bool(getattr(config, "_name_or_path", ""))
+        named = bool(getattr(config, "_name_or_path", ""))
+        return self.loaded or named or self.trained in self.filled
 
     def knew(self):
         """Return True if the model knew something: it was loaded, or its first loss was low."""

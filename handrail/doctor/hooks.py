@@ -586,6 +586,8 @@ class Hooks:
             if whole or self.doctor.safely(self.doctor, loss.weigh, (weights[0],)):
                 seen.losses.append(loss)
                 self.tell("lost", seen)
+            else:
+                self.tell("picked", seen, loss.targets)
 
     def asked_for(self, original, *args, **kwargs):
         """Gradients of something else than the weights: an attack, a penalty."""

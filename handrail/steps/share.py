@@ -144,6 +144,10 @@ def run(project, screen):
     if not result.exists():
         first = project.command(script.removesuffix(".py"))
         raise Stop(f"There is nothing to share before the exam was taken. First: {first}")
+    newest = os.path.relpath(project.load("chat").chat.newest(project.out), project.folder)
+    if newest not in (folder, "out/model"):
+        first = project.command("answers")
+        raise Stop(f"The newest model is {newest}; the exam was of {folder}. First: {first}")
     choose(project, screen)
     here, words = loss(project), Words(project, "share")
     screen.print("  making a fresh environment from requirements.txt, without handrail ...")

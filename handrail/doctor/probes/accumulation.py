@@ -15,7 +15,7 @@ class Accumulation:
 
     def before_step(self, optimizer):
         doctor, passes, losses = self.doctor, self.doctor.now.passes, self.doctor.now.losses
-        if len(losses) < 2 or len(passes) != len(losses) or doctor.updates > EARLY:
+        if len(losses) < 2 or len(passes) != len(losses) or doctor.now.age > EARLY:
             return
         if any(len(seen.losses) != 1 for seen in passes):
             return

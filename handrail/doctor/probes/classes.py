@@ -19,7 +19,7 @@ class Classes:
         self.asked, self.tokens = 0, set()  # tokens to be predicted: how many, and which
 
     def after_step(self, optimizer):
-        if self.doctor.updates <= LOOKED_AT:
+        if self.doctor.now.age <= LOOKED_AT:
             yield from self.one_token()
         heard = [
             loss.targets

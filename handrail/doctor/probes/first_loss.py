@@ -6,17 +6,18 @@ from ..findings import finding
 from ..token_rows import rows_of
 
 LARGE = 8192  # from this vocabulary on, a model that was loaded starts far below ln V
+ABOVE, LOADED = 2.0, 1.25  # times ln V, for any model, and for one that was loaded
 
 
 class FirstLoss:
-    """Looks twice, after updates 5 and 10."""
+    """Looks twice, after updates 5 and 10 of each training."""
 
     def __init__(self, doctor):
         self.doctor = doctor
 
     def after_step(self, optimizer):
         history, update = self.doctor.history, self.doctor.updates
-        if update not in (5, 10) or not history.classes or not history.losses:
+        if self.doctor.now.age not in (5, 10) or not history.classes or not history.losses:
             return
         if not history.mean_like or history.smoothing:
             return
@@ -24,10 +25,11 @@ class FirstLoss:
         if history.first is not None:
             first = min(first, history.first)
         batches = max(1, len(self.doctor.now.losses))
-        if first / batches > 2.0 * chance:
+        loaded = self.doctor.was_loaded()
+        if first / batches > (LOADED if loaded and self.learns_whole_texts() else ABOVE) * chance:
             values = {"loss": first, "chance": chance, "classes": history.classes}
             yield finding("start-above-chance", f"loss {first:.2f} at update 1", update, **values)
-        elif self.doctor.was_loaded() and history.classes > LARGE and first > 0.95 * chance:
+        elif loaded and history.classes > LARGE and first > 0.95 * chance:
             if self.learns_whole_texts():
                 evidence = (
                     f"loss {first:.2f} at update 1; a guess has {chance:.2f} = "

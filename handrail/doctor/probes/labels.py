@@ -56,7 +56,7 @@ class Labels:
         self.doctor, self.rows = doctor, []
 
     def after_step(self, optimizer):
-        if self.doctor.updates > LOOKED_AT:
+        if self.doctor.now.age > LOOKED_AT:
             return
         for seen in self.doctor.now.passes:
             rows = answers_of(seen) or rows_of(seen)

@@ -20,7 +20,7 @@ class MaskedInputs:
         self.rows = self.rows_asked = 0
 
     def after_step(self, optimizer):
-        if self.done or self.doctor.updates > LOOKED_AT:
+        if self.done or self.doctor.now.age > LOOKED_AT:
             return
         for seen in self.doctor.now.passes:
             rows = rows_of(seen)

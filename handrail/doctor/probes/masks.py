@@ -14,7 +14,7 @@ class Masks:
         self.doctor = doctor
 
     def after_step(self, optimizer):
-        if self.doctor.updates > LOOKED_AT:
+        if self.doctor.now.age > LOOKED_AT:
             return
         for seen in self.doctor.now.passes:
             keep = mask_of(seen)

@@ -17,7 +17,7 @@ class Pairing:
         self.doctor, self.read, self.asked, self.apart, self.rows = doctor, set(), set(), 0, 0
 
     def after_step(self, optimizer):
-        if self.doctor.updates > LOOKED_AT or self.apart >= ENOUGH:
+        if self.doctor.now.age > LOOKED_AT or self.apart >= ENOUGH:
             return
         for seen in self.doctor.now.passes:
             rows = rows_of(seen)

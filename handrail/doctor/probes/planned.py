@@ -34,8 +34,8 @@ class Planned:
 
     def ended(self):
         updates = self.doctor.updates
-        for number, (kind, length) in self.plans.items():
-            steps = self.steps[number]
+        steps = sum(self.steps.values())  # a resumed run makes its schedule anew
+        for kind, length in self.plans.values():
             if updates >= SHORT and 0 < steps <= 0.5 * length and abs(length - updates) <= 1:
                 evidence = (
                     f"{kind} was made for {length:,} steps, which is the number of updates, and "

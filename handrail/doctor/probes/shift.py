@@ -1,5 +1,7 @@
 """By how many tokens are the targets ahead of what is read?"""
 
+from dataclasses import replace
+
 import torch
 
 from ..extra_pass import moved_by_future
@@ -13,16 +15,33 @@ class Shift:
     """Compares the targets of each pass with its tokens."""
 
     def __init__(self, doctor):
-        self.doctor = doctor
+        self.doctor, self.own = doctor, None  # a pass whose own tokens were picked
+
+    def picked(self, seen, targets):
+        """Log-probabilities that count unevenly, as a policy's do."""
+        ids = seen.ids
+        if ids is not None and ids.shape == targets.shape and self.doctor.now.age <= LOOKED_AT:
+            self.own = seen if torch.equal(ids.long(), targets) else None
 
     def after_step(self, optimizer):
-        if self.doctor.updates > LOOKED_AT:
+        if self.doctor.now.age > LOOKED_AT:
             return
+        if self.own is not None:
+            yield from self.policy(self.own)
+            self.own = None
         for seen in self.doctor.now.passes:
             if answers := answers_of(seen):
                 yield from self.decoder(answers, seen.inputs.get("decoder_input_ids"))
             elif rows := rows_of(seen):
                 yield from self.shifted(rows, seen)
+
+    def policy(self, seen):
+        rows = rows_of(seen)
+        learned = rows.real.clone()
+        learned[:, 0] = False
+        if moved_by_future(seen, replace(rows, targets=rows.ids, trained=learned))[0] == 0:
+            evidence = "the log-probabilities at each position are those of the token read there"
+            yield finding("labels-not-shifted", evidence, self.doctor.updates)
 
     def decoder(self, answers, read):
         """An encoder-decoder makes its decoder's input from the labels; here somebody gave it."""

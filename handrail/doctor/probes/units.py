@@ -21,13 +21,13 @@ class Units:
         self.looks += 1
         for name, weight in layers(model):
             alive = weight.grad.detach().flatten(1).any(1)
-            known = self.alive.get(name)
-            self.alive[name] = alive if known is None else known | alive
+            known = self.alive.get((name, len(alive)))  # a second model may have the same names
+            self.alive[name, len(alive)] = alive if known is None else known | alive
         if number == LAST:
             yield from self.judge()
 
     def judge(self):
-        dead = {name: 1 - float(alive.float().mean()) for name, alive in self.alive.items()}
+        dead = {name: 1 - float(on.float().mean()) for (name, _), on in self.alive.items()}
         found = {name: share for name, share in dead.items() if DEAD < share < 1}
         if found and self.looks >= 5:
             some = ", ".join(f"{name} ({share:.0%})" for name, share in list(found.items())[:4])

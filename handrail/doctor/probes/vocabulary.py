@@ -45,7 +45,7 @@ class Vocabulary:
             yield finding(name, evidence, **sizes)
 
     def after_step(self, optimizer):
-        if self.doctor.updates > LOOKED_AT:
+        if self.doctor.now.age > LOOKED_AT:
             return
         for seen in self.doctor.now.passes:
             rows = rows_of(seen)
