@@ -20,12 +20,14 @@ class Clipping:
 
     def backward(self, loss, fresh):
         """Clipping, then the first backward after a step: what is stepped with is not clipped."""
-        self.in_vain += self.early
-        self.fresh = self.early = False
-        if self.in_vain == 3 and len(self.doctor.steppers) == 1:
-            self.in_vain += 1
+        early, self.fresh, self.early = self.early, False, False
+        self.in_vain += early
+        if early and self.in_vain == 3 and len(self.doctor.steppers) == 1:
             evidence = "3 times, clip_grad_norm_ came after a step and before the next backward"
             yield finding("clipped-before-backward", evidence, self.doctor.now.number)
+
+    def asked_for(self):
+        self.fresh = False  # gradients that a program may put into .grad itself
 
     def after_step(self, optimizer):
         self.fresh, self.early = True, False
