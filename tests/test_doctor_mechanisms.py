@@ -1,6 +1,7 @@
 """The doctor's newer mechanisms: each names a tiny training that is broken, and not its twin."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from handrail import Doctor
+from handrail.doctor.watch import watch
 
 
 @pytest.fixture
@@ -803,3 +805,150 @@ def test_many_epochs_of_what_is_no_sample(found, kind):
             write(batches[kind]() for _ in range(100))
 
     assert ("too-many-epochs" in found(train)) == (kind in ("epochs", "text"))
+
+
+def test_rewards_are_no_labels(found):
+    """Actions picked one by one, each weighed by its reward: that loss may rise, and it is no
+    cross-entropy."""
+
+    def train():
+        model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2), nn.Softmax(-1))
+        optimizer = torch.optim.Adam(model.parameters(), 3e-2)
+        for step in range(24):
+            picked = [torch.distributions.Categorical(model(torch.randn(1, 4))) for _ in range(6)]
+            chosen = [each.log_prob(each.sample()) for each in picked]
+            rewards = torch.linspace(0.1, 1, 6) * (1 + step)
+            optimizer.zero_grad()
+            sum(-one * reward for one, reward in zip(chosen, rewards, strict=True)).backward()
+            optimizer.step()
+
+    assert not found(train)
+
+
+@pytest.mark.parametrize("order", ["right", "wrong", "never cleared"])
+def test_clipping_before_backward(found, order):
+    """What is stepped with is not what was clipped; an old gradient that it cut is no momentum."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(8):
+            labels = torch.randint(0, 3, (12,))
+            loss = nn.functional.cross_entropy(model(columns(labels)), labels)
+            if order != "never cleared":
+                optimizer.zero_grad()
+            if order != "right":
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            loss.backward()
+            if order == "right":
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+
+    late = {"clipped-before-backward": "certain"}
+    both = late | {"gradients-not-zeroed": "certain"}
+    assert found(train) == {"right": {}, "wrong": late, "never cleared": both}[order]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_backward_of_a_loss_times_itself(found, right):
+    """loss.backward(loss) runs, and the steps shrink with the loss; another factor is nobody's
+    mistake."""
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(4):
+            labels = torch.randint(0, 3, (12,))
+            loss = nn.functional.cross_entropy(model(columns(labels)), labels)
+            optimizer.zero_grad()
+            loss.backward(torch.tensor(0.5) if right else loss)
+            optimizer.step()
+
+    assert found(train) == ({} if right else {"gradient-times-loss": "certain"})
+
+
+@pytest.mark.parametrize("kind", ["column", "flat", "pairs"])
+def test_two_learned_values_that_make_all_pairs(found, kind):
+    """An actor's (B, 1) less a critic's (B,); not where the pairs were asked for by [:, None]."""
+
+    def train():
+        actor, critic = nn.Linear(4, 3), nn.Linear(4, 1)
+        optimizer = torch.optim.AdamW([*actor.parameters(), *critic.parameters()], 1e-2)
+        for _ in range(6):
+            x = torch.randn(12, 4)
+            spread = actor(x).square().sum(-1, keepdim=kind == "column")
+            spread = spread[:, None] if kind == "pairs" else spread
+            optimizer.zero_grad()
+            (spread - critic(x).flatten()).square().mean().backward()
+            optimizer.step()
+
+    wrong = kind == "column"
+    assert found(train) == ({"loss-broadcast": "warning"} if wrong else {})
+
+
+def test_models_that_take_turns(found):
+    """An actor and a critic have layers of the same names, and not of the same width."""
+
+    def train():
+        models = [nn.Sequential(nn.Linear(4, n), nn.ReLU(), nn.Linear(n, 1)) for n in (16, 32)]
+        optimizers = [torch.optim.AdamW(model.parameters(), 1e-3) for model in models]
+        for step in range(104):
+            model, optimizer = models[step // 10 % 2], optimizers[step // 10 % 2]
+            optimizer.zero_grad()
+            (model(torch.randn(12, 4)) - 1).square().mean().backward()
+            optimizer.step()
+
+    assert not found(train)
+
+
+@pytest.mark.parametrize("ignored", [-100, 0])
+def test_a_class_that_the_loss_ignores(found, ignored):
+    """A loss made for padded tokens, used for two classes as well: one of them is never learned."""
+
+    def train():
+        model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        loss = nn.CrossEntropyLoss(ignore_index=ignored)
+        for _ in range(8):
+            labels = torch.randint(0, 2, (12,))
+            optimizer.zero_grad()
+            loss(model(columns(labels)), labels).backward()
+            optimizer.step()
+
+    assert found(train) == ({"one-target-only": "certain"} if ignored == 0 else {})
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_rewards_of_a_trainer_without_a_reference(reference):
+    """CPO's rewards are the log-probabilities themselves: far below 0 from the first update."""
+    doctor = Doctor()
+    logps = {"logps/chosen": -140.0 if reference else -91.5, "logps/rejected": -71.3}
+    doctor.hear("logged", {"rewards/chosen": -9.15, "rewards/rejected": -7.13} | logps)
+    doctor.close()
+    said = [finding.name for finding in doctor.findings]
+    assert said == (["rate-too-high"] if reference else [])
+
+
+PER_EPOCH = """
+import torch
+from torch.optim.swa_utils import AveragedModel
+model = torch.nn.Linear(4, 3)
+optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+averaged = AveragedModel(model)
+for batch in range(36):
+    loss = (model(torch.randn(8, 4)) - 1).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    averaged.update_parameters(model)
+"""
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_that_was_stopped_is_not_judged_by_its_end(tmp_path, stopped):
+    """Ctrl-C in the first epoch: a schedule by epochs and an average were still to be used."""
+    (tmp_path / "train.py").write_text(PER_EPOCH + "raise KeyboardInterrupt\n" * stopped)
+    command = [sys.executable, "train.py"]
+    said = {finding.name for finding in watch(command, cwd=tmp_path, capture=True)[1]}
+    assert said == (set() if stopped else {"scheduler-miscounted", "average-never-used"})

@@ -267,7 +267,8 @@ class Hooks:
         self.wrap(torch.optim.lr_scheduler.LRScheduler, "step", self.scheduled)
         self.wrap(torch.amp.GradScaler, "scale", self.scaled)
         self.wrap(torch.amp.GradScaler, "unscale_", self.unscaled)
-        self.wrap(torch.nn.utils, "clip_grad_norm_", self.clipped)
+        for name in ("clip_grad_norm_", "clip_grad_norm"):  # an older name, still in use
+            self.wrap(torch.nn.utils, name, self.clipped)
 
     def wrap_tokenizers(self, module):
         self.wrap(module.PreTrainedTokenizerBase, "__init__", self.made_tokenizer)
@@ -543,7 +544,8 @@ class Hooks:
     # --- the update ---
 
     def backward(self, original, tensor, *args, **kwargs):
-        found = self.listen(self.starts, tensor) or []
+        gradient = args[0] if args else kwargs.get("gradient")
+        found = self.listen(self.starts, tensor, gradient) or []
         self.fresh, self.used = False, True
         self.quiet += 1  # recomputed activations are no forward passes
         try:
@@ -553,8 +555,11 @@ class Hooks:
             self.listen(self.weigh_found, found)
             self.tell("gradients_came")
 
-    def starts(self, tensor):
-        if self.doctor.updates < 4 and tensor.grad_fn:
+    def starts(self, tensor, gradient):
+        if type(gradient) is torch.Tensor and tensor.numel() == 1 and not self.deaf():
+            if losses.same(tensor, gradient):
+                self.tell("times_itself")
+        if self.doctor.updates < 12 and tensor.grad_fn:
             self.tell("traced", tensor.grad_fn)
         self.tell("backward", tensor.detach(), self.fresh)
         return self.search(tensor)
@@ -578,12 +583,18 @@ class Hooks:
         return listening
 
     def weigh_found(self, found):
-        for seen, loss, weights, handle in found:
+        for *_, handle in found:
             handle.remove()
-            if not weights or weights[0] is None:
-                continue
-            whole = loss.reduction != "none" and weights[0].numel() == 1
-            if whole or self.doctor.safely(self.doctor, loss.weigh, (weights[0],)):
+        came = [(seen, loss, grad[0]) for seen, loss, grad, _ in found if grad]
+        came = [each for each in came if each[2] is not None]
+        single = [abs(float(grad)) for _, loss, grad in came if loss.targets.numel() == 1]
+        single += [1.0] * (len(single) == 1)
+        rewarded = max(single, default=0) > 1.01 * min(single, default=0)
+        for seen, loss, weights in came:
+            if rewarded and loss.targets.numel() == 1:
+                continue  # actions one by one, each by its reward, are no labels either
+            whole = loss.reduction != "none" and weights.numel() == 1
+            if whole or self.doctor.safely(self.doctor, loss.weigh, (weights,)):
                 seen.losses.append(loss)
                 self.tell("lost", seen)
             else:

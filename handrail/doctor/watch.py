@@ -57,6 +57,7 @@ def attach():
     shown = sys.excepthook
 
     def crashed(kind, error, trace):
+        doctor.cut_short = True
         shown(kind, error, trace)
         with suppress(Exception):  # some cannot be printed
             for found in explain_crash(doctor, error):

@@ -1,7 +1,7 @@
 """Do two shapes that do not match make all pairs on the way to the loss?"""
 
 from ..findings import finding
-from ..losses import name_of, steps
+from ..losses import FORMS, name_of, steps
 
 
 class Broadcast:
@@ -20,9 +20,11 @@ class Broadcast:
 
 
 def all_pairs(step):
-    """Return B if an operation made (B, B) of (B, 1) and (B,), one learned, one given; else 0."""
+    """Return B if an operation made (B, B) of (B, 1) and (B,), one of them given; else 0."""
     learned = [inner for inner, _ in step.next_functions if inner is not None]
     name = name_of(step)
+    if len(learned) == 2 and name == "Sub":
+        return by_chance(step, learned)
     if len(learned) != 1 or not name.startswith(("Sub", "Mul")) and "Loss" not in name:
         return 0
     wide = type(learned[0]).__name__.startswith("Expand")
@@ -34,6 +36,14 @@ def all_pairs(step):
         return 0
     # (B, B) that was given as such is no mistake
     return rows if given is None or given.numel() == rows else 0
+
+
+def by_chance(step, learned):
+    """Return B for (B, 1) less (B,), both learned; 0 if the column was made so, as x[:, None]."""
+    column, row = sorted(learned, key=lambda node: -len(shape_of(node)))
+    rows = shape_of(row)[0] if len(shape_of(row)) == 1 else 0
+    natural = shape_of(column) == (rows, 1) and name_of(column) not in FORMS
+    return rows if rows > 1 and natural and shape_of(step) == (rows, rows) else 0
 
 
 def shape_of(node):

@@ -16,7 +16,19 @@ class Classes:
     def __init__(self, doctor):
         self.doctor, self.ends = doctor, []  # lowest and highest class of each update
         self.blocks = []  # [class that came alone, or None; updates in a row]
+        self.halves = 0  # losses over two classes that ignore one of them
         self.asked, self.tokens = 0, set()  # tokens to be predicted: how many, and which
+
+    def lost(self, seen):
+        """Where one of two classes is ignored, only the other one is left to be learned."""
+        loss = seen.losses[-1]
+        whole = not loss.targets.is_floating_point() and not loss.weighed and seen.grad
+        if not whole or loss.classes != 2 or loss.ignore not in (0, 1) or self.halves > 2:
+            return
+        self.halves += bool((loss.targets == loss.ignore).any())
+        if self.halves == 3:
+            evidence = f"3 losses over 2 classes had targets of class {loss.ignore}: ignore_index"
+            yield finding("one-target-only/ignored-class", evidence, self.doctor.now.number)
 
     def after_step(self, optimizer):
         if self.doctor.now.age <= LOOKED_AT:

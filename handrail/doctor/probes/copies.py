@@ -66,7 +66,7 @@ class Copies:
         self.used.add(id(bare(seen.module)))
 
     def ended(self):
-        if self.doctor.model is not None:
+        if self.doctor.model is not None or self.doctor.cut_short:
             return  # then passes of the average are not heard
         for both, times in self.averages.items():
             if times >= OFTEN and not set(both) & self.used:

@@ -19,6 +19,7 @@ class Gradients:
         self.nothing = 0  # looks in a row at which every gradient was 0
         self.first, self.moved = {}, set()  # without one: values at first; moved all the same
         self.came = False  # were gradients there after the last backward?
+        self.itself = 0  # times that backward was given its own loss
         self.ran = set()  # ids of the modules that ran in the first updates
 
     def passed(self, seen):
@@ -27,6 +28,13 @@ class Gradients:
     def gradients_came(self):
         if self.doctor.updates < 4 and self.doctor.trained is not None:
             self.came = any(p.grad is not None for p in self.doctor.trained.parameters())
+
+    def times_itself(self):
+        """loss.backward(loss): the argument is no loss, but what each gradient is multiplied by."""
+        self.itself += 1
+        if self.itself == 3:
+            evidence = "backward was given the loss itself as its argument, 3 times"
+            yield finding("gradient-times-loss", evidence, self.doctor.now.number)
 
     def before_step(self, optimizer):
         now, model = self.doctor.now, self.doctor.trained

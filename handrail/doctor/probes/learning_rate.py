@@ -35,15 +35,15 @@ class LearningRate:
         now = history.recent(5)
         above = math.isfinite(now) and now > 1.15 * start + 0.05 and start > 0
         self.marks = self.marks + 1 if above and self.doctor.now.losses else 0
-        humps = [sum(losses[i : i + 3]) / 3 for i in range(1, len(losses) - 2)]
-        if max(humps) > 1.25 * start + 0.5:
+        late = update > LATE
+        humps = [sum(losses[i : i + 3]) / 3 for i in range(1, len(losses) - 2) if not late]
+        if max(humps, default=0) > 1.25 * start + 0.5:
             self.marks += 2
         step = max((ratio for _, _, ratio in history.steps), default=0)
         if history.steps and step < 1e-4:
             return  # the weights hardly move
         if not history.classes and step <= 0.1 and now <= 20 * abs(start):
             return
-        late = update > LATE
         far = math.isfinite(now) and now > 3 * abs(start) + 0.5
         if not far and (self.marks < 2 or late):
             return

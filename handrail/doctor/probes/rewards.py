@@ -13,7 +13,7 @@ class Rewards:
 
     def logged(self, logs):
         update, chosen = self.doctor.updates, logs.get("rewards/chosen")
-        if chosen is not None and float(chosen) < -2:
+        if chosen is not None and float(chosen) < -2 and not are_likelihoods(logs):
             rate = max(self.doctor.history.rates, default=0)
             rejected = float(logs.get("rewards/rejected", 0))
             evidence = (
@@ -30,3 +30,12 @@ class Rewards:
         if len(self.alike) >= 3 and min(self.alike[-3:]) >= 0.99:
             evidence = "in no group of the last logged updates do the rewards differ"
             yield finding("reward-without-spread", evidence, update)
+
+
+def are_likelihoods(logs):
+    """Return True if rewards are log-probabilities times a factor: CPO has no reference model."""
+    (a, b), (p, q) = (
+        [float(logs.get(f"{what}/{which}", 0)) for which in ("chosen", "rejected")]
+        for what in ("rewards", "logps")
+    )
+    return abs(a * q - b * p) < 0.01 * abs(a * q)

@@ -35,6 +35,8 @@ class Schedule:
             yield finding("scheduler-miscounted/ended-early", evidence, now.number)
 
     def ended(self):
+        if self.doctor.cut_short:
+            return  # the rest of the schedule was still to come
         self.calls.append(max(self.doctor.now.scheduled.values(), default=0))
         updates, number = self.doctor.updates, len(self.rates)
         if number >= 30 and self.kind and not sum(self.calls):

@@ -12,26 +12,27 @@ class Units:
     """Notes which units of a layer ever got a gradient: behind a ReLU that is 0, none does."""
 
     def __init__(self, doctor):
-        self.doctor, self.alive, self.looks = doctor, {}, 0
+        self.doctor, self.alive = doctor, {}  # weight: its name, alive units, looks
 
     def before_step(self, optimizer):
         model, number = self.doctor.trained, self.doctor.now.number
         if model is None or not FIRST <= number <= LAST or number % 10:
             return
-        self.looks += 1
         for name, weight in layers(model):
             alive = weight.grad.detach().flatten(1).any(1)
-            known = self.alive.get((name, len(alive)))  # a second model may have the same names
-            self.alive[name, len(alive)] = alive if known is None else known | alive
+            key = id(weight), len(alive)  # the id of one that is gone may be another's
+            _, known, looks = self.alive.get(key, (name, alive, 0))
+            self.alive[key] = name, known | alive, looks + 1
         if number == LAST:
             yield from self.judge()
 
     def judge(self):
-        dead = {name: 1 - float(on.float().mean()) for (name, _), on in self.alive.items()}
-        found = {name: share for name, share in dead.items() if DEAD < share < 1}
-        if found and self.looks >= 5:
-            some = ", ".join(f"{name} ({share:.0%})" for name, share in list(found.items())[:4])
-            evidence = f"gradients that were 0 in all of {self.looks} updates: {some}"
+        looked = [layer for layer in self.alive.values() if layer[2] >= 5]
+        dead = [(name, 1 - float(alive.float().mean()), looks) for name, alive, looks in looked]
+        found = [layer for layer in dead if DEAD < layer[1] < 1]
+        if found:
+            some = ", ".join(f"{name} ({share:.0%})" for name, share, _ in found[:4])
+            evidence = f"gradients that were 0 in all of {found[0][2]} updates: {some}"
             yield finding("dead-units", evidence, LAST)
 
 

@@ -22,6 +22,7 @@ class ZeroGrad:
         self.marked, self.cuts, self.cleared = [], 0, 0  # of the last backward; times gone; updates
         # since the first backward after a step: who had gradients of another loss; who stepped
         self.foreign, self.stepped = set(), set()
+        self.cut = False  # were old gradients clipped, with no backward before it?
         self.mixed = Counter()  # id(optimizer): its steps with gradients of another loss
 
     def backward(self, loss, fresh):
@@ -30,7 +31,8 @@ class ZeroGrad:
         self.cuts += bool(self.marked) and not any(alive(p) for p, _ in self.marked)
         if fresh and self.doctor.updates <= EARLY:
             # of every optimizer seen: which of them steps next is not known yet
-            there = {number for number, some in self.held.items() if any_left(some)}
+            there = {number for number, some in self.held.items() if any_left(some, self.cut)}
+            self.cut = False
             yield from self.others()
             self.foreign = there & self.looked - self.kept
             new = there - self.looked
@@ -51,6 +53,9 @@ class ZeroGrad:
             )
             yield finding("gradients-of-another-loss", evidence, self.doctor.updates)
         self.stepped = set()
+
+    def clipped(self, norm, most):
+        self.cut = bool(self.held) and self.held.keys() == self.stepped
 
     def gradients_came(self):
         model = self.doctor.trained
@@ -94,10 +99,10 @@ class ZeroGrad:
             yield finding("accumulation-cleared", evidence, self.doctor.now.number)
 
 
-def any_left(held):
-    """Return True if old gradients are there; smaller ones are a momentum, on purpose."""
+def any_left(held, cut):
+    """Return True if old gradients are there; if not cut, smaller ones are a momentum."""
     there = [(kept(), was) for kept, was in held if kept() is not None]
-    return any(alive(p) and not is_part(sample(p.grad), was) for p, was in there)
+    return any(alive(p) and (cut or not is_part(sample(p.grad), was)) for p, was in there)
 
 
 def is_part(now, was):
