@@ -81,9 +81,10 @@ class Overlap:
         exact = [sum(share == EXACT for share in part) for part in passes]
         apart = two_kinds(counts, sizes)  # it measures train, then val: normal
         read.honest |= apart or known < 0.5 * rows
+        nearly = sum(exact) < 0.5 * known
         if known > 0.95 * rows:  # meant so, as training accuracy, if another evaluation is not
             whole = rows < 8 or rows >= len(read.rows) + len(read.other)
-            whole |= sum(exact) < 0.5 * known  # nearly: certain is only what is there as it is
+            whole |= nearly  # certain is only what is there as it is
             if self.suspect is None:
                 self.suspect = self.overlap(known, rows, few=whole)
                 read.honest = False  # the rows of those before may only not have been read yet
@@ -95,15 +96,16 @@ class Overlap:
             return
         natural = max(self.some, 1.5 * read.by_nature()) * rows
         parts = [exact[:half], exact[half:]] if half else [exact]
-        copied = sum(exact) >= max(3, FEW * rows) and all(map(sum, parts))
+        chance = max(FEW, 1.5 * read.by_nature()) * rows
+        copied = sum(exact) >= max(3, chance) and all(map(sum, parts))
         if known < max(3, natural) and not copied:
             return
         shares = [count / size for count, size in zip(counts, sizes, strict=True)]
-        if len(shares) > 3 and all(share > 0.95 or share == 0 for share in shares):
+        if len(shares) > 3 and not nearly and all(s > 0.95 or s == 0 for s in shares):
             evidence = f"{known} of {rows} rows of an evaluation, in passes of their own"
             yield finding("train-val-overlap/in-part", evidence, self.doctor.updates)
         else:
-            few = known < max(8, natural) or sum(exact) < 0.5 * known  # certain: as they are
+            few = known < max(8, natural) or nearly  # certain: as they are
             yield self.overlap(known, rows, few)
 
     def overlap(self, known, rows, few):

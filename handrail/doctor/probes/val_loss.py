@@ -6,6 +6,8 @@ import torch
 
 from ..findings import finding
 
+GOOD = 0.05  # nats: a loss below it has nothing to lose
+
 
 class ValLoss:
     """Follows the evaluations: the first training pass after one closes it."""
@@ -44,7 +46,13 @@ class ValLoss:
         best = min(self.vals, key=lambda val: val[1])
         rising = all(a[1] < b[1] for a, b in pairwise(self.vals[-3:]))
         long_ago = self.vals[::-1].index(best) >= 0.25 * len(self.vals)
-        if rising and long_ago and value > 1.03 * best[1] and train < 0.95 * best[2]:
+        if (
+            rising
+            and long_ago
+            and value > GOOD
+            and value > 1.03 * best[1]
+            and train < 0.95 * best[2]
+        ):
             evidence = (
                 f"val {best[1]:.3f} at update {best[0]:,}, {value:.3f} now; train {best[2]:.3f} "
                 f"then, {train:.3f} now"
