@@ -257,7 +257,7 @@ def doctor(path, known, in_json):
     if not path:
         raise Stop("Which file or folder? For example: handrail doctor first-model")
     found = look(path)
-    print(as_json(found) if in_json else report(found))
+    print(as_json(found) if in_json else report(found, seen=f"at {path}"))
     return int(any(finding.level == "certain" for finding in found))
 
 

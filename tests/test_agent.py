@@ -289,7 +289,7 @@ def test_the_ten_questions_get_the_screens_that_are_shown(walked, tmp_path):
     assert len(screens) == 10
     for words, screen in screens:
         done = handrail(*words.split(), cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode < 2, done.stderr  # 1: what is estimated fits no GPU
         rest = without_numbers(done.stdout)
         for line in screen.splitlines():
             line = without_numbers(line)

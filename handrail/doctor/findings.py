@@ -78,9 +78,9 @@ def in_order(findings):
     return sorted(findings, key=lambda found: (LEVELS.index(found.level), found.update))
 
 
-def report(findings, updates=0, left_out=()):
+def report(findings, updates=0, left_out=(), seen=""):
     """Return what a person reads at the end: every finding, and what was not looked at."""
-    seen = f"after {updates:,} updates" if updates else "before the first update"
+    seen = seen or (f"after {updates:,} updates" if updates else "before the first update")
     if findings:
         certain = sum(found.level == "certain" for found in findings)
         worth = len(findings) - certain
