@@ -29,10 +29,10 @@ class RowsRead:
 
     def start(self, model):
         self.model, self.rows, self.total = model, Counter(), 0
+        self.counted = self.times = 0  # rows when it was worked out how often the usual one came
         self.pieces, self.learned = Counter(), Counter()  # of all tokens; of those that are learned
         self.width, self.long = 0, Counter()  # pieces of three quarters of a row
         self.usual = []  # which part of a row's long pieces was known when it was trained on
-        self.counted = self.times = 0  # rows when it was worked out how often the usual one came
         self.looked = self.looked_closely = 0  # rows whose pieces, whose learned pieces are counted
 
     def add(self, update, model):
