@@ -48,8 +48,8 @@ class Rewards:
         if updates < LONG or not late or abs(self.pairs[0][1] - math.log(2)) > 0.1:
             return
         loss, right, margin, *rewards = map(mean, zip(*late, strict=True))
-        size = max(map(abs, rewards))
-        if 0.42 < right < 0.58 and loss > 0.97 * math.log(2) and abs(margin) < max(0.02, 0.1 * size):
+        even = abs(margin) < max(0.02, 0.1 * max(map(abs, rewards)))
+        if even and 0.42 < right < 0.58 and loss > 0.97 * math.log(2):
             evidence = (
                 f"in the second half of {updates:,} updates, the chosen answer gets the higher "
                 f"reward in {right:.0%} of the pairs, by {margin:.2g} on average; the loss is "
