@@ -952,3 +952,130 @@ def test_a_run_that_was_stopped_is_not_judged_by_its_end(tmp_path, stopped):
     command = [sys.executable, "train.py"]
     said = {finding.name for finding in watch(command, cwd=tmp_path, capture=True)[1]}
     assert said == (set() if stopped else {"scheduler-miscounted", "average-never-used"})
+
+
+class Counts(nn.Module):
+    """A language model with room for twelve tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.places = nn.Embedding(20, 16), nn.Embedding(12, 16)
+        self.head = nn.Linear(16, 20)
+
+    def forward(self, ids):
+        return self.head(self.embedding(ids) + self.places(torch.arange(ids.size(1))))
+
+
+@pytest.mark.parametrize("way", ["first", "last", "last, one token", "run again"])
+def test_a_context_that_is_cropped_at_the_wrong_end(found, way):
+    """ids[:, :block]: the model reads the same tokens for ever. A window that moves on is right.
+
+    So is one over equal tokens, and a short text that is read again.
+    """
+
+    def train():
+        model = Counts()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(4):
+            ids = (torch.randint(0, 20, (6, 1)) + torch.arange(13) * 3) % 20
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:]).backward()
+            optimizer.step()
+        text = ids[:2, :4]
+        with torch.no_grad():
+            for _ in range(24):
+                if way == "run again" and text.size(1) == 10:
+                    model(text)
+                    continue
+                read = text[:, :12] if way == "first" else text[:, -12:]
+                new = model(read)[:, -1].softmax(-1).multinomial(1)
+                new = torch.full_like(new, 5) if way == "last, one token" else new
+                text = torch.cat([text, new], 1)
+
+    said = found(train).get("context-stands-still")
+    assert said == ("warning" if way == "first" else None)
+
+
+@pytest.mark.parametrize("way", ["as trained", "more", "less", "begun", "free", "all learned"])
+def test_prompts_that_end_otherwise_than_in_training(found, way):
+    """A space too many, or the start of the answer missing: named; a begun answer is not.
+
+    Nor are prompts that end in any token, or rows that are learned as a whole.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def prompts():
+        start = torch.randint(5, 40, (8, 6))
+        start[:, -2:] = torch.tensor([2, 3]) if way != "free" else torch.randint(5, 40, (8, 2))
+        return start
+
+    def train():
+        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=64, intermediate_size=16, **shape))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for _ in range(24):
+            ids = torch.cat([prompts(), torch.randint(40, 60, (8, 4))], 1)
+            labels = ids.clone()
+            labels[:, : 0 if way == "all learned" else 6] = -100
+            model(input_ids=ids, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        asked, extra = prompts(), torch.full((8, 1), 4)
+        if way in ("more", "free", "all learned"):
+            asked = torch.cat([asked, extra], 1)
+        if way == "begun":
+            asked = torch.cat([asked, torch.randint(40, 60, (8, 2))], 1)
+        asked = asked[:, :-1] if way == "less" else asked
+        model.eval().generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=2)
+
+    said = found(train).get("prompt-unlike-training")
+    assert said == ("warning" if way in ("more", "less") else None)
+
+
+@pytest.mark.parametrize("right, margin, said", [(0.55, 0.004, True), (0.6, 0.01, False)])
+def test_preferences_that_are_mixed_up(right, margin, said):
+    """What TRL logs: half of the pairs are right, by nothing. Hard pairs have a margin."""
+    doctor = Doctor()
+
+    def log(step):
+        if step % 10 == 9:
+            names = {"rewards/accuracies": right, "rewards/margins": margin, "loss": 0.691}
+            rewards = {"rewards/chosen": margin, "rewards/rejected": 0.0}
+            doctor.hear("logged", {name: str(value) for name, value in (names | rewards).items()})
+
+    classify(dense(), columns, 60, after=log)
+    doctor.close()
+    assert ("nothing-learned" in {finding.name for finding in doctor.findings}) == said
+
+
+@pytest.mark.parametrize("way", ["sorted", "shuffled", "rare words", "two epochs"])
+def test_kinds_of_text_that_come_one_after_the_other(found, way):
+    """All rows of one source, then all of another; not where many words come once, by chance."""
+
+    def train():
+        rows = torch.randint(0, 30, (640, 25))
+        rows[320:] += 30
+        if way == "rare words":
+            rows = (60 * torch.rand(640, 25) ** 8).long()
+        if way == "two epochs":
+            rows = torch.cat([rows[::2], rows[::2]])
+        order = torch.randperm(640) if way == "shuffled" else torch.arange(640)
+        write(rows[i] for i in order.split(8))
+
+    assert found(train).get("sorted-by-class") == ("warning" if way == "sorted" else None)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_rows_that_come_again_because_few_are_possible(found, new):
+    """One of two sources can say little: its rows are known, and new all the same."""
+
+    def train():
+        few, many = torch.randint(0, 60, (8, 25)), torch.randint(0, 60, (600, 25))
+        rows = torch.cat([few[torch.randint(0, 8, (600,))], many])[torch.randperm(1200)]
+        model = write(rows[i] for i in torch.arange(1200).split(12))
+        others = torch.randint(0, 60, (40, 25)) if new else many[:40]
+        for val in (few[torch.randint(0, 8, (40,))], others):
+            with torch.no_grad():
+                nn.functional.cross_entropy(model(val[:, :-1]).mT, val[:, 1:])
+
+    assert ("train-val-overlap" in found(train)) != new

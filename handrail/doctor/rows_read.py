@@ -12,6 +12,7 @@ from .token_rows import rows_of
 WINDOW = 16  # tokens in a row that count as the same text
 TEXT = 8  # tokens from which on a row counts as text: columns of a table may be numbers too
 EXACT = 2  # a row that was trained on as it is
+COMMON = 3  # one that came far more often than the usual row: few such rows are possible
 FIRST = 2000  # rows of which is known whether they came again
 
 
@@ -28,6 +29,7 @@ class RowsRead:
 
     def start(self, model):
         self.model, self.rows, self.total = model, Counter(), 0
+        self.counted = self.times = 0  # rows when it was worked out how often the usual one came
         self.pieces, self.learned = Counter(), Counter()  # of all tokens; of those that are learned
         self.width, self.long = 0, Counter()  # pieces of three quarters of a row
         self.usual = []  # which part of a row's long pieces was known when it was trained on
@@ -78,11 +80,17 @@ class RowsRead:
             self.again.append(known)
 
     def share(self, row):
-        """Return which part of a row's pieces was trained on; EXACT if it was as a whole."""
-        if hash(tuple(row)) in self.rows:
-            return EXACT
+        """Return which part of a row's pieces was trained on; EXACT or COMMON if all of it was."""
+        if number := self.rows.get(hash(tuple(row))):
+            return COMMON if number > 5 * self.usually() else EXACT
         pieces = set(windows(row))
         return sum(piece in self.pieces for piece in pieces) / max(1, len(pieces))
+
+    def usually(self):
+        """Return how often the usual row was trained on."""
+        if self.counted != self.total:  # worked out once for an evaluation
+            self.counted, self.times = self.total, median(self.rows.values())
+        return self.times
 
     def known_long(self, rows):
         """Return which part of the long pieces of each row that has some was trained on."""

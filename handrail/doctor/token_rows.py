@@ -86,6 +86,14 @@ def unpacked(rows, positions):
     return found
 
 
+def real_in(ids, mask, tokenizer):
+    """Return which tokens of ids (B, T) are no padding, as far as mask or tokenizer tell."""
+    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
+        return mask != 0
+    pad = getattr(tokenizer, "pad_token_id", None)
+    return ids != (-1 if pad is None else pad)
+
+
 def is_encoder_decoder(seen):
     return getattr(getattr(seen.module, "config", None), "is_encoder_decoder", False)
 

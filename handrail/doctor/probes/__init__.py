@@ -13,6 +13,7 @@ from .causality import Causality
 from .classes import Classes
 from .clipping import Clipping
 from .copies import Copies
+from .cropped import Cropped
 from .decay import Decay
 from .device import Device
 from .eval_memory import EvalMemory
@@ -20,6 +21,7 @@ from .first_loss import FirstLoss
 from .frequencies import Frequencies
 from .generation import Generation
 from .gradients import Gradients
+from .kinds import Kinds
 from .labels import Labels
 from .layout import Layout
 from .learning_rate import LearningRate
@@ -38,6 +40,7 @@ from .overlap import Overlap
 from .pairing import Pairing
 from .planned import Planned
 from .precision import Precision
+from .prompts import Prompts
 from .ranks import Ranks
 from .read_back import ReadBack
 from .repeats import Repeats
@@ -63,8 +66,8 @@ PROBES = [
     *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
     *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
-    *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
-    *[Modes, Resuming, Generation, Cached, Saving, Unheard],
+    *[LossInput, Broadcast, Clipping, Classes, Kinds, Frequencies, NothingLearned],
+    *[Modes, Resuming, Generation, Prompts, Cached, Cropped, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
     *[Loading, SoftTargets, Scrambled, Seeds],
 ]

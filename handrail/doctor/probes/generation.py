@@ -5,7 +5,7 @@ from collections import Counter
 import torch
 
 from ..findings import finding
-from ..token_rows import rows_of
+from ..token_rows import real_in, rows_of
 
 COPY = 24  # tokens in a row that nobody writes twice by chance
 
@@ -31,7 +31,7 @@ class Generation:
         if not isinstance(inputs, torch.Tensor) or inputs.ndim != 2:
             return
         decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-        real = self.real(inputs, mask)
+        real = real_in(inputs, mask, self.doctor.tokenizer)
         right = int((~real[:, -1]).sum())
         if decoder and inputs.size(0) > 1 and right:
             evidence = f"{right} of {inputs.size(0)} prompts end in padding"
@@ -50,13 +50,6 @@ class Generation:
                 f"({self.longest} tokens); the longest has {max(self.prompts)}"
             )
             yield finding("answer-truncated/longer-prompts", evidence, self.doctor.updates)
-
-    def real(self, inputs, mask):
-        """Return which tokens of the prompts are no padding, as (B, T)."""
-        if isinstance(mask, torch.Tensor) and mask.shape == inputs.shape:
-            return mask != 0
-        pad = getattr(self.doctor.tokenizer, "pad_token_id", None)
-        return inputs != (-1 if pad is None else pad)
 
     def compare(self, texts):
         for text in texts:

@@ -4,7 +4,7 @@ import math
 from statistics import median
 
 from ..findings import finding
-from ..rows_read import EXACT, WINDOW, keys_of, says_something, texts_of
+from ..rows_read import COMMON, EXACT, WINDOW, keys_of, says_something, texts_of
 
 SOME = 0.15  # of rows that are new, as many may well be made of known phrases
 FEW = 0.05  # as many of long rows, and as many may be known as a whole
@@ -79,6 +79,8 @@ class Overlap:
             read.honest = True  # they are too short to tell
             return
         exact = [sum(share == EXACT for share in part) for part in passes]
+        if sum(share == COMMON for part in passes for share in part) > sum(exact):
+            return  # new rows would be known as well
         apart = two_kinds(counts, sizes)  # it measures train, then val: normal
         read.honest |= apart or known < 0.5 * rows
         nearly = sum(exact) < 0.5 * known
