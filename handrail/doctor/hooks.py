@@ -35,6 +35,7 @@ FED = 4  # calls of a loss function whose inputs are looked at
 COUNTED = 12  # calls of it whose targets are counted
 SCORED = (50, 75, 100, 125)  # updates after which scores are looked at once more
 OTHER_LOSSES = ("binary_cross_entropy_with_logits", "ctc_loss", "kl_div")
+REGRESSIONS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 UNSEEN = f"{__file__} (importlib._bootstrap)"  # frames that no warning says to come from
 EVERY = 400  # updates in which each loss is looked for in the graph; then every tenth
 IN_VAIN = 10  # backward passes without a loss over classes, until it is no longer looked for
@@ -235,6 +236,8 @@ class Hooks:
                 self.wrap(F, name, getattr(self, name, self.cross_entropy))
         for name in OTHER_LOSSES:
             self.wrap(F, name, self.other_loss)
+        for name in REGRESSIONS:
+            self.wrap(F, name, self.regression)
         self.wrap_functions()
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.autograd.graph.saved_tensors_hooks, "__enter__", self.packs)
@@ -532,11 +535,18 @@ class Hooks:
             if isinstance(scores, torch.Tensor) and isinstance(targets, torch.Tensor):
                 self.fed(original, scores, targets, options)
 
+    def regression(self, original, input, target, *args, **kwargs):
+        value = original(input, target, *args, **kwargs)
+        if self.doctor.updates % 10 == 0 and self.hears() and isinstance(value, torch.Tensor):
+            if value.requires_grad and value.ndim == 0 and not target.requires_grad:
+                self.tell("regressed", input.detach(), target.detach(), value.detach())
+        return value
+
     def scripted(self, original, obj, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the original functions."""
         if getattr(getattr(obj, "__code__", None), "co_filename", "") == UNSEEN:
             obj, kwargs["_rcb"] = inspect.unwrap(obj), None  # it has a name of the program's own
-        names = [(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)]
+        names = [(F, name) for name in (*LOSSES, *OTHER_LOSSES, *REGRESSIONS) if hasattr(F, name)]
         wrapped = {place: getattr(*place) for place in [*names, (torch, "manual_seed")]}
         for place, function in wrapped.items():
             setattr(*place, inspect.unwrap(function))

@@ -44,6 +44,7 @@ from .planned import Planned
 from .precision import Precision
 from .ranks import Ranks
 from .read_back import ReadBack
+from .regression import Regression
 from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
@@ -70,5 +71,5 @@ PROBES = [
     *[LossInput, Broadcast, Clipping, Classes, Frequencies, NothingLearned],
     *[Modes, Resuming, Generation, Cached, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
-    *[Loading, SoftTargets, Scrambled, Seeds, CopiedNorms, ClassWeights, FlatScores],
+    *[Loading, SoftTargets, Scrambled, Seeds, CopiedNorms, ClassWeights, FlatScores, Regression],
 ]
