@@ -1109,3 +1109,16 @@ def test_a_regression_whose_targets_are_not_those_of_its_inputs(found, way):
             optimizer.step()
 
     assert found(train).get("nothing-learned") == ("warning" if way == "apart" else None)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_loss_that_rises_and_comes_back_is_no_proof(found, large):
+    """A few batches of large numbers do that at any rate; the steps are small."""
+    sizes = iter([1, 1, *([30] * 3 if large else [])])
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        classify(model, lambda labels: columns(labels) * next(sizes, 1), 24, optimizer)
+
+    assert found(train) == ({"rate-too-high": "warning"} if large else {})
