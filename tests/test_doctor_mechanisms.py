@@ -1090,18 +1090,19 @@ def test_graphs_that_are_joined_without_an_offset(found, way):
     assert found(train).get("edges-reach-few") == ("warning" if way == "no offset" else None)
 
 
-@pytest.mark.parametrize("way", ["apart", "right", "baseline", "physics"])
+@pytest.mark.parametrize("way", ["apart", "right", "baseline", "physics", "bandit"])
 def test_a_regression_whose_targets_are_not_those_of_its_inputs(found, way):
     """The noise to be predicted is not the one in the input. A baseline beside a policy may guess,
-    and the residual of an equation should be 0.
+    the residual of an equation should be 0, and who takes the best action only sees its noise.
     """
 
     def train():
         model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 4))
         optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-        for _ in range(220):
+        for step in range(420):
             noise, x = torch.randn(64, 4), torch.randn(64, 4)
-            read = x + (noise if way == "right" else torch.randn(64, 4))
+            fits = way == "right" or way == "bandit" and step < 210
+            read = x + (noise if fits else torch.randn(64, 4))
             loss = nn.functional.mse_loss(model(read), noise * (way != "physics"))
             loss = loss - model(x).tanh().mean() if way == "baseline" else loss
             optimizer.zero_grad()

@@ -153,7 +153,7 @@ class Hooks:
         self.depth = 0  # of the module that runs
         self.current = self.last = None  # the Pass under way, and the one before it
         self.root = None  # the module that the current Pass began with
-        self.given = ()  # what it was given without a name; in the first updates only
+        self.given = []  # series and pictures that it was given; in the first updates only
         self.known = None  # ids of the modules of the model; in the first updates only
         self.used = True  # went a backward through the last Pass?
         self.apart = False  # does the module under way go on from what the last Pass gave?
@@ -341,11 +341,13 @@ class Hooks:
         self.current.autocast = autocast_type()
         first = self.doctor.updates < 3  # what runs, unknown to the model, is looked for then
         self.known = {id(inner) for inner in model.modules()} if first else None
-        self.given = args if first else ()
+        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)] if first else []
+        self.given = [arg for arg in tensors if arg.ndim > 2]
 
     def note_ran(self, module, args):
         self.current.ran.add(id(module))
-        self.tell("entered", module, self.given, args)
+        if self.given:
+            self.tell("entered", module, self.given, args)
         if id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
             self.current.strangers.append(module)
 
@@ -398,7 +400,7 @@ class Hooks:
         self.depth -= 1
         done, hidden = self.current, output and kwargs  # if it raised, torch hands over no kwargs
         if self.depth == 0 and module is self.root:
-            self.current, self.given = None, ()
+            self.current, self.given = None, []
             if output:
                 self.listen(self.end, done, args, kwargs, *output)
         elif done and hidden and kwargs.get("key_padding_mask") is not None:
