@@ -1079,3 +1079,174 @@ def test_rows_that_come_again_because_few_are_possible(found, new):
                 nn.functional.cross_entropy(model(val[:, :-1]).mT, val[:, 1:])
 
     assert ("train-val-overlap" in found(train)) != new
+
+
+class Convolution(nn.Module):
+    """Reads (B, T, C): by a convolution over T, or as patches of several steps each."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.conv, self.patch = way, nn.Conv1d(4, 8, 3), nn.Linear(16, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        rows, time, channels = x.shape
+        if self.way == "patches":
+            return self.head(self.patch(x.view(rows, 4, 16)).mean(1))
+        swapped = x.permute(0, 2, 1) if self.way == "permute" else x.view(rows, channels, time)
+        return self.head(self.conv(swapped).mean(2))
+
+
+@pytest.mark.parametrize("way", ["view", "permute", "patches"])
+def test_a_view_inside_the_model_that_was_meant_to_be_a_permute(found, way):
+    """Four patches of four steps have the same shape, and are right."""
+
+    def rows(labels):
+        return torch.randn(len(labels), 16, 4) + labels[:, None, None]
+
+    said = found(classify, Convolution(way), rows)
+    assert said == ({"view-for-transpose": "certain"} if way == "view" else {})
+
+
+@pytest.mark.parametrize("way", ["parameters", "buffers", "as it was born", "always evaluating"])
+def test_an_average_whose_batch_norm_was_never_updated(found, way):
+    """Means and variances are buffers; a copy of the beginning may stay what it is."""
+
+    def train():
+        model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+        average = copy.deepcopy(model)
+        model.train(way != "always evaluating")
+        average.eval()
+
+        def after(step):
+            kept, new = list(average.parameters()), list(model.parameters())
+            if way == "buffers":
+                kept, new = [*kept, *average.buffers()], [*new, *model.buffers()]
+            with torch.no_grad():
+                for mine, other in zip(kept, new, strict=True):
+                    if way != "as it was born":
+                        mine.copy_(other if mine.ndim == 0 else 0.9 * mine + 0.1 * other)
+                if step >= 30:
+                    average(columns(torch.arange(12) % 3))
+
+        classify(model, columns, 50, after=after)
+
+    said = found(train).get("batchnorm-never-updated")
+    assert said == ("certain" if way == "parameters" else None)
+
+
+@pytest.mark.parametrize("classes", ["two", "three"])
+@pytest.mark.parametrize("way", ["inverse", "frequencies", "careful"])
+def test_class_weights_the_wrong_way_round(found, way, classes):
+    """A rare class is weighed up; one may be weighed down a little so that alarms are rare."""
+    shares = torch.tensor([0.9, 0.06, 0.04] if classes == "three" else [0.9, 0.1])
+    weight = {"inverse": 0.1 / shares, "frequencies": shares, "careful": shares.clamp(max=0.1)}[way]
+    weight = weight.flip(0) if way == "careful" else weight
+
+    def train():
+        model = nn.Linear(4, 1 if classes == "two" else 3)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(24):
+            labels = torch.multinomial(shares, 64, replacement=True)
+            scores = model(columns(labels))
+            if classes == "two":
+                odds = torch.tensor(0.6) if way == "careful" else weight[1] / weight[0]
+                loss = nn.BCEWithLogitsLoss(pos_weight=odds)(scores[:, 0], labels.float())
+            else:
+                loss = nn.functional.cross_entropy(scores, labels, weight)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    said = found(train).get("class-weights-inverted")
+    assert said == ("warning" if way == "frequencies" else None)
+
+
+@pytest.mark.parametrize("way", ["times", "divided", "nothing to learn"])
+def test_scores_that_are_multiplied_by_the_temperature(found, way):
+    """Right in their order, and too close to each other for a low loss."""
+
+    def train():
+        model = nn.Linear(16, 16)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(130):
+            x = torch.randn(12, 16)
+            other = torch.randn(12, 16) if way == "nothing to learn" else x.flip(1)
+            near = nn.functional.normalize(model(x)) @ nn.functional.normalize(other).T
+            scores = near / 0.1 if way == "divided" else near * 0.1
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(scores, torch.arange(12)).backward()
+            optimizer.step()
+
+    assert found(train).get("scores-too-flat") == ("warning" if way == "times" else None)
+
+
+class Graphs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 16), nn.Linear(16, 3)
+
+    def forward(self, x, edges, number):
+        x = self.first(x)
+        x = torch.relu(x + torch.zeros_like(x).index_add(0, edges[1], x[edges[0]]))
+        return self.head(x.unflatten(0, (number, -1)).mean(1))
+
+
+@pytest.mark.parametrize("way", ["no offset", "offset", "padded", "bipartite"])
+def test_graphs_that_are_joined_without_an_offset(found, way):
+    """Edges of one graph may reach few nodes: the rest is padding, or of another kind."""
+
+    def train():
+        model = Graphs()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(14):
+            labels, ring = torch.randint(0, 3, (12,)), torch.arange(7)
+            edges = [torch.stack([ring, ring.roll(1)]) for _ in labels]
+            x = columns(labels.repeat_interleave(7))
+            if way == "offset":
+                edges = [each + 7 * i for i, each in enumerate(edges)]
+            elif way == "padded":
+                edges, x = edges[:1], x * (torch.arange(84) < 7)[:, None]
+            elif way == "bipartite":
+                edges = [torch.stack([torch.randint(0, 40, (90,)), torch.randint(0, 40, (90,))])]
+            optimizer.zero_grad()
+            scores = model(x, torch.cat(edges, 1), len(labels))
+            nn.functional.cross_entropy(scores, labels).backward()
+            optimizer.step()
+
+    assert found(train).get("edges-reach-few") == ("warning" if way == "no offset" else None)
+
+
+@pytest.mark.parametrize("way", ["apart", "right", "baseline", "physics", "bandit"])
+def test_a_regression_whose_targets_are_not_those_of_its_inputs(found, way):
+    """The noise to be predicted is not the one in the input. A baseline beside a policy may guess,
+    the residual of an equation should be 0, and who takes the best action only sees its noise.
+    """
+
+    def train():
+        model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 4))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for step in range(420):
+            noise, x = torch.randn(64, 4), torch.randn(64, 4)
+            fits = way == "right" or way == "bandit" and step < 210
+            read = x + (noise if fits else torch.randn(64, 4))
+            loss = nn.functional.mse_loss(model(read), noise * (way != "physics"))
+            loss = loss - model(x).tanh().mean() if way == "baseline" else loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert found(train).get("nothing-learned") == ("warning" if way == "apart" else None)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_loss_that_rises_and_comes_back_is_no_proof(found, large):
+    """A few batches of large numbers do that at any rate; the steps are small."""
+    sizes = iter([1, 1, *([30] * 3 if large else [])])
+
+    def train():
+        model = dense()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        classify(model, lambda labels: columns(labels) * next(sizes, 1), 24, optimizer)
+
+    assert found(train) == ({"rate-too-high": "warning"} if large else {})

@@ -32,7 +32,10 @@ from .attach.handrail_on_import import WhenImported
 IDS = ("input_ids", "inputs", "idx", "ids", "x", "tokens")  # what people call them
 LOSSES = ("cross_entropy", "nll_loss", "linear_cross_entropy")
 FED = 4  # calls of a loss function whose inputs are looked at
+COUNTED = 12  # calls of it whose targets are counted
+SCORED = (50, 75, 100, 125)  # updates after which scores are looked at once more
 OTHER_LOSSES = ("binary_cross_entropy_with_logits", "ctc_loss", "kl_div")
+REGRESSIONS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 UNSEEN = f"{__file__} (importlib._bootstrap)"  # frames that no warning says to come from
 EVERY = 400  # updates in which each loss is looked for in the graph; then every tenth
 IN_VAIN = 10  # backward passes without a loss over classes, until it is no longer looked for
@@ -150,6 +153,7 @@ class Hooks:
         self.depth = 0  # of the module that runs
         self.current = self.last = None  # the Pass under way, and the one before it
         self.root = None  # the module that the current Pass began with
+        self.given = []  # series and pictures that it was given; in the first updates only
         self.known = None  # ids of the modules of the model; in the first updates only
         self.used = True  # went a backward through the last Pass?
         self.apart = False  # does the module under way go on from what the last Pass gave?
@@ -232,6 +236,8 @@ class Hooks:
                 self.wrap(F, name, getattr(self, name, self.cross_entropy))
         for name in OTHER_LOSSES:
             self.wrap(F, name, self.other_loss)
+        for name in REGRESSIONS:
+            self.wrap(F, name, self.regression)
         self.wrap_functions()
         self.wrap(torch.jit, "script", self.scripted)
         self.wrap(torch.autograd.graph.saved_tensors_hooks, "__enter__", self.packs)
@@ -319,7 +325,7 @@ class Hooks:
         if self.depth == 1:
             self.listen(self.begin, module, args)
         elif self.current and self.known is not None:
-            self.listen(self.note_ran, module)
+            self.listen(self.note_ran, module, args)
 
     def begin(self, module, args):
         """A module is called by the program itself: a model, a part of one, or a criterion."""
@@ -335,9 +341,13 @@ class Hooks:
         self.current.autocast = autocast_type()
         first = self.doctor.updates < 3  # what runs, unknown to the model, is looked for then
         self.known = {id(inner) for inner in model.modules()} if first else None
+        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)] if first else []
+        self.given = [arg for arg in tensors if arg.ndim > 2]
 
-    def note_ran(self, module):
+    def note_ran(self, module, args):
         self.current.ran.add(id(module))
+        if self.given:
+            self.tell("entered", module, self.given, args)
         if id(module) not in self.known and any(p.requires_grad for p in module.parameters()):
             self.current.strangers.append(module)
 
@@ -390,7 +400,7 @@ class Hooks:
         self.depth -= 1
         done, hidden = self.current, output and kwargs  # if it raised, torch hands over no kwargs
         if self.depth == 0 and module is self.root:
-            self.current = None
+            self.current, self.given = None, []
             if output:
                 self.listen(self.end, done, args, kwargs, *output)
         elif done and hidden and kwargs.get("key_padding_mask") is not None:
@@ -449,8 +459,11 @@ class Hooks:
 
     def called(self, original, input, target, value, args, kwargs):
         if isinstance(value, torch.Tensor):  # else torch.fx only follows what is done
-            self.lost(losses.of_call(input, target, value, args, kwargs), value)
-            self.fed(original, input, target, {})
+            options = losses.options(args, kwargs)
+            self.lost(losses.of_call(input, target, value, options), value)
+            self.fed(original, input, target, options)
+            if self.doctor.updates in SCORED and input.requires_grad:
+                self.tell("scored", input.detach(), target.detach())
 
     def linear_cross_entropy(self, original, input, linear_weight, target, *args, **kwargs):
         self.inside += 1
@@ -464,7 +477,7 @@ class Hooks:
 
     def called_linear(self, weight, target, value, kwargs):
         scores = weight.transpose(0, 1)  # as wide as they
-        self.lost(losses.of_call(scores, target, value, (), kwargs), value)
+        self.lost(losses.of_call(scores, target, value, kwargs), value)
 
     def function(self, original, kind, *args, **kwargs):
         """Somebody's autograd.Function: a loss if it is given scores and targets (losses.py)."""
@@ -505,14 +518,15 @@ class Hooks:
     def fed(self, original, input, target, options):
         """What a loss function is given, the first times."""
         kind = original.__name__
-        if input.requires_grad and self.fed_to[kind] < FED:
+        if input.requires_grad and self.fed_to[kind] < COUNTED:
             self.fed_to[kind] += 1
-            maker = losses.name_of(losses.below(input.grad_fn)) if input.grad_fn else ""
-            self.tell("fed", kind, input.detach(), maker)
+            if self.fed_to[kind] <= FED:
+                maker = losses.name_of(losses.below(input.grad_fn)) if input.grad_fn else ""
+                self.tell("fed", kind, input.detach(), maker)
             self.tell("loss_targets", kind, input.detach(), target.detach(), options)
 
     def other_loss(self, original, *args, **kwargs):
-        if self.fed_to[original.__name__] < FED and not self.deaf():
+        if self.fed_to[original.__name__] < COUNTED and not self.deaf():
             self.listen(self.feed, original, args, kwargs)
         return original(*args, **kwargs)
 
@@ -523,11 +537,18 @@ class Hooks:
             if isinstance(scores, torch.Tensor) and isinstance(targets, torch.Tensor):
                 self.fed(original, scores, targets, options)
 
+    def regression(self, original, input, target, *args, **kwargs):
+        value = original(input, target, *args, **kwargs)
+        if self.doctor.updates % 10 == 0 and self.hears() and isinstance(value, torch.Tensor):
+            if value.requires_grad and value.ndim == 0 and not target.requires_grad:
+                self.tell("regressed", input.detach(), target.detach(), value.detach())
+        return value
+
     def scripted(self, original, obj, *args, _frames_up=0, **kwargs):
         """TorchScript reads the source of what it compiles: it is shown the original functions."""
         if getattr(getattr(obj, "__code__", None), "co_filename", "") == UNSEEN:
             obj, kwargs["_rcb"] = inspect.unwrap(obj), None  # it has a name of the program's own
-        names = [(F, name) for name in (*LOSSES, *OTHER_LOSSES) if hasattr(F, name)]
+        names = [(F, name) for name in (*LOSSES, *OTHER_LOSSES, *REGRESSIONS) if hasattr(F, name)]
         wrapped = {place: getattr(*place) for place in [*names, (torch, "manual_seed")]}
         for place, function in wrapped.items():
             setattr(*place, inspect.unwrap(function))

@@ -56,10 +56,14 @@ class Loss:
         return True
 
 
-def of_call(input, target, value, args, kwargs):
-    """Return the Loss of a call of F.cross_entropy or F.nll_loss."""
+def options(args, kwargs):
+    """Return by name what F.cross_entropy or F.nll_loss was given beside scores and targets."""
     names = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
-    given = dict(zip(names, args, strict=False)) | kwargs
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def of_call(input, target, value, given):
+    """Return the Loss of a call of F.cross_entropy or F.nll_loss with these options."""
     ignore = IGNORED if given.get("ignore_index") is None else given["ignore_index"]
     reduction, smoothing = given.get("reduction", "mean"), given.get("label_smoothing", 0.0)
     classes = input.size(1) if input.ndim > 1 else input.size(0)

@@ -10,14 +10,18 @@ from .batches import Batches
 from .broadcast import Broadcast
 from .cached import Cached
 from .causality import Causality
+from .class_weights import ClassWeights
 from .classes import Classes
 from .clipping import Clipping
+from .copied_norms import CopiedNorms
 from .copies import Copies
 from .cropped import Cropped
 from .decay import Decay
 from .device import Device
+from .edges import Edges
 from .eval_memory import EvalMemory
 from .first_loss import FirstLoss
+from .flat_scores import FlatScores
 from .frequencies import Frequencies
 from .generation import Generation
 from .gradients import Gradients
@@ -43,6 +47,7 @@ from .precision import Precision
 from .prompts import Prompts
 from .ranks import Ranks
 from .read_back import ReadBack
+from .regression import Regression
 from .repeats import Repeats
 from .resuming import Resuming
 from .rewards import Rewards
@@ -65,9 +70,9 @@ PROBES = [
     *[ReadBack, Vocabulary, Layout, Pairing, MaskedInputs, Masks, Shift, Labels, Causality],
     *[ZeroGrad, NonFinite, Precision, Accumulation, Gradients, Membership, Movement],
     *[Schedule, Overlap, Repeats, Lengths, Ranks],
-    *[Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
+    *[Edges, Device, FirstLoss, LearningRate, ValLoss, EvalMemory, Rewards],
     *[LossInput, Broadcast, Clipping, Classes, Kinds, Frequencies, NothingLearned],
     *[Modes, Resuming, Generation, Prompts, Cached, Cropped, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
-    *[Loading, SoftTargets, Scrambled, Seeds],
+    *[Loading, SoftTargets, Scrambled, Seeds, CopiedNorms, ClassWeights, FlatScores, Regression],
 ]
