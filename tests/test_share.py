@@ -14,7 +14,7 @@ import gguf
 import pexpect
 import pytest
 import torch
-from conftest import decide, handrail, made
+from conftest import HOUSE, decide, handrail, made
 from huggingface_hub import ModelCard
 from tokenizers import pre_tokenizers
 from transformers import (
@@ -289,6 +289,19 @@ def test_bad_names_are_refused_before_anything_is_written(grown):
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
     assert made(grown) == before
+
+
+def test_a_model_newer_than_the_exam_is_not_shared(grown):
+    """After dpo, chat.py talks to the new model. An export of the one before it, with its figures,
+    would be taken for it.
+    """
+    shutil.copy(HOUSE / "handrail" / "program" / "dpo.py", grown)
+    for folder in ("model", "checkpoints"):
+        (grown / "out" / "dpo" / folder).mkdir(parents=True)
+    (grown / "out" / "dpo" / "model" / "config.json").write_text("{}")
+    done = handrail("share", grown, "--cpu", "--yes")
+    assert done.returncode == 2 and "The newest model is out/dpo/model" in done.stderr, done.stderr
+    assert "First: handrail answers" in done.stderr and not (grown / "out" / "gguf").exists()
 
 
 def pushed(folder, *words, **settings):
