@@ -13,7 +13,6 @@ It changes nothing: no weight, no random number, no mode.
 import os
 import threading
 from concurrent.futures import process, thread  # they register their own ends before ours
-from weakref import WeakSet
 
 import torch
 
@@ -51,7 +50,6 @@ class Doctor:
         self.elsewhere = 0  # passes of other models since one of ours
         self.cut_short = False  # did an exception end the program, as Ctrl-C does?
         self.loaded = False  # were weights of the model read from a file?
-        self.filled = WeakSet()  # models that got a state after the first update
         self.steppers, self.stepped = {}, {}  # id(optimizer): its first update, and its last
         self.read = []  # of the first passes of several processes: a number for what was read
         self.owner = os.getpid()
@@ -210,10 +208,6 @@ class Doctor:
     def note_clipped(self, norm, most):
         self.history.clipped.append(float(norm) / max(float(most), 1e-30))
 
-    def note_state_loaded(self, module, state):
-        if self.updates:
-            self.filled.add(bare(module))
-
     def note_generated(self, *_):
         self.history.generated += 1
 
@@ -332,8 +326,7 @@ class Doctor:
 
     def was_loaded(self):
         config = getattr(self.trained, "config", None)
-        named = bool(getattr(config, "_name_or_path", ""))
-        return self.loaded or named or self.trained in self.filled
+        return self.loaded or bool(getattr(config, "_name_or_path", ""))
 
     def knew(self):
         """Return True if the model knew something: it was loaded, or its first loss was low."""

@@ -6,7 +6,6 @@ from ..findings import finding
 from ..token_rows import rows_of
 
 LARGE = 8192  # from this vocabulary on, a model that was loaded starts far below ln V
-ABOVE, LOADED = 2.0, 1.25  # times ln V, for any model, and for one that was loaded
 
 
 class FirstLoss:
@@ -25,11 +24,10 @@ class FirstLoss:
         if history.first is not None:
             first = min(first, history.first)
         batches = max(1, len(self.doctor.now.losses))
-        loaded = self.doctor.was_loaded()
-        if first / batches > (LOADED if loaded and self.learns_whole_texts() else ABOVE) * chance:
+        if first / batches > 2.0 * chance:
             values = {"loss": first, "chance": chance, "classes": history.classes}
             yield finding("start-above-chance", f"loss {first:.2f} at update 1", update, **values)
-        elif loaded and history.classes > LARGE and first > 0.95 * chance:
+        elif self.doctor.was_loaded() and history.classes > LARGE and first > 0.95 * chance:
             if self.learns_whole_texts():
                 evidence = (
                     f"loss {first:.2f} at update 1; a guess has {chance:.2f} = "
