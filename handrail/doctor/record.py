@@ -61,7 +61,6 @@ class History:
         """Note an update's loss and rate; `new`: another training starts with it."""
         if new or self.searching():  # what rose or fell before is not its doing
             self.losses, self.unread, self.rates = [], [], [] if new else self.rates
-            self.first = None if new else self.first
         parts = [loss.reshape(-1)[0].float() for loss in update.losses]
         self.unread += [torch.stack(parts).sum()] if parts else []
         self.rates.append(update.rate)
