@@ -482,6 +482,29 @@ def test_a_cache_that_changes_what_is_said(found, right, drawn):
     assert found(train).get("cache-differs") == (None if right else "certain")
 
 
+@pytest.mark.parametrize("how", ["view", "permute", "noise"])
+def test_pictures_whose_channels_were_moved_by_view(found, how):
+    """NumPy's pictures are (H, W, 3); a view makes three mixed channels of them. Pictures are
+    smooth: what alternates along their rows is colours. Noise says nothing.
+    """
+
+    def train():
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 100, 5))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for _ in range(22):
+            small = torch.rand(8, 3, 3, 3)
+            pictures = nn.functional.interpolate(small, 12, mode="bilinear").permute(0, 2, 3, 1)
+            pictures = torch.rand(8, 12, 12, 3) if how == "noise" else pictures.contiguous()
+            moved = pictures.permute(0, 3, 1, 2).contiguous()
+            given = moved if how == "permute" else pictures.view(8, 3, 12, 12)
+            nn.functional.cross_entropy(model(given), torch.randint(0, 5, (8,))).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    named = {"view": "warning", "permute": None, "noise": None}
+    assert found(train).get("view-for-transpose") == named[how]
+
+
 def test_single_tokens_that_continue_nothing(found):
     """A model that keeps its state in itself, and rows of one token that are texts of their own."""
 
