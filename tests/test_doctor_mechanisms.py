@@ -463,23 +463,89 @@ class Cacher(nn.Module):
 def test_a_cache_that_changes_what_is_said(found, right, drawn):
     """New tokens whose positions start from 0 again: certain; a right cache is quiet."""
 
-    def train():
-        model = Cacher(right)
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-        for _ in range(4):
-            ids = (torch.randint(0, 20, (6, 1)) + torch.arange(12) * 3) % 20
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(ids[:, :-1])[0].mT, ids[:, 1:]).backward()
-            optimizer.step()
+    def write(model):
         model.eval()
         with torch.no_grad():
-            logits, cache = model(ids[:, :6])
+            logits, cache = model(torch.arange(6).repeat(6, 1))
             for _ in range(5):
                 chances = logits[:, -1].softmax(-1)
                 new = chances.multinomial(1) if drawn else chances.argmax(-1, keepdim=True)
                 logits, cache = model(new, cache)
 
+    def train():
+        model = Cacher(right)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        write(model)
+        model.train()
+        for _ in range(4):
+            ids = (torch.randint(0, 20, (6, 1)) + torch.arange(12) * 3) % 20
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(ids[:, :-1])[0].mT, ids[:, 1:]).backward()
+            optimizer.step()
+        write(model)
+
     assert found(train).get("cache-differs") == (None if right else "certain")
+
+
+class Recurrent(nn.Module):
+    """Reads from left to right."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(20, 16), nn.GRU(16, 16, batch_first=True)
+        self.head = nn.Linear(16, 20)
+
+    def forward(self, ids):
+        return self.head(self.gru(self.embedding(ids))[0])
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_a_policy_whose_tokens_are_picked_where_they_are_read(found, shifted):
+    """A reward times the log-probability of the token that is read, not of the one that follows:
+    certain, in a second training too.
+    """
+
+    def train():
+        model = Recurrent()
+        for rewards in (False, True):
+            optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+            for _ in range(30):
+                ids = torch.randint(0, 20, (6, 10))
+                logits, picked = model(ids), ids
+                if shifted or not rewards:
+                    logits, picked = logits[:, :-1], ids[:, 1:]
+                chances = logits.log_softmax(-1).gather(-1, picked.unsqueeze(-1)).squeeze(-1)
+                each = torch.randn(6, 1) if rewards else 1
+                optimizer.zero_grad()
+                (-(each * chances)).mean().backward()
+                optimizer.step()
+
+    assert found(train).get("labels-not-shifted") == (None if shifted else "certain")
+
+
+@pytest.mark.parametrize("how", ["resumed", "per epoch"])
+def test_a_schedule_that_is_made_anew_by_a_resume(found, how):
+    """Two halves of a run in one process: each moves its schedule half of the way, and both all
+    of it. Moved once per epoch, it hardly moves.
+    """
+
+    def train():
+        model = nn.Linear(4, 3)
+        for start in (0, 20):
+            optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=40)
+            if start and how == "resumed":
+                schedule.last_epoch = start
+            for step in range(20):
+                optimizer.zero_grad()
+                targets = torch.randint(0, 3, (8,))
+                nn.functional.cross_entropy(model(torch.randn(8, 4)), targets).backward()
+                optimizer.step()
+                if how == "resumed" or step % 10 == 9:
+                    schedule.step()
+
+    named = {"resumed": None, "per epoch": "certain"}
+    assert found(train).get("scheduler-miscounted") == named[how]
 
 
 @pytest.mark.parametrize("how", ["view", "permute", "noise"])

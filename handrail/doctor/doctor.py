@@ -136,8 +136,8 @@ class Doctor:
             if note and self.safely(self, note, args) is False:
                 return
             for probe in list(self.probes):
-                if look := getattr(probe, event, None):
-                    self.safely(probe, self.collect, (look, args))
+                if hasattr(type(probe), event):  # what it keeps may have the name of an event
+                    self.safely(probe, self.collect, (getattr(type(probe), event), (probe, *args)))
             if event == "after_step":
                 self.hear("rows_read")
                 self.now = Update(self.updates + 1, age=self.now.age + 1)

@@ -15,7 +15,7 @@ class Cached:
 
     def __init__(self, doctor):
         self.doctor, self.texts, self.longest = doctor, 0, 0
-        self.given, self.said = [], []  # a prompt and the tokens after it; the logits after each
+        self.fed, self.said = [], []  # a prompt and the tokens after it; the logits after each
 
     def passed(self, seen):
         if seen.grad and seen.ids is not None:
@@ -28,23 +28,23 @@ class Cached:
         ids = given.get(name)
         logits = None if ids is None else last(tensors_in(output), ids)
         ours = model is self.doctor.trained and not seen.training and not grouped()
-        if logits is None or ids.size(1) > 1 or self.given and len(ids) != len(self.given[0]):
-            self.given, self.said = [], []
+        if logits is None or ids.size(1) > 1 or self.fed and len(ids) != len(self.fed[0]):
+            self.fed, self.said = [], []
         if logits is None or not ours or self.texts == TEXTS:
             return
-        if not self.given and ids.size(1) == 1:
+        if not self.fed and ids.size(1) == 1:
             return
         # only the likeliest token is known to continue this text: another may be of a search
-        if len(self.given) < 2 or torch.equal(self.said[-1].argmax(1), ids[:ROWS, 0]):
-            self.given.append(ids.clone())
+        if len(self.fed) < 2 or torch.equal(self.said[-1].argmax(1), ids[:ROWS, 0]):
+            self.fed.append(ids.clone())
             self.said.append(logits[:ROWS].clone())
-            if len(self.given) <= TOKENS:
+            if len(self.fed) <= TOKENS:
                 return
         yield from self.compare(model, name)
 
     def compare(self, model, name):
-        prompt, *tokens = (ids[:ROWS] for ids in self.given)
-        self.given, self.texts = [], self.texts + 1
+        prompt, *tokens = (ids[:ROWS] for ids in self.fed)
+        self.fed, self.texts = [], self.texts + 1
         texts = [prompt, torch.cat(tokens), torch.cat([prompt, *tokens], 1)]
         if texts[2].size(1) > self.longest:
             return  # the model may have no more positions: on a GPU, that ends the program

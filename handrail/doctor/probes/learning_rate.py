@@ -57,7 +57,7 @@ class LearningRate:
         unsure = late or not history.classes and now < 20 * abs(start)
         evidence += f"; an update changes a matrix by {step:.1%} of its size"
         name = "rate-too-high/or-harder-data" if unsure else "rate-too-high"
-        if not above and not late:
+        if not above and not far and not late:
             name, evidence = "rate-too-high/came-back", f"{evidence}; in between, {max(humps):.3f}"
         yield finding(name, evidence, update)
 
