@@ -471,18 +471,18 @@ def test_a_cache_that_changes_what_is_said(found, right, drawn):
                 chances = logits[:, -1].softmax(-1)
                 new = chances.multinomial(1) if drawn else chances.argmax(-1, keepdim=True)
                 logits, cache = model(new, cache)
+            model(torch.arange(6).repeat(6, 1))  # a text that is begun and left
 
     def train():
         model = Cacher(right)
         optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-        write(model)
-        model.train()
         for _ in range(4):
+            model.train()
             ids = (torch.randint(0, 20, (6, 1)) + torch.arange(12) * 3) % 20
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(ids[:, :-1])[0].mT, ids[:, 1:]).backward()
             optimizer.step()
-        write(model)
+            write(model)  # a sample after each update
 
     assert found(train).get("cache-differs") == (None if right else "certain")
 
