@@ -108,6 +108,13 @@ def own_program():
             sys.modules[name] = module
 
 
+@pytest.fixture(autouse=True)
+def no_doctor_stays():
+    """A doctor that a test leaves behind would look at the trainings of all that follow it."""
+    yield
+    assert not torch.nn.modules.module._has_any_global_hook()
+
+
 def script(project, name, *arguments, **how):
     """Run a script of the project as its owner does, on the CPU."""
     return warm.run([name, *arguments, "--cpu"], project, **how)

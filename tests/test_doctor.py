@@ -416,7 +416,7 @@ def test_one_line_is_enough(tmp_path, change, name):
     assert done.returncode == 0 and f"✗ {name} (certain" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_callback_for_trainers(tmp_path, listening):
+def test_a_callback_for_trainers(tmp_path):
     """trainer.add_callback(Doctor.callback()) in a Trainer script whose collator shifts the labels by hand."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
@@ -449,6 +449,7 @@ def test_a_callback_for_trainers(tmp_path, listening):
     callback = Doctor.callback()
     trainer = Trainer(model, how, train_dataset=rows, data_collator=collate, callbacks=[callback])
     trainer.train()
+    callback.doctor.close()
     assert [finding.name for finding in callback.doctor.findings] == ["labels-shifted-twice"]
 
 
