@@ -94,16 +94,16 @@ def really(project, script, chosen, checkpointing, precision):
     with FlopCounterMode(display=False) as flops:  # afterwards: it keeps activations alive
         train.update(accelerator, model, batches, loss, optimizer, 1.0)
     # A free counts only if this profile saw its allocation: PyTorch keeps the sizes of earlier
-    # profiles, and reports a free at an address that was theirs with their size. Where it missed
-    # a free, the next allocation at that address tells.
+    # profiles, and reports a free at an address that was theirs with their size.
     here = {}
     for event in sorted(memory_events(seen), key=lambda event: event.start_time_ns):
         pointer, size = event.extra_fields.ptr, event.extra_fields.alloc_size
-        level -= here.pop(pointer, 0)
         if size > 0:
             here[pointer] = size
             level += size
             most = max(most, level)
+        else:
+            level -= here.pop(pointer, 0)
     accelerator.free_memory()
     AcceleratorState._reset_state(True)
     held = sum(x.nbytes for part in batches for x in part.values() if torch.is_tensor(x))
@@ -129,12 +129,7 @@ def agree(project, script, chosen, checkpointing, precision, layers, width, expe
     chosen = values(project, **chosen)
     fake = estimate.count(project, script, chosen, checkpointing, gpu=False, precision=precision)
     states = 8192 if checkpointing else 0  # it keeps the random states, which no operation makes
-    measured = []
-    while len(measured) < 5:  # the profiler misses a free now and then: its peak is too high then
-        measured.append(really(project, script, chosen, checkpointing, precision))
-        if measured[-1][0] <= fake.peak + states:
-            break
-    peak, held, flops, rows = min(measured, key=lambda found: found[0])
+    peak, held, flops, rows = really(project, script, chosen, checkpointing, precision)
     attention = (
         4 * layers * width * sum(b * t * t for b, t in rows) * (4.5 if checkpointing else 3.5)
     )  # two products there, five back
