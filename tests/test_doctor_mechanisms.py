@@ -1170,6 +1170,32 @@ def test_rows_that_come_again_because_few_are_possible(found, new):
     assert ("train-val-overlap" in found(train)) != new
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_folds_with_a_model_each_and_with_one_for_all(found, anew):
+    """A new model has read nothing yet: what the one before it was trained on may be its val."""
+
+    def model_of():
+        model = nn.Sequential(nn.EmbeddingBag(500, 16), nn.Linear(16, 2))
+        return model, torch.optim.Adam(model.parameters(), 1e-2)
+
+    def train():
+        x, (model, optimizer) = torch.randint(0, 500, (300, 20)), model_of()
+        y = (x.float().mean(1) > 250).long()
+        for fold in torch.arange(300).split(100):
+            if anew:
+                model, optimizer = model_of()
+            rest = torch.tensor([i for i in torch.randperm(300).tolist() if i not in fold])
+            for i in rest.split(10) * 2:
+                nn.functional.cross_entropy(model(x[i]), y[i]).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            with torch.no_grad():
+                for i in fold.split(20):
+                    nn.functional.cross_entropy(model(x[i]), y[i])
+
+    assert found(train).get("train-val-overlap") == (None if anew else "certain")
+
+
 class Convolution(nn.Module):
     """Reads (B, T, C): by a convolution over T, or as patches of several steps each."""
 

@@ -22,13 +22,13 @@ class RowsRead:
     def __init__(self):
         self.sequence, self.lengths = [], []  # rows in their order; (update, tokens in the row)
         self.again = []  # of the first rows: had each come before?
-        self.other = set()  # rows of other tasks than the next token
         self.texts = []  # of the last update, as token_rows.Rows
         self.evaluated = self.honest = False  # was there an evaluation; one on other rows?
         self.start(None)
 
     def start(self, model):
         self.model, self.rows, self.total = model, Counter(), 0
+        self.other = set()  # rows of other tasks than the next token
         self.counted = self.times = 0  # rows when it was worked out how often the usual one came
         self.pieces, self.learned = Counter(), Counter()  # of all tokens; of those that are learned
         self.width, self.long = 0, Counter()  # pieces of three quarters of a row
