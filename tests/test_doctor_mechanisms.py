@@ -1196,6 +1196,123 @@ def test_folds_with_a_model_each_and_with_one_for_all(found, anew):
     assert found(train).get("train-val-overlap") == (None if anew else "certain")
 
 
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_column_that_the_trainer_drops(found, tmp_path, dropped):
+    """Each row has a weight, and Trainer drops it before a loss that would use it."""
+    from datasets import Dataset
+    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+    class Weighed(Trainer):
+        def compute_loss(self, model, inputs, **_):
+            weight = inputs.pop("weight", None)
+            labels = inputs.pop("labels")
+            losses = nn.functional.cross_entropy(model(**inputs).logits, labels, reduction="none")
+            return losses.mean() if weight is None else (losses * weight).mean()
+
+    def train():
+        ids, labels = torch.randint(0, 50, (64, 12)), torch.randint(0, 2, (64,))
+        columns = {"input_ids": ids.tolist(), "labels": labels.tolist(), "weight": [0.5] * 64}
+        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = BertForSequenceClassification(
+            BertConfig(vocab_size=50, intermediate_size=16, **small)
+        )
+        how = {"max_steps": 6, "report_to": "none", "use_cpu": True, "save_strategy": "no"}
+        how["remove_unused_columns"] = dropped
+        args = TrainingArguments(str(tmp_path), disable_tqdm=True, **how)
+        Weighed(model, args, train_dataset=Dataset.from_dict(columns)).train()
+
+    assert found(train).get("columns-dropped") == ("warning" if dropped else None)
+
+
+@pytest.mark.parametrize("way", ["by hand", "known to LoRA", "saved beside it"])
+def test_a_head_that_is_missing_from_a_saved_adapter(found, tmp_path, way):
+    """A new head is trained beside LoRA's matrices; the adapter's file holds what LoRA knows of."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertConfig, BertForSequenceClassification
+
+    def train():
+        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = BertForSequenceClassification(
+            BertConfig(vocab_size=50, intermediate_size=16, **small)
+        )
+        kept = ["classifier"] if way == "known to LoRA" else None
+        model = get_peft_model(model, LoraConfig(target_modules=["query"], modules_to_save=kept))
+        head = model.base_model.model.classifier.requires_grad_(True)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, 1e-3)
+        for _ in range(6):
+            ids, labels = torch.randint(0, 50, (8, 12)), torch.randint(0, 2, (8,))
+            model(input_ids=ids, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        model.save_pretrained(tmp_path)
+        if way == "saved beside it":
+            torch.save({"head": head.state_dict()}, tmp_path / "head.pt")
+
+    assert found(train).get("reload-differs") == ("warning" if way == "by hand" else None)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_answers_that_the_tokenizer_does_not_know(found, known):
+    """Its vocabulary comes from the questions, or from all texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    def train():
+        words = ["<pad>", "</s>", "<unk>", "capital", "of", "peru", "cuba"]
+        words += ["lima", "havana"] * known
+        raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+        raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, **marks)
+        small = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+        model = T5ForConditionalGeneration(
+            T5Config(vocab_size=9, decoder_start_token_id=0, **small)
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for _ in range(6):
+            asked = tokenizer(["capital of peru", "capital of cuba"] * 8, return_tensors="pt")
+            told = tokenizer(["lima </s>", "havana </s>"] * 8, return_tensors="pt").input_ids
+            model(input_ids=asked.input_ids, labels=told).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert found(train).get("text-lost-in-tokens") == (None if known else "certain")
+
+
+@pytest.mark.parametrize("way", ["parameter", "tensor", "moved", "by hand"])
+def test_tensors_that_are_no_parameters(found, way):
+    """LoRA by hand: its matrices as parameters, as plain tensors, as nn.Parameter(...).t()."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            a, b = nn.Parameter(torch.randn(16, 2)), nn.Parameter(torch.zeros(2, 3))
+            if way == "moved":
+                a = nn.Parameter(a.data.t().clone()).t()
+            elif way != "parameter":
+                a, b = (part.data.requires_grad_() for part in (a, b))
+            self.base, self.a, self.b = base, a, b
+
+        def forward(self, x):
+            return self.base(x) + x @ self.a @ self.b
+
+    def train():
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), Wrapped(nn.Linear(16, 3)))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for _ in range(6):
+            x, y = torch.randn(16, 8), torch.randint(0, 3, (16,))
+            nn.functional.cross_entropy(model(x), y).backward()
+            if way == "by hand":
+                for matrix in (model[2].a, model[2].b):
+                    matrix.data -= 0.1 * matrix.grad
+            optimizer.step()
+            optimizer.zero_grad()
+
+    right = way in ("parameter", "by hand")
+    assert found(train).get("no-gradient") == (None if right else "certain")
+
+
 class Convolution(nn.Module):
     """Reads (B, T, C): by a convolution over T, or as patches of several steps each."""
 

@@ -219,6 +219,7 @@ class Hooks:
                 "transformers.generation.utils": self.wrap_generation,
                 "transformers.modeling_utils": self.wrap_models,
                 "transformers.trainer": self.wrap_trainer,
+                "peft.peft_model": self.wrap_adapters,
             }
         )
         return self
@@ -291,6 +292,11 @@ class Hooks:
     def wrap_trainer(self, module):
         self.wrap(module.Trainer, "log", self.logged)
         self.wrap(module.Trainer, "train", self.train)
+        if hasattr(module.Trainer, "_remove_unused_columns"):  # a name that may go
+            self.wrap(module.Trainer, "_remove_unused_columns", self.drop_columns)
+
+    def wrap_adapters(self, module):
+        self.wrap(module.PeftModel, "save_pretrained", self.save_adapter)
 
     def tell(self, event, *args):
         """Report an event to the doctor; while the doctor runs the model, nothing is an event."""
@@ -736,6 +742,11 @@ class Hooks:
         self.tell("saved", model, str(save_directory), state)
         return found
 
+    def save_adapter(self, original, model, save_directory, *args, **kwargs):
+        found = original(model, save_directory, *args, **kwargs)
+        self.tell("adapter_saved", model, str(save_directory))
+        return found
+
     def resize(self, original, model, *args, **kwargs):
         before = model.get_input_embeddings().weight.size(0)
         found = original(model, *args, **kwargs)
@@ -746,6 +757,13 @@ class Hooks:
         if resume_from_checkpoint:
             self.tell("resuming", str(resume_from_checkpoint))
         return original(trainer, resume_from_checkpoint, *args, **kwargs)
+
+    def drop_columns(self, original, trainer, dataset, *args, **kwargs):
+        found = original(trainer, dataset, *args, **kwargs)
+        names = [set(getattr(data, "column_names", None) or ()) for data in (dataset, found)]
+        if dataset is trainer.train_dataset:
+            self.tell("columns_dropped", trainer, names[0] - names[1])
+        return found
 
     def logged(self, original, trainer, logs, *args, **kwargs):
         self.tell("logged", logs)

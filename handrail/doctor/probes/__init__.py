@@ -6,6 +6,7 @@ probe.
 """
 
 from .accumulation import Accumulation
+from .adapter import Adapter
 from .batches import Batches
 from .broadcast import Broadcast
 from .cached import Cached
@@ -13,6 +14,7 @@ from .causality import Causality
 from .class_weights import ClassWeights
 from .classes import Classes
 from .clipping import Clipping
+from .columns import Columns
 from .copied_norms import CopiedNorms
 from .copies import Copies
 from .cropped import Cropped
@@ -75,4 +77,5 @@ PROBES = [
     *[Modes, Resuming, Generation, Prompts, Cached, Cropped, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
     *[Loading, SoftTargets, Scrambled, Seeds, CopiedNorms, ClassWeights, FlatScores, Regression],
+    *[Columns, Adapter],
 ]

@@ -6,7 +6,7 @@ import torch
 
 from ..findings import finding
 from ..hooks import bare
-from ..record import some
+from ..record import sample, some
 
 # has no part in the loss, or is trained by way of others
 UNUSED = re.compile(r"pooler|original_module|base_layer")
@@ -18,6 +18,7 @@ class Membership:
     def __init__(self, doctor):
         self.doctor = doctor
         self.filled = set()  # ids of the parameters that a state was loaded into
+        self.plain = {}  # name: a tensor in a module that is no parameter, and its first values
 
     def state_matched(self, module, state, found):
         self.filled |= {id(p) for name, p in module.named_parameters() if name in state}
@@ -31,6 +32,7 @@ class Membership:
             yield from self.left_out(named, optimizer)
             return
         yield from self.other_tensors(named)
+        yield from self.plain_tensors()
         yield from self.frozen(named)
         yield from self.never_filled(named)
         strangers = self.unregistered()
@@ -55,6 +57,24 @@ class Membership:
                 )
                 name = "weights-do-not-move/other-tensors"
                 yield finding(name, evidence, self.doctor.now.number)
+
+    def plain_tensors(self):
+        """Tensors of modules that get gradients, are no parameters, and stay as they are."""
+        now, found = self.doctor.now, {}
+        for place, module in self.doctor.trained.named_modules():
+            for name, value in vars(module).items():
+                leaf = leaf_of(value)
+                if leaf is not None and id(leaf) not in self.doctor.history.owned:
+                    found[f"{place}.{name}"] = leaf
+        if now.age == 1:
+            self.plain = {name: (leaf, sample(leaf)) for name, leaf in found.items()}
+        still = [
+            name
+            for name, (leaf, before) in self.plain.items()
+            if found.get(name) is leaf and torch.equal(sample(leaf), before)
+        ]
+        if still and now.age == 3:
+            yield finding("no-gradient/no-parameter", some(still), now.number)
 
     def frozen(self, named):
         """Weights that stay random; word vectors from elsewhere may stay as they are."""
@@ -118,3 +138,12 @@ class Membership:
         models = {id(bare(seen.module)) for seen in self.doctor.now.passes}
         if missing and len(models) == 1 and self.doctor.alone(optimizer):
             yield finding("no-gradient/no-optimizer", some(missing), self.doctor.now.number)
+
+
+def leaf_of(value):
+    """Return what gets a tensor's gradient: itself, or what it was made of, as by .cuda()."""
+    if not isinstance(value, torch.Tensor) or not value.requires_grad:
+        return None
+    made = [] if value.is_leaf else value.grad_fn.next_functions
+    leaves = [value] if value.is_leaf else [getattr(step, "variable", None) for step, _ in made]
+    return next((leaf for leaf in leaves if leaf is not None and leaf.grad is not None), None)

@@ -1,9 +1,13 @@
-"""Does the tokenizer belong to the model, and can tokens that were added learn?"""
+"""Does the tokenizer belong to the model, does it know what is learned, can new tokens learn?"""
+
+import torch
 
 from ..findings import finding
 from ..token_rows import answers_of, rows_of
 
 LOOKED_AT = 24  # updates
+FEW = 8  # targets that have to be looked at
+UNKNOWN = 0.5  # of the targets
 EMBEDDINGS = ("embed", "wte", "token_adapter")  # parts of the names of their weights
 
 
@@ -50,8 +54,24 @@ class Vocabulary:
         for seen in self.doctor.now.passes:
             rows = rows_of(seen)
             self.looks += rows is not None
+            yield from self.unknown(answers_of(seen) or rows)
             if rows is not None and not answers_of(seen):
                 yield from self.frozen(rows)
+
+    def unknown(self, rows):
+        """Most of what is to be written is the unknown token."""
+        doctor = self.doctor
+        unknown = {getattr(known, "unk_token_id", None) for known in doctor.tokenizers}
+        if rows is None or rows.targets is None or len(unknown) != 1 or None in unknown:
+            return
+        ends = doctor.ends() | {doctor.tokenizer.pad_token_id, -1} - {None}
+        if unknown <= ends or rows.ahead not in (0, 1, 2):
+            return
+        told = rows.targets[~torch.isin(rows.targets, torch.tensor(sorted(ends)))]
+        number = int((told == unknown.pop()).sum())
+        if len(told) >= FEW and number > UNKNOWN * len(told):
+            evidence = f"{number} of {len(told)} targets are {doctor.tokenizer.unk_token!r}"
+            yield finding("text-lost-in-tokens/targets", evidence, doctor.updates)
 
     def frozen(self, rows):
         """Tokens that were added, are in the rows, and cannot learn."""
