@@ -1313,6 +1313,66 @@ def test_tensors_that_are_no_parameters(found, way):
     assert found(train).get("no-gradient") == (None if right else "certain")
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_an_evaluation_on_another_scale(found, scaled):
+    """Pictures that are normalised for training only; val with a little more contrast is fine."""
+
+    def train():
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        pictures, y = torch.rand(256, 1, 8, 8), torch.randint(0, 4, (256,))
+        for _ in range(3):
+            for i in torch.randperm(192).split(16):
+                x = (pictures[i] - 0.5) / 0.29
+                nn.functional.cross_entropy(model(x), y[i]).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            model.eval()
+            with torch.no_grad():
+                for i in torch.arange(192, 256).split(16):
+                    model((pictures[i] - 0.5) / 0.2 if scaled else pictures[i])
+            model.train()
+
+    said = found(train).get("evaluated-on-another-scale")
+    assert said == (None if scaled else "warning")
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_labels_by_word_on_tokens(found, aligned):
+    """Tags of words, given to the pieces of each word, or laid over all pieces in order."""
+    from tokenizers import Tokenizer, models
+    from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+
+    def row(width=24):
+        words = [[3 + 2 * w, 4 + 2 * w][: 1 + w % 2] for w in torch.randint(0, 8, (8,)).tolist()]
+        words = words[: int(torch.randint(4, 9, ()))]
+        pieces, tags = [piece for word in words for piece in word], [len(w) - 1 for w in words]
+        ids = [1, *pieces, 2]
+        if aligned:
+            tags = [-100, *(t for w in words for t in [len(w) - 1, -100][: len(w)]), -100]
+        rest = width - len(ids)
+        labels = tags + [-100] * (width - len(tags))
+        return ids + [0] * rest, [1] * len(ids) + [0] * rest, labels
+
+    def train():
+        words = {
+            word: i for i, word in enumerate(["[PAD]", "[CLS]", "[SEP]", *map(str, range(17))])
+        }
+        raw = Tokenizer(models.WordLevel(words, "[PAD]"))
+        PreTrainedTokenizerFast(tokenizer_object=raw, cls_token="[CLS]", pad_token="[PAD]")
+        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = BertConfig(vocab_size=20, intermediate_size=16, num_labels=2, **small)
+        model = BertForTokenClassification(config)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        for _ in range(6):
+            ids, mask, labels = map(torch.tensor, zip(*[row() for _ in range(16)], strict=True))
+            model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert found(train).get("labels-by-word") == (None if aligned else "warning")
+
+
 class Convolution(nn.Module):
     """Reads (B, T, C): by a convolution over T, or as patches of several steps each."""
 

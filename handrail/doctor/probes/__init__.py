@@ -21,6 +21,7 @@ from .cropped import Cropped
 from .decay import Decay
 from .device import Device
 from .edges import Edges
+from .eval_inputs import EvalInputs
 from .eval_memory import EvalMemory
 from .first_loss import FirstLoss
 from .flat_scores import FlatScores
@@ -65,6 +66,7 @@ from .unheard import Unheard
 from .units import Units
 from .val_loss import ValLoss
 from .vocabulary import Vocabulary
+from .word_labels import WordLabels
 from .zero_grad import ZeroGrad
 
 # the order in which they are asked: what explains other findings first
@@ -77,5 +79,5 @@ PROBES = [
     *[Modes, Resuming, Generation, Prompts, Cached, Cropped, Saving, Unheard],
     *[Neighbours, Batches, Copies, Ties, Planned, Decay, Units, Scale],
     *[Loading, SoftTargets, Scrambled, Seeds, CopiedNorms, ClassWeights, FlatScores, Regression],
-    *[Columns, Adapter],
+    *[Columns, Adapter, EvalInputs, WordLabels],
 ]
