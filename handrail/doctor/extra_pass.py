@@ -7,25 +7,27 @@ import torch
 from .hooks import bare, tensors_in
 from .no_trace import from_signal, no_trace
 
-WITHOUT = ("labels", "targets", "past_key_values", "num_items_in_batch", "logits_to_keep")
+TOLD = ("labels", "targets")  # some models give all logits only with them
+WITHOUT = (*TOLD, "past_key_values", "num_items_in_batch", "logits_to_keep")
 MOVED = 1e-3  # logits have moved if by more than this share of the largest
 
 
 def logits_of(seen, ids, number=0, turned=False):
     """Return the logits (1, T, V) for row `number` of a Pass with other ids (1, T), or None."""
-    inputs = {
+    given = {
         name: one_row(value, seen.ids, number, turned)
         for name, value in seen.inputs.items()
-        if name not in WITHOUT
+        if name not in WITHOUT or name in TOLD
     }
+    inputs = {name: value for name, value in given.items() if name not in TOLD}
     name = next(name for name, value in seen.inputs.items() if value is seen.ids)
     plain = {key: inputs[key] for key in ("attention_mask", "position_ids") if key in inputs}
     other, model = {name: ids.T if turned else ids}, bare(seen.module)
     # a state for a whole batch may have come along; TRL's forward wants labels, or no extras
-    for value in run(model, inputs | other) or run(model, plain | other):
-        if value.ndim == 3:
-            value = value.transpose(0, 1) if turned else value
-            if value.shape[:2] == ids.shape:
+    for some in (inputs, plain, given):
+        for value in run(model, some | other):
+            value = value.transpose(0, 1) if turned and value.ndim == 3 else value
+            if value.ndim == 3 and value.shape[:2] == ids.shape:
                 return value.float()
     return None
 

@@ -11,6 +11,8 @@ from ..record import sample, some
 # has no part in the loss, or is trained by way of others
 UNUSED = re.compile(r"pooler|original_module|base_layer")
 
+LATER = 40  # updates after which each of several optimizers has stepped
+
 
 class Membership:
     """Compares them in the first updates of an optimizer."""
@@ -136,7 +138,9 @@ class Membership:
             if p.requires_grad and p.grad is not None and id(p) not in owned
         ]
         models = {id(bare(seen.module)) for seen in self.doctor.now.passes}
-        if missing and len(models) == 1 and self.doctor.alone(optimizer):
+        # another optimizer may not have stepped yet: of a GAN, or of a critic
+        settled = self.doctor.alone(optimizer) or self.doctor.now.age >= LATER
+        if missing and len(models) < 2 and settled:
             yield finding("no-gradient/no-optimizer", some(missing), self.doctor.now.number)
 
 
