@@ -1373,6 +1373,73 @@ def test_labels_by_word_on_tokens(found, aligned):
     assert found(train).get("labels-by-word") == (None if aligned else "warning")
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_losses_summed_by_hand_of_which_none_counts(found, masked):
+    """All targets are -100: the losses are summed and divided by their number, 0."""
+
+    def train():
+        model = nn.Sequential(nn.Embedding(60, 16), nn.Linear(16, 60))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for rows in torch.randint(0, 60, (6, 8, 25)):
+            x, y = rows[:, :-1], rows[:, 1:].clone()
+            y[:, : 24 if masked else 12] = -100
+            losses = nn.functional.cross_entropy(model(x).mT, y, reduction="none")
+            (losses.sum() / (y != -100).sum()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert found(train) == ({"nothing-trained": "certain"} if masked else {})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_table_that_none_of_two_optimizers_has(found, known):
+    """Matrices have one optimizer, vectors and the head another; the embedding may be forgotten."""
+
+    def train():
+        model = nn.Sequential(nn.Embedding(60, 16), nn.Linear(16, 16), nn.Linear(16, 60))
+        table, inner, bias, *head = model.parameters()
+        optimizers = torch.optim.SGD([inner], 0.1), torch.optim.AdamW([bias, *head], 1e-2)
+        optimizers[1].add_param_group({"params": [table]} if known else {"params": []})
+        for rows in torch.randint(0, 60, (40, 8, 25)):
+            scores = model(rows[:, :-1])
+            nn.functional.cross_entropy(scores.mT, rows[:, 1:]).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad()
+
+    assert found(train).get("no-gradient") == (None if known else "warning")
+
+
+class AsNanoGPT(nn.Module):
+    """Gives all logits only with the targets, else those of the last place."""
+
+    def __init__(self, ahead):
+        super().__init__()
+        self.embedding, self.head, self.ahead = nn.Embedding(60, 16), nn.Linear(16, 60), ahead
+
+    def forward(self, idx, targets=None):
+        x = self.embedding(idx)
+        logits = self.head(x + (x.roll(-1, 1) if self.ahead else 0))
+        if targets is None:
+            return logits[:, [-1]], None
+        return logits, nn.functional.cross_entropy(logits.mT, targets)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_causality_of_a_model_that_gives_all_logits_only_with_targets(found, ahead):
+    """nanoGPT's way: with targets=None only the last place is calculated."""
+
+    def train():
+        model = AsNanoGPT(ahead)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for rows in torch.randint(0, 60, (6, 8, 25)):
+            model(rows[:, :-1], rows[:, 1:])[1].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert found(train) == ({"no-causal-mask": "certain"} if ahead else {})
+
+
 class Convolution(nn.Module):
     """Reads (B, T, C): by a convolution over T, or as patches of several steps each."""
 

@@ -119,9 +119,10 @@ def targets_of(seen, ids):
     for loss in seen.losses:
         if loss.targets.is_floating_point():
             continue
-        if loss.reduction == "none" and not loss.weighed:  # what counts is decided later
-            return None
         targets = torch.where(loss.targets == loss.ignore, -1, loss.targets).cpu()
+        later = loss.reduction == "none" and not loss.weighed  # what counts is decided later
+        if later and (targets >= 0).any():
+            return None
         if isinstance(keep, torch.Tensor) and targets.numel() == keep.numel() and ids.size(0) == 1:
             spread = torch.full_like(ids, -1)
             spread[0, keep.cpu()] = targets.flatten()

@@ -48,7 +48,7 @@ class NonFinite:
         """Return why the loss is NaN, as far as its targets tell."""
         heard = [loss for seen in self.doctor.now.passes for loss in seen.losses]
         for loss in heard:
-            counted = not loss.targets.is_floating_point() and loss.reduction == "mean"
-            if counted and not (loss.targets != loss.ignore).any():
+            whole = not loss.targets.is_floating_point()
+            if whole and not (loss.targets != loss.ignore).any():
                 return "no-targets"
         return "in-the-loss"
