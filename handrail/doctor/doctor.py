@@ -13,6 +13,7 @@ It changes nothing: no weight, no random number, no mode.
 import os
 import threading
 from concurrent.futures import process, thread  # they register their own ends before ours
+from weakref import ref
 
 import torch
 
@@ -51,6 +52,7 @@ class Doctor:
         self.cut_short = False  # did an exception end the program, as Ctrl-C does?
         self.loaded = False  # were weights of the model read from a file?
         self.steppers, self.stepped = {}, {}  # id(optimizer): its first update, and its last
+        self.optimizers = {}  # id(optimizer): a weak reference, since ids are used again
         self.read = []  # of the first passes of several processes: a number for what was read
         self.owner = os.getpid()
         self.probes = [probe(self) for probe in PROBES]
@@ -225,6 +227,7 @@ class Doctor:
     def note_before_step(self, optimizer):
         if self.is_other(optimizer):
             return False
+        self.note_identity(optimizer)
         now = self.now
         now.rates = [float(group.get("lr") or 0) for group in optimizer.param_groups]
         now.age = now.number - self.steppers.get(id(optimizer), now.number) + 1
@@ -234,6 +237,15 @@ class Doctor:
             now.before = {id(p): sample(p) for p in tensors}
             now.moving = any(map(alive, tensors))
             self.history.owned |= now.before.keys()
+
+    def note_identity(self, optimizer):
+        """One that is gone may have had the id of this one: its updates are kept elsewhere."""
+        me = id(optimizer)
+        known = self.optimizers.get(me)
+        if known is not None and known() is not optimizer and me in self.steppers:
+            gone = "gone", len(self.steppers)
+            self.steppers[gone], self.stepped[gone] = self.steppers.pop(me), self.stepped.pop(me, 0)
+        self.optimizers[me] = ref(optimizer)
 
     def note_after_step(self, optimizer):
         if self.is_other(optimizer):
