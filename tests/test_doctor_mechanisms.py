@@ -1410,6 +1410,25 @@ def test_a_table_that_none_of_two_optimizers_has(found, known):
     assert found(train).get("no-gradient") == (None if known else "warning")
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_classifier_that_gives_every_row_the_same_answer(found, dead):
+    """Its hidden units died; the twin learns nothing either, from labels at random, but answers."""
+
+    def train():
+        hidden = nn.Linear(16, 16)
+        model = nn.Sequential(nn.EmbeddingBag(60, 16), hidden, nn.ReLU(), nn.Linear(16, 2))
+        hidden.bias.data.fill_(-50 if dead else 0)
+        optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+        for ids in torch.randint(0, 60, (150, 16, 20)):
+            y = (torch.rand(16) < 0.3).long()
+            nn.functional.cross_entropy(model(ids), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    said = found(train).get("only-frequencies-learned")
+    assert said == ("warning" if dead else None)
+
+
 class AsNanoGPT(nn.Module):
     """Gives all logits only with the targets, else those of the last place."""
 

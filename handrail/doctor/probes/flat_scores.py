@@ -29,7 +29,7 @@ class FlatScores:
         self.spreads.append((scores.amax(1) - scores.amin(1)).max().item())
         self.right.append((right / guess).item() if right > 0.3 else 0)
         flat = max(self.spreads) < FLAT and self.spreads[-1] < 1.5 * self.spreads[0]
-        if len(self.spreads) == LOOKS and flat and min(self.right[1:]) > 3:
+        if len(self.spreads) == LOOKS and flat and self.right[-1] > 3:
             most, chance = max(self.spreads), math.log(scores.size(1))
             evidence = (
                 f"in {LOOKS} looks since update {min(self.at)} no row's scores were further apart "

@@ -14,6 +14,7 @@ LEAST = 100  # updates
 FEWEST = 4  # classes, counted by the entropy: of fewer, always guessing one is often all there is
 EACH = 30  # targets for each class, or their frequencies are not known
 NEAR = 0.97  # the loss, compared with the entropy of the frequencies
+SAME = 0.01  # logits of two rows that differ by less are the same
 FLAT = 0.985  # the loss of the last quarter, compared with that of the quarter before
 
 
@@ -68,10 +69,17 @@ class Frequencies:
         quarter = len(self.losses) // 4
         now = sum(self.losses[-quarter:]) / quarter
         before = sum(self.losses[-2 * quarter : -quarter]) / quarter
-        even = entropy > 0.97 * math.log(classes)  # frequencies say nothing then
-        if even or total < EACH * classes or entropy < math.log(FEWEST):
+        if total < EACH * classes or not NEAR * entropy < now < 1.3 * entropy:
             return
-        if not NEAR * entropy < now < 1.3 * entropy or now < FLAT * before:
+        if not whole_rows(self.seen) and apart(self.seen) < SAME:
+            evidence = (
+                f"the loss is {now:.3f}, that of the targets' frequencies {entropy:.3f}; with "
+                f"dropout off, the logits of {len(self.seen.ids)} rows differ by less than {SAME}"
+            )
+            yield finding("only-frequencies-learned/same", evidence, self.doctor.updates)
+            return
+        says = 0.97 * math.log(classes) >= entropy >= math.log(FEWEST)  # else nothing, or all
+        if not says or now < FLAT * before:
             return
         own, other = swapped(self.seen)
         if own is None or abs(own - now) > 0.1 * now or other > 1.01 * own:
@@ -82,6 +90,19 @@ class Frequencies:
             f"with their own {own:.3f}"
         )
         yield finding("only-frequencies-learned", evidence, self.doctor.updates)
+
+
+def whole_rows(seen):
+    """Return True if each place of a row has a target, and not each row one."""
+    return seen.losses[0].targets.numel() > len(seen.ids)
+
+
+def apart(seen):
+    """Return by how much the logits (B, C) of different rows differ at most, inf if unknown."""
+    for scores in run(bare(seen.module), seen.inputs):
+        if scores.ndim == 2 and scores.shape == (len(seen.ids), seen.losses[0].classes):
+            return (scores.amax(0) - scores.amin(0)).max().item() if len(scores) > 3 else math.inf
+    return math.inf
 
 
 def swapped(seen):
