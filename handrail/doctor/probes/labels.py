@@ -28,7 +28,8 @@ REPLY = re.compile(
 class Row:
     """What one row reads and learns."""
 
-    length: int  # without padding
+    length: int  # without padding at its end
+    size: int  # nor at its start
     trained: int  # tokens that are learned
     padding: int  # of these, how many are padding
     whole: bool  # nearly all tokens are learned
@@ -72,6 +73,8 @@ class Labels:
         tokenizer = self.doctor.tokenizer
         pad = getattr(tokenizer, "pad_token_id", None)
         pads = filling(rows) if pad is None else {pad}
+        if rows.masked and not bool(rows.real.all()):
+            pads = set()  # the mask tells
         lists = [part.tolist() for part in (rows.ids, rows.trained, rows.real, rows.targets)]
         lengths = [tail(row, keep, pads) for row, keep in zip(lists[0], lists[2], strict=True)]
         ends = self.doctor.ends()
@@ -92,6 +95,7 @@ class Labels:
         left = len(set(rest)) > 3 and rest[-1] not in ends  # what is all alike only fills
         return Row(
             length=length,
+            size=length - start,
             trained=len(learned),
             padding=len(padding),
             whole=whole,
@@ -118,12 +122,12 @@ class Labels:
     def piled(self):
         """Return (rows that were cut at one greatest length, all others), of those with a shape."""
         shaped = [row for row in self.rows if row.shaped]
-        longest = max((row.length for row in shaped), default=0)
-        piled = [row for row in shaped if row.length == longest]
+        longest = max((row.size for row in shaped), default=0)
+        piled = [row for row in shaped if row.size == longest]
         fits = sum(row.closed for row in piled) > 0.5 * len(piled)  # of one length, and not cut
         if fits or len(piled) < max(3, 0.05 * len(shaped)):
             return [], shaped
-        return piled, [row for row in shaped if row.length < longest]
+        return piled, [row for row in shaped if row.size < longest]
 
     # --- judging ---
 
@@ -135,7 +139,7 @@ class Labels:
             yield finding("nothing-trained", f"{n} rows, 0 tokens trained", update)
         elif len(cut) >= max(2, 0.05 * n):
             evidence = (
-                f"{len(cut)} of {n} rows fill the whole length, {cut[0].length}, and train no token"
+                f"{len(cut)} of {n} rows fill the whole length, {cut[0].size}, and train no token"
             )
             yield finding("answer-truncated/before-the-answer", evidence, update)
         elif empty >= max(2, 0.1 * n):
@@ -176,7 +180,7 @@ class Labels:
         alike = rest or len({row.first for row in cut}) == 1
         if alike and left_open >= max(4, 0.15 * n) and all(row.trained for row in cut):
             evidence = (
-                f"{left_open} of {n} rows fill the whole length of {cut[0].length} and end with "
+                f"{left_open} of {n} rows fill the whole length of {cut[0].size} and end with "
                 "text that is no answer"
             )
             level = "certain" if rest else "warning"
