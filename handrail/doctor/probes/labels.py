@@ -55,6 +55,7 @@ class Labels:
 
     def __init__(self, doctor):
         self.doctor, self.rows = doctor, []
+        self.guessed = False  # is the padding's token only what fills the ends of rows?
 
     def after_step(self, optimizer):
         if self.doctor.now.age > LOOKED_AT:
@@ -75,6 +76,7 @@ class Labels:
         pads = filling(rows) if pad is None else {pad}
         if rows.masked and not bool(rows.real.all()):
             pads = set()  # the mask tells
+        self.guessed |= pad is None and bool(pads)
         lists = [part.tolist() for part in (rows.ids, rows.trained, rows.real, rows.targets)]
         lengths = [tail(row, keep, pads) for row, keep in zip(lists[0], lists[2], strict=True)]
         ends = self.doctor.ends()
@@ -153,7 +155,8 @@ class Labels:
             evidence = (
                 f"{padding:,} of {trained:,} trained tokens are padding, in {padded} of {n} rows"
             )
-            yield finding("padding-in-loss", evidence, self.doctor.updates)
+            level = "warning" if self.guessed else ""
+            yield finding("padding-in-loss", evidence, self.doctor.updates, level)
 
     def bos(self):
         n, twice = len(self.rows), sum(row.twice for row in self.rows)
