@@ -45,7 +45,9 @@ class Causality:
     def causal(self, seen, rows):
         moved, place = moved_by_future(seen, rows)
         if moved is None and self.looks == 1:
-            self.doctor.left_out.append("causality: fewer than 4 tokens of a row are learned, or a row alone gives no logits")
+            self.doctor.left_out.append(
+                "causality: few tokens of a row are learned, or a row alone gives no logits"
+            )
         elif moved:
             evidence = (
                 f"tokens from position {place} on were changed, and the logits before it moved by "
