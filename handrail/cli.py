@@ -101,6 +101,9 @@ def take(folder, typed, step=""):
     if step:
         walk.check_order(project, ANSWERS[0] if after_texts else step)
     write_down(project, chosen, step)
+    steps = ANSWERS if after_texts else walk.path(project)
+    if (after_texts or not step) and chosen.until and chosen.until not in steps:
+        raise stop("until another walk", until=chosen.until, steps=", ".join(steps))
     try:
         if after_texts:
             code = walk.walk(project, screen, chosen.until, ANSWERS)

@@ -304,7 +304,9 @@ def keep(project, name, said):
 
 def again(project, name):
     """Return the command that continues the walk in which this step is."""
-    return project.command("" if name in path(project) else "finetune")
+    if name in path(project):
+        return project.command("")
+    return project.command("finetune" if name in ANSWERS else name)
 
 
 def last(project):

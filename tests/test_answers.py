@@ -20,7 +20,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from handrail.data import village
+from handrail.project.project import Project
 from handrail.steps import ANSWERS
+from handrail.steps.card import card
 
 sys.path.insert(0, str(HOUSE / "handrail" / "program"))
 MARKS = (
@@ -684,6 +686,18 @@ def answering(walked, tmp_path_factory):
         return handrail("finetune", folder, "--cpu", "--yes", "--updates", "12", "--batch", "8")
 
     return once(tmp_path_factory, "answers", make)
+
+
+def test_the_card_of_a_model_that_answers(answering):
+    """Its exam has other figures than that of a model that writes: they are all in the card."""
+    project = Project(answering[0])
+    exam = json.loads((project.out / "answers.json").read_text())
+    text = card(project, 1234, exam, "code")
+    for kind, found in exam["after"].items():
+        if isinstance(found, dict):
+            before = exam["before"][kind]
+            assert f"{kind}: exactly right | {before['exact']:.1%} | {found['exact']:.1%} |" in text
+    assert "questions never shown" in text and "answers questions of the kind" in text
 
 
 def test_finetune_continues_from_the_first_walk(answering):

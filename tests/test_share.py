@@ -28,8 +28,8 @@ from transformers import (
 
 from handrail.project.project import Project
 from handrail.steps import gguf_file
-from handrail.steps.card import card, page
-from handrail.steps.share import converted
+from handrail.steps.card import card, own_files, page
+from handrail.steps.share import converted, write_pages
 from handrail.steps.words import Words
 
 CHATML = (
@@ -254,6 +254,31 @@ def test_the_card_is_complete_and_invents_nothing(grown):
     assert (data.license, data.language, data.datasets) == ("mit", "en", ["owner/texts"])
     assert "CHOOSE" not in text and "maria" not in text and data.base_model is None
     assert "gguf" in data.tags and f"| this model | {exam['model']:.3f} |" in text
+
+
+def test_own_answers_on_top_of_the_stories_are_the_owners(grown):
+    """The card and the upload name them; they are not nobody's, as the stories are."""
+    exam = json.loads((grown / "out" / "evaluation.json").read_text())
+    assert own_files(Project(grown).settings) == []
+    decide(grown, answers="me.jsonl")
+    assert "then questions and answers of its owner's choice" in card(Project(grown), 1, exam, "")
+    assert "Whether other people wrote in your files" in pushed(grown).stdout
+
+
+def test_what_the_owner_wrote_stays(grown):
+    """Pages are written again after each exam; what their owner added below stays in them."""
+    project, words = Project(grown), Words(Project(grown), "share")
+    pages = [grown / "README.md", grown / "out" / "model" / "README.md"]
+    for _ in range(2):
+        write_pages(project, words, grown / "out" / "model", 1234)
+        for file in pages:
+            text = file.read_text()
+            if "My notes" not in text:
+                file.write_text(text + "\n## My notes\n\nIt likes rain.\n\n## Limits\n\nMany.\n")
+    for file in pages:
+        text = file.read_text()
+        assert text.count("It likes rain.") == text.count("## Limits\n\nMany.") == 1
+        assert text.count("## What was chosen and measured") == 1
 
 
 def test_a_person_is_asked_for_what_only_they_know(grown):

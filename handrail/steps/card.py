@@ -60,6 +60,13 @@ def from_hub(project):
     return found
 
 
+def own_files(chosen):
+    """Return the settings that name what the owner gave, and not handrail: data, answers, pairs."""
+    made = ("data",) if chosen.get("world") else ()
+    named = [name for name in ("data", "answers", "pairs") if name not in made]
+    return [name for name in named if chosen.get(name) not in (None, "", "village")]
+
+
 def page(project, template, **values):
     """Return a page of steps/*.jinja, filled in."""
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
@@ -76,10 +83,11 @@ def card(project, parameters, exam, code):
     base = chosen.get("base", "")
     away = Path(base).is_absolute()  # a path says something about its owner's machine
     # the name of a file can be that of a person
-    kind = "texts" if chosen.get("data") else "questions and answers"
-    source = ", ".join(hub) or f"{kind} of its owner's choice"
-    if chosen.get("world"):
-        source = "a built-in world of small stories (handrail's village)"
+    kinds = {"data": "texts", "answers": "questions and answers", "pairs": "pairs of answers"}
+    given = " and ".join(kinds[name] for name in own_files(chosen))
+    parts = ["a built-in world of small stories (handrail's village)"] * bool(chosen.get("world"))
+    parts += hub or ([f"{given} of its owner's choice"] if given else [])
+    source = ", then ".join(parts)
     data = ModelCardData(
         license=chosen.get("license"),
         language=chosen.get("language"),

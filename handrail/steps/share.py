@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 
 from handrail.project.project import Project, Stop, stop
 from handrail.project.screen import Outcome
-from handrail.steps.card import card, checked, choose, from_hub, page
+from handrail.steps.card import card, checked, choose, from_hub, own_files, page
 from handrail.steps.words import Words, shown_if
 
 FILES = []
 USES = ["license", "language"]
+LEAVES = ["answers.json"]  # an exam of another model: what is shared is that one
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,7 +26,7 @@ tokenizer, model = (kind.from_pretrained(folder) for kind in (AutoTokenizer, Aut
 ids = tokenizer({prompt!r}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))"""
 PROMPT, UNNAMED = "One", "PATH OR NAME OF THIS MODEL"
-HEAD = "## What was chosen and measured"  # in the project's README; that part is written again
+HEAD = "## What was chosen and measured"  # of README and card; that part is written again
 
 
 def exam_of(project):
@@ -105,7 +107,8 @@ def converted(project, words, model, tokenizer):
     place, kind = project.out / "gguf", model.config.model_type
     shutil.rmtree(place, ignore_errors=True)  # perhaps of another model
     if why := gguf_file.refusal(model, tokenizer):
-        return words.check(why, kind, False, "warn", model=model.name_or_path)
+        quoted = shlex.quote(model.name_or_path)
+        return words.check(why, kind, False, "warn", model=quoted)
     place.mkdir()
     gguf_file.write(model, tokenizer, place, project.folder.name)
     values = gguf_file.modelfile(model, tokenizer) | {"name": slug(project)}
@@ -122,15 +125,23 @@ def slug(project):
     return re.sub("[^a-z0-9]+", "-", project.folder.name.lower()).strip("-") or "my-model"
 
 
+def added(file):
+    """Return what the owner wrote below our part of a page: from its next heading on."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    own = re.search("^#+ .*", text.partition(HEAD)[2], re.M | re.S)
+    return f"\n\n{own[0].strip()}\n" if own else "\n"
+
+
 def write_pages(project, words, folder, number):
     """Write the model card and the project's README.md; return the check of the card."""
     exam = json.loads(exam_of(project)[1].read_text())
     text = card(project, number, exam, LOAD.format(prompt=PROMPT, folder=UNNAMED))
     said, verdict = checked(text)
-    (folder / "README.md").write_text(text, encoding="utf-8")
-    readme = project.folder / "README.md"
-    text = readme.read_text(encoding="utf-8").split(HEAD)[0].rstrip()
-    readme.write_text(f"{text}\n\n{page(project, 'results.md', exam=exam)}\n", encoding="utf-8")
+    model_card, readme = folder / "README.md", project.folder / "README.md"
+    model_card.write_text(text.rstrip() + added(model_card), encoding="utf-8")
+    text, results = readme.read_text(encoding="utf-8"), page(project, "results.md", exam=exam)
+    text = f"{text.split(HEAD)[0].rstrip()}\n\n{results.rstrip()}{added(readme)}"
+    readme.write_text(text, encoding="utf-8")
     project.commit(["README.md"], "README: what was chosen and measured")
     return words.check("the card, checked by the hub", said, verdict == "pass", verdict)
 
@@ -177,7 +188,7 @@ def push(project, screen, name):
     parts = [folder for folder in (model, "out/gguf") if (project.folder / folder).exists()]
     commands = [f"`hf upload --private {name} {folder} .`" for folder in parts]
     hub, base = ", ".join(from_hub(project)), chosen.get("base")
-    own = not hub and not chosen.get("world")
+    own = not hub and bool(own_files(chosen))
     shown = shown_if(made=chosen.get("world"), own=own, open=not chosen.get("license"))
     shown |= {"me": chosen.get("me"), "hub": hub or None, "base": base or None, "name": name}
     screen.say("What is in it", words.say("Push", **shown))
