@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import HOUSE, decide, handrail, made
 from huggingface_hub import ModelCard
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -24,6 +24,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedTokenizerFast,
 )
 
 from handrail.project.project import Project
@@ -166,6 +167,15 @@ def test_what_no_gguf_can_be_made_of_is_named(answerer):
         setattr(tokenizer.backend_tokenizer, part, getattr(module, kind)())
         assert gguf_file.refusal(model, tokenizer) == "GGUF with another tokenizer", name
         setattr(tokenizer.backend_tokenizer, part, before)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    other = Tokenizer(models.Unigram([(letter, -3.0) for letter in letters]))
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    unigram = PreTrainedTokenizerFast(tokenizer_object=other, eos_token="<end>")
+    assert gguf_file.refusal(model, unigram) == "GGUF with another tokenizer"
+    model.config.hidden_act = "gelu"
+    assert gguf_file.refusal(model, tokenizer) == "GGUF of another architecture"
+    model.config.hidden_act = "silu"
+    assert gguf_file.refusal(model, tokenizer) is None
     model.config.rope_parameters["rope_type"] = "yarn"
     assert gguf_file.refusal(model, tokenizer) == "GGUF of another architecture"
 

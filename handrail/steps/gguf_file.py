@@ -31,11 +31,8 @@ def pre_type(tokenizer):
     cuts = whole["pre_tokenizer"] or {}
     cuts = cuts.get("pretokenizers", [cuts])
     changes = (whole["normalizer"] or {}).get("type", "NFC") != "NFC"  # llama.cpp changes nothing
-    if (
-        changes
-        or whole["model"].get("byte_fallback")
-        or any(c.get("add_prefix_space") for c in cuts)
-    ):
+    other = whole["model"]["type"] != "BPE" or whole["model"].get("byte_fallback")
+    if changes or other or any(c.get("add_prefix_space") for c in cuts):
         return None
     found = [c.get("pattern", c.get("use_regex", c.get("individual_digits"))) for c in cuts]
     found = list(zip([cut.get("type") for cut in cuts], found, strict=True))
@@ -45,8 +42,11 @@ def pre_type(tokenizer):
 def refusal(model, tokenizer):
     """Return why there can be no GGUF of this model, as a heading of share.md, or None."""
     config = model.config
+    other = "GGUF of another architecture"
     if config.model_type not in DESIGNS or config.rope_parameters["rope_type"] != "default":
-        return "GGUF of another architecture"
+        return other
+    if config.hidden_act != "silu" or getattr(config, "use_sliding_window", False):
+        return other
     fits = len(tokenizer) <= config.vocab_size
     return None if fits and pre_type(tokenizer) else "GGUF with another tokenizer"
 
