@@ -101,16 +101,15 @@ def take(folder, typed, step=""):
     if step:
         walk.check_order(project, ANSWERS[0] if after_texts else step)
     write_down(project, chosen, step)
+    alone = step and not after_texts
     steps = ANSWERS if after_texts else walk.path(project)
-    if (after_texts or not step) and chosen.until and chosen.until not in steps:
+    if not alone and chosen.until and chosen.until not in steps:
         raise stop("until another walk", until=chosen.until, steps=", ".join(steps))
     try:
-        if after_texts:
-            code = walk.walk(project, screen, chosen.until, ANSWERS)
-        elif step:
+        if alone:
             code = take_one(project, screen, step, typed.get("push"), agreed)
         else:
-            code = walk.walk(project, screen, chosen.until)
+            code = walk.walk(project, screen, steps, chosen.until)
     except (KeyboardInterrupt, EOFError):
         said["error"] = f"Stopped. To continue: {project.command(step)}"
         print(f"\n{said['error']}")

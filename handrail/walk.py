@@ -359,12 +359,8 @@ def check_in(project, screen, name):
     return "next"
 
 
-def walk(project, screen, until=None, steps=None):
-    """Go through the steps from the first that is not done; return the exit code.
-
-    All steps of this project's walk, if none are named.
-    """
-    steps = steps or path(project)
+def walk(project, screen, steps, until=None):
+    """Go through the steps from the first that is not done; return the exit code."""
     for number, name in enumerate(steps, start=1):
         now = state(project, name)
         if now == "done":

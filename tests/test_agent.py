@@ -301,3 +301,14 @@ def test_the_ten_questions_get_the_screens_that_are_shown(walked, tmp_path):
 
 def without_numbers(text):
     return re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "N", text)).strip()
+
+
+def test_until_names_a_step_of_this_walk(tmp_path):
+    """A step of the other walk is never reached: the whole walk would be taken, an hour of it."""
+    folder = tmp_path / "mine"
+    done = handrail("new", folder, "--cpu", "--yes", "--until", "examples")
+    assert done.returncode == 2 and "this walk has no such step" in done.stderr, done.stderr
+    assert not list((folder / "out" / "steps").glob("*.json"))
+    steps = {"share": "share", "answers": "finetune", "model": ""}
+    for step, command in steps.items():  # what continues after it was undone
+        assert walk.again(Project(folder), step) == Project(folder).command(command)

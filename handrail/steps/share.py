@@ -17,7 +17,7 @@ from handrail.steps.words import Words, shown_if
 
 FILES = []
 USES = ["license", "language"]
-LEAVES = ["answers.json"]  # an exam of another model: what is shared is that one
+LEAVES = ["answers.json"]  # not made here: after the exam of another model, share that one
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 

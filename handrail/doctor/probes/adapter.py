@@ -31,9 +31,12 @@ class Adapter:
             for name, p in model.named_parameters()
             if id(p) in owned and p.requires_grad and not {adapter, UNUSED} & {*name.split(".")}
         }
-        others = {name for name in trained if name.replace("base_layer.", "") in saved}
-        names = trained.keys() - saved - others
-        self.missing, self.folder = {name: trained[name] for name in sorted(names)}, folder
+        self.folder = folder
+        self.missing = {
+            name: p
+            for name, p in trained.items()
+            if saved.isdisjoint({name, name.replace("base_layer.", "")})
+        }
 
     def stored(self, found):
         """What is saved with torch.save beside it is not missing."""

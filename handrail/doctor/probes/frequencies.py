@@ -71,7 +71,7 @@ class Frequencies:
         before = sum(self.losses[-2 * quarter : -quarter]) / quarter
         if total < EACH * classes or not NEAR * entropy < now < 1.3 * entropy:
             return
-        if not whole_rows(self.seen) and apart(self.seen) < SAME:
+        if not by_place(self.seen) and apart(self.seen) < SAME:
             evidence = (
                 f"the loss is {now:.3f}, that of the targets' frequencies {entropy:.3f}; with "
                 f"dropout off, the logits of {len(self.seen.ids)} rows differ by less than {SAME}"
@@ -92,7 +92,7 @@ class Frequencies:
         yield finding("only-frequencies-learned", evidence, self.doctor.updates)
 
 
-def whole_rows(seen):
+def by_place(seen):
     """Return True if each place of a row has a target, and not each row one."""
     return seen.losses[0].targets.numel() > len(seen.ids)
 
