@@ -136,7 +136,7 @@ def check_numbers(values, place):
     """Raise Stop for a number that no run can begin with."""
     for name, least in WHOLE.items():
         value = values.get(name)
-        if value is not None and not (isinstance(value, int) and value >= least):
+        if value is not None and not (type(value) is int and value >= least):
             raise stop("no whole number", name=f"{place}{name}", value=value, least=least)
     lr = values.get("lr")
     if lr is not None and not (isinstance(lr, int | float) and 0 < lr < math.inf):
@@ -149,8 +149,19 @@ def check_sharing(typed):
     for name in ("license", "language"):
         if getattr(typed, name, None) is not None:
             setattr(typed, name, known(name, getattr(typed, name)))
-    if push is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", push):
+    if push is not None and not names_model(push):
         raise stop("no name of the hub", name=push)
+
+
+def names_model(text):
+    """Return whether the hub takes it as owner/name."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        return False
+    return "/" in text
 
 
 def check_typed(project, typed):

@@ -296,7 +296,8 @@ def run(words, said):
     except click.exceptions.Exit as end:  # --help, --version
         return end.exit_code
     except click.UsageError as wrong:
-        where = wrong.ctx.command_path if wrong.ctx else "handrail"
+        where = "handrail " + words[0] if words[0] in cli.commands else "handrail"
+        where = wrong.ctx.command_path if wrong.ctx else where
         code, said["error"] = 2, f"{wrong.format_message()}\nAll options: {where} --help"
     except (KeyboardInterrupt, EOFError, click.Abort):
         code, said["error"] = 130, "Stopped."

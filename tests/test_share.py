@@ -32,6 +32,7 @@ from handrail.steps import gguf_file
 from handrail.steps.card import card, own_files, page
 from handrail.steps.share import converted, write_pages
 from handrail.steps.words import Words
+from handrail.walk import status
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
@@ -318,6 +319,8 @@ def test_bad_names_are_refused_before_anything_is_written(grown):
         ("--license", ""): "Nothing is typed after --license",
         ("--language", "german"): "such as en, de or zh",
         ("--push", "my model"): "--push maria/first-model",
+        ("--push", "maria/first--model"): "--push maria/first-model",
+        ("--push", "first-model"): "--push maria/first-model",
     }
     for words, said in cases.items():
         done = handrail("share", grown, "--cpu", "--yes", *words)
@@ -337,6 +340,18 @@ def test_a_model_newer_than_the_exam_is_not_shared(grown):
     done = handrail("share", grown, "--cpu", "--yes")
     assert done.returncode == 2 and "The newest model is out/dpo/model" in done.stderr, done.stderr
     assert "First: handrail answers" in done.stderr and not (grown / "out" / "gguf").exists()
+
+
+def test_a_model_that_answers_is_shared_after_its_exam(grown):
+    """Once there is a fine-tuned model, share waits for its exam: an agent that asks what can come
+    now is not sent to a step that refuses.
+    """
+    assert "share" in {coming["step"] for coming in status(grown)["later"]}
+    (grown / "out" / "finetune" / "model").mkdir(parents=True)
+    (grown / "out" / "finetune" / "model" / "config.json").write_text("{}")
+    assert "share" not in {coming["step"] for coming in status(grown)["later"]}
+    done = handrail("share", grown, "--cpu", "--yes")
+    assert done.returncode == 2 and "First: handrail examples" in done.stderr, done.stderr
 
 
 def pushed(folder, *words, **settings):

@@ -514,6 +514,29 @@ def test_wrong_input_gets_a_sentence(tmp_path):
     wrong("status", "torn", cwd=tmp_path, says="is there twice (at line 2")
     (tmp_path / "torn" / "settings.toml").write_bytes(b'data = "\xff"\n')
     wrong("status", "torn", cwd=tmp_path, says="settings.toml")
+    wrong("new", "", "--cpu", cwd=tmp_path, says="The name of the folder is empty")
+
+
+@pytest.mark.parametrize(
+    "line", ["data = 5", "finetune.base = 5", 'kinds = ".md"', "finetune = 3", "batch = true"]
+)
+def test_a_setting_of_another_type_is_named_with_its_file(line, tmp_path):
+    """settings.toml is written by hand, too. A number where a text belongs is a sentence that names
+    the line and what it has to be, before anything is done with it.
+    """
+    version = f'handrail = "{__version__}"\n'
+    (tmp_path / "settings.toml").write_text(version + line)
+    name = line.partition(" =")[0].rpartition(".")[2]
+    wrong("new", tmp_path, "--cpu", cwd=tmp_path, says=f"settings.toml: {name} = ")
+    assert (tmp_path / "settings.toml").read_text() == version + line
+
+
+def test_a_note_of_a_step_that_holds_something_else_is_no_note(tmp_path):
+    """Half a note, or a file that something else wrote: the step is to be taken, no traceback."""
+    for text in ("[]", "{", '{"checks": '):
+        (tmp_path / "out" / "steps").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / "steps" / "data.json").write_text(text)
+        assert state(Project(tmp_path), "data") == "to do"
 
 
 def test_what_is_wrong_in_a_flag_is_not_written_down(grown):

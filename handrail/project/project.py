@@ -22,6 +22,14 @@ PROBLEMS = Path(__file__).with_name("problems.md")
 TEMPLATE = Path(__file__).parent.parent / "project_template"
 GUIDES = ("README.md", "AGENTS.md")  # of a project: they name only files that are there
 ASKED = "asked for on the command line"
+TYPES = {  # of settings: what is meant, and the names that have to be so
+    'a text in quotes, as in name = "words"': (
+        str,
+        "data source answers pairs base column me prompt size license language world",
+    ),
+    'a list of file endings, as in [".txt"]': (list, "kinds source_kinds"),
+    "a part of its own, with lines such as finetune.lr = 0.001": (dict, "finetune dpo grpo"),
+}
 
 
 class Stop(Exception):
@@ -95,6 +103,8 @@ class Project:
     """A folder with settings.toml in it; `cpu` is True when a person chose the CPU."""
 
     def __init__(self, folder, cpu=False):
+        if not str(folder):  # as in `handrail new "$name"`; it would mean the current folder
+            raise stop("empty name")
         self.folder, self.cpu = Path(folder).resolve(), cpu
         self.out = self.folder / "out"
 
@@ -130,14 +140,20 @@ class Project:
 
     @property
     def settings(self):
-        """What was chosen so far, as a dict."""
+        """What was chosen so far, as a dict. Raises Stop for what cannot be read or used."""
         file = self.folder / "settings.toml"
         try:
-            return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            chosen = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except ValueError as error:  # no TOML, or no UTF-8
             twice = "the name of that line is there twice"
             said = str(error).replace("Cannot overwrite a value", twice)
             raise stop("settings unreadable", file=file, said=said) from error
+        parts = [part for part in chosen.values() if isinstance(part, dict)]
+        for part, (what, (kind, names)) in product([chosen, *parts], TYPES.items()):
+            for name in set(names.split()) & part.keys():
+                if not isinstance(part[name], kind):
+                    raise stop("wrong type", file=file, name=name, value=part[name], what=what)
+        return chosen
 
     def decide(self, name, value, why=""):
         """Write `name = value  # why` into settings.toml, over an older line; None removes it."""
