@@ -419,13 +419,35 @@ def test_files_whose_text_has_another_name_are_named(project, tmp_path):
     )
 
 
+def test_a_list_of_names_can_become_a_document_per_line(project, tmp_path, capsys):
+    """A list has no blank lines to cut at. One number in data.py makes each line a text, and that
+    is said; a prompt is never of two lines, which the model would see as one with a space.
+    """
+    words = [f"{a}{b}" for a in WORDS for b in WORDS]
+    names = [f"{word}{word[::-1]}{number}" for number in range(20) for word in words]
+    file = write(tmp_path / "names.txt", "\n".join(names))
+    look(project, file)
+    assert "change `PIECE = 4000` in data.py to `PIECE = 1`" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    prompt = project.settings["prompt"]
+    assert any(name.startswith(prompt) for name in names), prompt
+    code = (project.folder / "data.py").read_text()
+    (project.folder / "data.py").write_text(code.replace("PIECE = 4000", "PIECE = 1"))
+    checks = look(project, file)
+    assert checks["documents"].measured.startswith(f"{len(names):,}, ")
+    assert checks["most repeated document"].measured == "none is repeated"
+    assert "PIECE" not in capsys.readouterr().out
+    assert any(name.startswith(project.settings["prompt"]) for name in names)
+
+
 def test_a_text_without_line_breaks_is_cut_too(project, tmp_path):
     """A whole book on one line is many documents, and nothing of it is lost; a short one that gives
     no val is told how to be cut finer, and then it does.
     """
     book = " ".join(texts(1000))
     assert look(project, write(tmp_path / "line.txt", book))["documents"].measured.startswith(
-        f"{-(-len(book) // 16000)}, "
+        f"{-(-len(book) // 9000)}, "
     )
     assert (
         "".join(

@@ -44,13 +44,13 @@ def files(source, kinds):
 def pieces(file):
     """Yield the documents of a text file: each about PIECE characters, cut at a blank line.
 
-    Where no blank line comes, a document ends after 4 PIECE.
+    Where no blank line comes, a document ends after 2 PIECE.
     """
     piece = ""
     with open(file, encoding="utf-8-sig") as text:
-        while line := text.readline(4 * PIECE):
+        while line := text.readline(2 * PIECE + 1000):  # or a part of a very long one
             piece += line
-            if len(piece) >= PIECE and not line.strip() or len(piece) >= 4 * PIECE:
+            if len(piece) >= PIECE and not line.strip() or len(piece) >= 2 * PIECE:
                 yield piece
                 piece = ""
     yield piece

@@ -26,6 +26,7 @@ COPIES = ("data", "data-clean")  # folders of a project for texts that had to be
 
 N_STORIES = 100_000
 SMALL = "HuggingFaceTB/SmolLM2-135M"  # a small open model to continue from
+SHORT = 100  # characters: a line of a list, on average; those of prose have several sentences
 LEAST = 512  # tokens: below this there are not even a few rows of text
 
 
@@ -315,8 +316,9 @@ def judge_copies(words, found):
     part = f" in a sample of {SAMPLE:,}" if found.number > SAMPLE else ""
     shown = {"most": " ".join(found.most.split())[:80]}
     few, bad = most <= 0.01 or max(counts.values()) == 1, "fail" if most > 0.5 else "warn"
+    said = f"{most:.1%} of all" if max(counts.values()) > 1 else "none is repeated"
     return [
-        words.check("most repeated document", f"{most:.1%} of all", few, bad, **shown),
+        words.check("most repeated document", said, few, bad, **shown),
         words.check("exact copies", f"{extra:.1%}", extra <= 0.01, "warn"),
         words.check("near copies", f"{near:.1%}{part}", near <= 0.05, "warn"),
     ]
@@ -400,9 +402,21 @@ def how_to_read(seen, kinds):
 
 
 def beginning(found):
-    """Return the first words of a val document."""
-    words = " ".join((found.val_text or found.sample[0][1]).split()[:4])[:60]
+    """Return the first words of a val document, of its first line: it has no space for a new line.
+
+    Of a text of one or two words, as in a list of names, the first letters.
+    """
+    text = (found.val_text or found.sample[0][1]).strip()
+    words = " ".join(text.splitlines()[0].split()[:4])[:60]
+    if words == text:
+        words = words[: len(words) // 2 or 1]
     return "".join(sign for sign in words if sign.isprintable())
+
+
+def is_list(texts):
+    """Return whether texts seem to be lists of short lines, such as names."""
+    lines = sum(text.strip().count("\n") for text in texts)
+    return sum(map(len, texts)) < SHORT * lines and not any("\n\n" in text for text in texts)
 
 
 def say_plan(project, screen, program, chosen):
@@ -428,7 +442,9 @@ def run(project, screen):
     found, words = safe_count(project, program), Words(project, "data")
     refuse_too_little(project, seen, found, program.values.kinds)
     if not seen.tables and found.whole and found.number > seen.files:
-        screen.print(screen.fill(" ".join(words.say("pieces", number=found.number))))
+        shown = shown_if(list=is_list(dict(found.sample).values()))
+        for line in words.say("pieces", number=found.number, **shown):
+            screen.print(screen.fill(line))
     write_floor(project, found)
     samples, plots = show(screen, found)
     bytes_ = found.bytes if found.whole else max(found.bytes, seen.bytes)  # of all text

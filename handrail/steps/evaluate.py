@@ -36,6 +36,7 @@ def run(project, screen):
     recites = copy > 2 * most + 10
     found = {"loss": loss, "bits": bits, "copy": copy, "val_copy": most, "bigram": result["bigram"]}
     found |= {"recites": "" if recites else None, "new": None if recites else ""}
+    found["few"] = max(1, project.load().values.updates // 10)
     found |= dict.fromkeys(("valid", "wrong"))
     vals = [line["val_loss"] for line in read_metrics(project.out) if "val_loss" in line]
     found["run_loss"] = vals[-1] if vals and f"{vals[-1]:.3f}" != f"{loss:.3f}" else None

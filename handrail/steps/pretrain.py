@@ -17,7 +17,7 @@ from handrail.steps.runs import (
     run_script,
     whole_log,
 )
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["baselines.py"]
 USES = ["size", "base", "context", "batch", "updates", "lr", "seed"]
@@ -31,7 +31,9 @@ def expect(project):
     about = json.loads((project.out / "tokens" / "about.json").read_text())
     read = values.updates * values.batch * values.context
     sizes = {"updates": values.updates, "batch": values.batch, "context": values.context}
-    return guessers | sizes | {"floor": floor, "epochs": read / about["train"]["tokens"]}
+    found = {"floor": floor, "epochs": read / about["train"]["tokens"]}
+    found |= shown_if(world=project.settings.get("world"))
+    return guessers | sizes | found | {"few": max(1, values.updates // 20)}
 
 
 def yardsticks(project):
