@@ -88,6 +88,11 @@ def test_an_installed_wheel_walks_without_the_repository(tmp_path):
     packed = {file.relative_to(site) for file in (site / "handrail").rglob("*") if file.is_file()}
     assert here <= packed, sorted(here - packed)
     assert list(site.glob("handrail-*.dist-info/licenses/LICENSE"))
+    skill = python.parent.parent / "share" / "handrail" / "skills" / "handrail" / "SKILL.md"
+    assert skill.read_bytes() == (HOUSE / "skills" / "handrail" / "SKILL.md").read_bytes()
+    [about] = site.glob("handrail-*.dist-info/METADATA")
+    links = re.findall(r"\]\(([^)]*)", about.read_text(encoding="utf-8"))
+    assert len(links) > 8 and all(link.startswith("https://") for link in links), links
 
     words = "new mine --data village --updates 20 --cpu --yes --until tokenizer".split()
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
