@@ -116,8 +116,10 @@ def plan(project):
 def run(project, screen):
     check_taught(project)
     length = judge_length(project, write_pairs(project))
+    said = [f"The chosen answers: {length.measured} (expected: {length.expected})."]
     if length.verdict != "pass":
-        screen.say("Before it trains", [length.meaning, f"Try next: {length.advice}"])
+        said += [length.meaning, f"Try next: {length.advice}"]
+    screen.say("Before it trains", said)
     watched = train(project, screen, "dpo", plan(project))
     outcome = judge(project, screen)
     outcome.checks += [length, *watched]
