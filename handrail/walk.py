@@ -102,8 +102,8 @@ def changes(project, name):
     Data that has the same content elsewhere is the same. So is data that is gone, if its name is:
     a project can be moved without it.
     """
-    was, now = record(project, name).get("rests_on", {}), rests_on(project, name)
-    found = list(was.keys() ^ now.keys())
+    was, now = project.record(name).get("rests_on", {}), rests_on(project, name)
+    found = [*(was.keys() ^ now.keys()), *lost(project, name)]
     for key in was.keys() & now.keys():
         compared = 0 if now[key][1] is None else 1
         if was[key][compared] != now[key][compared]:
@@ -111,18 +111,15 @@ def changes(project, name):
     return sorted(found)
 
 
-def record(project, name):
-    """Return what was noted when the step was last taken, or None (also for half a note)."""
-    try:
-        note = json.loads((project.out / "steps" / f"{name}.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return note if isinstance(note, dict) and "checks" in note else None
+def lost(project, name):
+    """Return the names of settings that a step chose, and that are gone since."""
+    chose = (project.record(name) or {}).get("chose", {})
+    return sorted(chose.keys() - project.written().keys())
 
 
 def state(project, name):
     """Return "done", "failed", "changed" (since it was done) or "to do", from what is on disk."""
-    written = record(project, name)
+    written = project.record(name)
     if written is None:
         return "to do"
     if any(check["verdict"] == "fail" for check in written["checks"]):
@@ -233,13 +230,16 @@ def accept(project, screen, name, typed):
 def check_order(project, name):
     """Raise Stop if a step that this one needs was not taken, or failed a check."""
     for other in before(project, name):
-        written = record(project, other)
+        written = project.record(other)
         if written is None:
             command = project.command(other)
             raise stop("step before", name=name, first=other, command=command)
         if wrong := [check["name"] for check in written["checks"] if check["verdict"] == "fail"]:
             command = project.command(other)
             raise stop("failed before", name=name, first=other, check=wrong[0], command=command)
+        if gone := ", ".join(lost(project, other)):
+            command = project.command(other)
+            raise stop("setting gone", name=name, first=other, gone=gone, command=command)
 
 
 def take(project, screen, name, place):
@@ -262,7 +262,8 @@ def take(project, screen, name, place):
     screen.say("Expect", said["expect"])
     hand_over(project, screen, words, files(project, name))
 
-    began = time.perf_counter()
+    began, before = time.perf_counter(), project.written()
+    known = (project.record(name) or {}).get("chose", {})
     outcome = patiently(project, screen, name, lambda: module.run(project, screen))
     outcome.values = values | outcome.values
     screen.measured(outcome.checks)
@@ -276,6 +277,8 @@ def take(project, screen, name, place):
         if said[part]:
             screen.say(part, "\n\n".join(said[part]))
     said["recap"] = words.say("Recap", **outcome.values)
+    now = project.written()
+    said["chose"] = {key: now[key] for key in now if key in known or now[key] != before.get(key)}
     commit = keep(project, name, said)
     write_down(project, name, outcome, said, time.perf_counter() - began, commit)
     return outcome
@@ -284,7 +287,7 @@ def take(project, screen, name, place):
 def advised(project, name):
     """Return True before the first step with a person's own data: should they train at all?"""
     own = not project.settings.get("world") and project.settings.get("data") != "village"
-    return own and name == path(project)[1] and record(project, name) is None
+    return own and name == path(project)[1] and project.record(name) is None
 
 
 def show_advice(project, screen):
@@ -302,7 +305,7 @@ def keep(project, name, said):
     message = [said["title"], *said["why"], *said["What this tells you"]]
     commit = project.commit(named, "\n\n".join(message))
     # taken again: what the first time added is still there
-    return commit or (record(project, name) or {}).get("commit")
+    return commit or (project.record(name) or {}).get("commit")
 
 
 def again(project, name):
@@ -322,7 +325,7 @@ def last(project):
 
 def undo(project, screen, name):
     """Take a step back: revert its commit, remove its note; out/ is made again next time."""
-    written = record(project, name)
+    written = project.record(name)
     if written is None:
         raise stop("nothing to undo", what=f"{name} is not taken", folder=project.folder)
     if changed := [file for file in files(project, name) if project.dirty(file)]:
@@ -393,7 +396,7 @@ def finish(project, screen):
     """Tie the steps together, and say what can be done now."""
     words, records = Words(project, "end"), {}
     for name in path(project):
-        records[name] = record(project, name) or {}
+        records[name] = project.record(name) or {}
     answers = (project.out / "finetune" / "model").exists()
     model = "out/finetune/model" if answers else "out/model"
     screen.title(words.say("Title")[0], str(project.folder))
@@ -462,7 +465,7 @@ def coming(project, name):
     """Return what a step says before it is taken, and what was wrong the last time."""
     words = Words(project, name)
     values = patiently(project, Screen(yes=True), name, lambda: step(name).expect(project))
-    note = record(project, name) or {"checks": []}
+    note = project.record(name) or {"checks": []}
     alone = "--until finetune " if name == "finetune" else ""  # else the exam follows
     heads = {"why": "Why", "words": "New words", "guess": "Guess", "expect": "Expect"}
     return {key: words.say(head, **values) for key, head in heads.items()} | {
@@ -482,7 +485,7 @@ def coming(project, name):
 def taken(project):
     """Return what --json says about the step that was taken last."""
     name = last(project)
-    note = record(project, name)
+    note = project.record(name)
     for check in note["checks"]:
         if check["verdict"] == "pass":  # then the screen does not say these either
             check |= {"meaning": "", "advice": ""}

@@ -49,7 +49,7 @@ class Doctor:
         self.tell = None  # called with each finding, and the names of those it explains
         self.given = []  # passes made of the batches that `step` was given
         self.elsewhere = 0  # passes of other models since one of ours
-        self.cut_short = False  # did an exception end the program, as Ctrl-C does?
+        self.cut_short = False  # did an exception or an exit code end the program, as Ctrl-C does?
         self.loaded = False  # were weights of the model read from a file?
         self.steppers, self.stepped = {}, {}  # id(optimizer): its first update, and its last
         self.optimizers = {}  # id(optimizer): a weak reference, since ids are used again

@@ -54,7 +54,7 @@ def attach():
             doctor.close()
             write_findings(doctor, owner)
 
-    shown = sys.excepthook
+    shown, leave = sys.excepthook, sys.exit
 
     def crashed(kind, error, trace):
         doctor.cut_short = True
@@ -63,7 +63,11 @@ def attach():
             for found in explain_crash(doctor, error):
                 doctor.found(found)
 
-    doctor.tell, sys.excepthook = tell, crashed
+    def left(code=None):
+        doctor.cut_short = doctor.cut_short or code not in (None, 0)
+        leave(code)
+
+    doctor.tell, sys.excepthook, sys.exit = tell, crashed, left
     # atexit comes when threads can no longer be started, which loading a model needs
     threading._register_atexit(write)
 

@@ -42,10 +42,6 @@ class Fault:
     def number(self):
         return int(self.head["Number"])
 
-    @property
-    def can_run(self):
-        return "diff --git" in self.diff
-
 
 def read(file):
     """Return the Fault that a file holds."""
@@ -88,8 +84,6 @@ def show_list(screen):
 
 def apply(fault, folder):
     """Apply the patch in a folder; return False if it does not fit."""
-    if not fault.can_run:
-        return True
     above = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}  # not the repository around it
     how = {"cwd": folder, "text": True, "capture_output": True, "env": os.environ | above}
     done = subprocess.run(["git", "apply", "--recount", "-"], input=fault.diff, **how)
@@ -183,9 +177,6 @@ def show(screen, fault, project=None):
     """Show one fault from beginning to end; return True if the doctor named it."""
     screen.title(fault.head["Title"], fault.name)
     screen.say("What it is", fault.parts.get("What it is", ""))
-    if not fault.can_run:
-        screen.print("  This program cannot make this mistake, so there is nothing to run.\n")
-        return False
     screen.head("What was changed")
     change = fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n")
     screen.console.print(Syntax(change, "diff", background_color="default"))

@@ -57,7 +57,9 @@ def build(settings, tokenizer):
     """Return a new model with random weights, or the trained one that settings.base names."""
     if settings.base:
         safe = {"use_safetensors": True, "trust_remote_code": False}  # runs no foreign code
-        return AutoModelForCausalLM.from_pretrained(settings.base, dtype=torch.float32, **safe)
+        model = AutoModelForCausalLM.from_pretrained(settings.base, dtype=torch.float32, **safe)
+        model.generation_config.eos_token_id = tokenizer.eos_token_id  # it ends each document here
+        return model
     config = new_config(settings.size, tokenizer, settings.context)
     return AutoModelForCausalLM.from_config(config, attn_implementation="causal")
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import importlib
+import json
 import os
 import re
 import shlex
@@ -178,10 +179,27 @@ class Project:
         part.write_text(tomlkit.dumps(chosen), encoding="utf-8")
         part.replace(file)  # a full disk leaves the old one whole
 
+    def written(self):
+        """Return {name: value as written} of all settings; such as finetune.lr, too."""
+        return {name: value for name, value, _ in read_settings(self.folder / "settings.toml")}
+
     def asked(self, name):
         """Return True if the user typed this setting as an option: then no step changes it."""
         rows = read_settings(self.folder / "settings.toml")
         return any(row[0] == name and row[2] == ASKED for row in rows)
+
+    def record(self, step):
+        """Return what was noted when the step was last taken, or None (also for half a note)."""
+        try:
+            note = json.loads((self.out / "steps" / f"{step}.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return note if isinstance(note, dict) and "checks" in note else None
+
+    def persons(self, name, step):
+        """Return True if a person chose this setting: not the step, when it was last taken."""
+        now, note = self.written().get(name), self.record(step) or {"chose": {}}
+        return self.asked(name) or now != note.get("chose", {name: now}).get(name)
 
     # --- files: handed over, then the owner's ---
 

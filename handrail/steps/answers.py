@@ -31,9 +31,14 @@ def expect(project):
     return shown | {"enough": ENOUGH, "exact": EXACT}
 
 
-def run(project, screen):
+def check_taught(project):
+    """Raise Stop if there is no model that answers yet."""
     if not (project.out / "finetune" / "model").exists():
         raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
+
+
+def run(project, screen):
+    check_taught(project)
     watched = run_script(project, "answers")
     screen.print()
     result = json.loads((project.out / "answers.json").read_text())

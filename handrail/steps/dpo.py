@@ -8,7 +8,7 @@ from handrail.data.text_files import write_rows
 from handrail.project.plan import plan_pairs
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.answers import known_world
+from handrail.steps.answers import check_taught, known_world
 from handrail.steps.examples import read_source
 from handrail.steps.finetune import values_of
 from handrail.steps.runs import make_room, read_metrics, run_script, whole_log
@@ -29,7 +29,7 @@ EXAMPLE = '{"prompt": "Hello", "chosen": "Hi!", "rejected": "What?"}'
 
 def expect(project):
     mine = own(project)
-    return {"own": "" if mine else None, "built_in": None if mine else "", "share": SHARE}
+    return {"share": SHARE} | shown_if(own=mine, built_in=not mine)
 
 
 def write_pairs(project):
@@ -69,12 +69,6 @@ def judge_length(project, pairs):
     shown |= shown_if(long=longer > most, short=shorter > most)
     number = f"{longer:.0%} longer, {shorter:.0%} shorter; {chosen:.0f} letters for {rejected:.0f}"
     return Words(project, "dpo").check("length of the chosen", number, good, "warn", **shown)
-
-
-def check_taught(project):
-    """Raise Stop if there is no model that answers yet."""
-    if not (project.out / "finetune" / "model").exists():
-        raise Stop(f"There is no model that answers yet. First: {project.command('finetune')}")
 
 
 def opened_answerer(project):

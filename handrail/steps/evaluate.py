@@ -7,7 +7,7 @@ from handrail.data import village
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import read_metrics, run_script
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["evaluate.py"]
 LEAVES = ["evaluation.json"]
@@ -15,16 +15,9 @@ LEAVES = ["evaluation.json"]
 STORIES = 200  # of the built-in world, that the model makes up
 
 
-def built_in(project):
-    """Return True if this project's data is the built-in world, whose rules are known."""
-    return project.settings.get("world") == "village"
-
-
 def expect(project):
-    return {
-        "stories": STORIES if built_in(project) else None,
-        "built_in": "" if built_in(project) else None,
-    }
+    world = project.settings.get("world")
+    return {"stories": STORIES if world else None} | shown_if(built_in=world)
 
 
 def run(project, screen):
@@ -35,7 +28,7 @@ def run(project, screen):
     loss, bits, copy, most = (result[k] for k in ("model", "bits_per_byte", "copy", "val_copy"))
     recites = copy > 2 * most + 10
     found = {"loss": loss, "bits": bits, "copy": copy, "val_copy": most, "bigram": result["bigram"]}
-    found |= {"recites": "" if recites else None, "new": None if recites else ""}
+    found |= shown_if(recites=recites, new=not recites)
     found["few"] = max(1, project.load().values.updates // 10)
     found |= dict.fromkeys(("valid", "wrong"))
     vals = [line["val_loss"] for line in read_metrics(project.out) if "val_loss" in line]
@@ -44,7 +37,7 @@ def run(project, screen):
         words.check("loss on val", f"{loss:.3f}", loss < result["bigram"], **found),
         words.check("longest copy from train, tokens", copy, not recites, "warn", **found),
     ]
-    if built_in(project):
+    if project.settings.get("world"):
         found |= rules(project, result)
         above, valid = found["above"], found["valid"]
         low = "nats per story above the lowest possible"

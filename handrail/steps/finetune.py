@@ -17,7 +17,7 @@ from handrail.steps.runs import (
     run_script,
     whole_log,
 )
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = [
     "finetune.py",
@@ -70,9 +70,8 @@ def expect(project):
     found |= {"method": METHODS.get(chosen["method"], chosen["method"]), "lr": chosen["lr"]}
     found |= {"passes": times(shown(project))}
     found |= {"takes": minutes(takes) if takes else None}
-    found |= {"heart": "" if heart else None, "once": None if heart else ""}
     base = project.settings.get("base")
-    found |= {"open": "" if base else None, "own": None if base else ""}
+    found |= shown_if(heart=heart, once=not heart, open=base, own=not base)
     return found | {"text": old_text(project), "known": KNOWN, "forgets": FORGETS}
 
 

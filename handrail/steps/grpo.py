@@ -3,8 +3,8 @@
 from handrail.project.plan import plan_verdicts
 from handrail.project.project import Stop
 from handrail.project.screen import Outcome
-from handrail.steps.answers import known_world
-from handrail.steps.dpo import check_taught, opened_answerer, said_by, show_answers, train
+from handrail.steps.answers import check_taught, known_world
+from handrail.steps.dpo import opened_answerer, said_by, show_answers, train
 from handrail.steps.finetune import more_updates, values_of
 from handrail.steps.runs import read_metrics, whole_log
 from handrail.steps.words import Words

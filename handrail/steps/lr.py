@@ -5,7 +5,7 @@ import math
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.rehearse import fit
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["optimizer.py"]
 USES = ["size", "base", "context", "batch"]
@@ -76,7 +76,8 @@ def run(project, screen):
     lowest = min(losses, key=losses.get)
     low = losses[lowest]
     good = [lr for lr, loss in losses.items() if first - loss >= 0.95 * (first - low) > 0]
-    if not project.asked("lr"):
+    asked = project.persons("lr", "lr")
+    if not asked:
         why = "the smallest rate that made 95% of the best one's progress in a short run"
         project.decide("lr", min(good, default=min(losses)), why)
     picked = project.settings["lr"]
@@ -85,10 +86,8 @@ def run(project, screen):
     found["high"] = max(finite.values(), default=low)
     found["spread"] = found["high"] - low
     found["answer"] = f"{lowest:g} has the lowest loss, {low:.3f}"
-    asked, same = project.asked("lr"), lowest == picked
-    found["asked"] = "" if asked else None
-    found["same"] = "" if same and not asked else None
-    found["smaller"] = None if same or asked else ""
+    same = lowest == picked
+    found |= shown_if(asked=asked, same=same and not asked, smaller=not same and not asked)
     inside = grid(values)[0] < picked < grid(values)[-1]
     checks = [
         words.check("lowest loss", f"{low:.3f}", low < first, **found),

@@ -3,7 +3,7 @@
 import math
 
 from handrail.project.screen import Outcome
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 FILES = ["model.py", "batches.py"]
 USES = ["size", "base", "context", "vocabulary"]
@@ -109,8 +109,7 @@ def judge(words, model, tokenizer, loss, inputs):
         "silent": silent[:3],
     }
     found |= {"share": embedding.weight.numel() / count, "answer": f"{loss:.2f}"}
-    found |= {"new": None if base else "", "old": "" if base else None}
-    found |= {"untrained": None if base else ""}
+    found |= shown_if(new=not base, old=base, untrained=not base)
     if base:
         same, found["arithmetic"] = True, "as its name says"
         good, found["start"] = loss < math.log(V) - 1, f"< ln V = {math.log(V):.2f}"

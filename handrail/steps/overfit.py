@@ -1,7 +1,5 @@
 """Overfit: a program that cannot memorise one batch cannot learn."""
 
-import json
-
 from handrail.project.screen import Outcome
 from handrail.steps.model import load_tokenizer
 from handrail.steps.runs import changed_files, doctor_checks
@@ -23,9 +21,8 @@ def lr_of(width):
 def expect(project):
     low, high = USUAL
     initial = "the loss of the step before"
-    note = project.out / "steps" / "model.json"
-    if note.exists():
-        initial = f"{json.loads(note.read_text())['values'].get('loss', 0):.2f}"
+    if note := project.record("model"):
+        initial = f"{note['values'].get('loss', 0):.2f}"
     return {"low": low, "high": high, "initial": initial}
 
 

@@ -109,8 +109,8 @@ def judge(project, tokenizer, about, needed, wrong, tried):
     found |= {"train": train, "needed": needed, "reads": needed, "epochs": needed / train}
     found |= {"read": about["train"]["documents"], "documents": val}
     found |= {"wrong": wrong[:1], "tried": tried}
-    note = project.out / "steps" / "data.json"
-    known = json.loads(note.read_text())["values"].get("val") if note.exists() else val
+    data = project.record("data")
+    known = data["values"].get("val") if data else val
     base, allowed = project.settings.get("base"), project.settings.get("vocabulary")
     found |= {"allowed": allowed}
     found |= shown_if(again=needed > train, once=needed <= train, fixed=base, free=not base)
