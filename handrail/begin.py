@@ -1,11 +1,11 @@
 """Open a project, or start one, and write what was typed after a command into its settings."""
 
-import math
 import os
 import platform
 import re
 import shlex
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ import click
 from handrail import launch
 from handrail.data.text_files import locate
 from handrail.project.plan import OPEN, check_size
-from handrail.project.project import ASKED, Project, Stop, stop
+from handrail.project.project import ASKED, TYPES, WHOLE, Project, Stop, check_numbers, stop
 from handrail.steps import ANSWERS, LATER, OBJECTIVES, learns
 from handrail.steps.card import known
 
@@ -24,7 +24,6 @@ handrail: from data to a language model of your own.
   2  Write like my texts      your own notes, book, logs
   3  Answer like my questions and answers     a small open model, fine-tuned on your file
 """
-WHOLE = {"updates": 1, "batch": 1, "context": 1, "seed": 0}  # whole numbers, and their least
 
 
 def found(folder, cpu=False):
@@ -132,17 +131,6 @@ def ask_source(question):
 # --- what is wrong is said before anything is written ---
 
 
-def check_numbers(values, place):
-    """Raise Stop for a number that no run can begin with."""
-    for name, least in WHOLE.items():
-        value = values.get(name)
-        if value is not None and not (type(value) is int and value >= least):
-            raise stop("no whole number", name=f"{place}{name}", value=value, least=least)
-    lr = values.get("lr")
-    if lr is not None and not (isinstance(lr, int | float) and 0 < lr < math.inf):
-        raise stop("no learning rate", name=f"{place}lr", value=lr)
-
-
 def check_sharing(typed):
     """Raise Stop for a licence, a language or a name of a model that the hub does not take."""
     push = getattr(typed, "push", None)
@@ -164,16 +152,24 @@ def names_model(text):
     return "/" in text
 
 
+def check_names(project):
+    """Raise Stop for a name in settings.toml that nothing reads, and that is nearly a known one."""
+    own = project.folder / "settings.py"  # its owner may have added some
+    program = own.read_text(encoding="utf-8") if own.exists() else ""
+    known = {*WHOLE, "lr", "compile"}.union(*(names.split() for _, names in TYPES.values()))
+    for name in project.settings:
+        near = get_close_matches(name, known, 1, 0.75)
+        if near and name not in known and f'"{name}"' not in program:
+            file = project.folder / "settings.toml"
+            raise stop("no such setting", file=file, name=name, near=near[0])
+
+
 def check_typed(project, typed):
     """Raise Stop for what is wrong in what was typed, or in settings.toml."""
     if empty := [name for name, value in vars(typed).items() if value == ""]:
         raise stop("nothing typed", name="from" if empty[0] == "base" else empty[0])
     check_numbers(vars(typed), "--")
-    settings, file = project.settings, project.folder / "settings.toml"
-    check_numbers(settings, f"{file}: ")
-    for part, values in settings.items():
-        if isinstance(values, dict):
-            check_numbers(values, f"{file}: {part}.")
+    check_names(project)
     for name in ("data", "answers"):
         source = getattr(typed, name)
         if source and source != "village":

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 from difflib import get_close_matches
 from functools import partial
@@ -78,6 +79,9 @@ class Commands(click.Group):
 
     def resolve_command(self, context, words):
         word = words[0]
+        if word == "help":
+            print(context.get_help())
+            context.exit()
         if word not in self.commands:
             near = next(iter(get_close_matches(word, self.commands, 1)), None)
             source = ["my-model", "--data"] if Path(word).is_file() else []
@@ -203,15 +207,17 @@ def undo(name, folder):
 @cli.command()
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 def explain(words):
-    """Explain words of the field, such as perplexity, or should-i-train: which way is for you."""
+    """Explain words, such as perplexity, or should-i-train [DIR]: which way your data points to."""
     from handrail.lessons.lessons import meanings
     from handrail.project.glossary import explain, key
 
-    if key("".join(words)) == "shoulditrain":
+    first, *folder = words or [""]
+    if "shoulditrain" in (key(first), key("".join(words))):
         from handrail.project.screen import Screen
         from handrail.walk import show_advice
 
-        return show_advice(Project(usual()), Screen())
+        named = folder if key(first) == "shoulditrain" else []
+        return show_advice(Project([*named, usual()][0]), Screen())
     print(explain(" ".join(words), cli.commands, meanings()))
 
 
@@ -301,6 +307,9 @@ def run(words, said):
         code, said["error"] = 2, f"{wrong.format_message()}\nAll options: {where} --help"
     except (KeyboardInterrupt, EOFError, click.Abort):
         code, said["error"] = 130, "Stopped."
+    except SystemExit as end:  # a file of the project ended the program, and has said why
+        said["error"] = "A file of the project stopped here: see what it printed above."
+        return end.code
     except BrokenPipeError:  # `handrail ... | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -322,6 +331,7 @@ def main(words=None):
     by the learner's scripts too, is on standard error.
     """
     words, said, code = sys.argv[1:] if words is None else list(words), {}, 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     if "--json" not in words or words[0] == "watch":  # there, it names a file
         return run(words, said)
     if words[0] in ("doctor", "estimate"):  # these print their own

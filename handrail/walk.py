@@ -23,7 +23,7 @@ from handrail.project.project import PROGRAM, TEMPLATE, Project, Stop, read_sett
 from handrail.project.screen import Screen
 from handrail.steps import ANSWERS, LATER, OBJECTIVES, WALK, files, path, should_i_train, step
 from handrail.steps.runs import read_metrics, run_folder
-from handrail.steps.words import Words
+from handrail.steps.words import Words, shown_if
 
 SOURCES = "data source answers pairs base".split()  # settings that name files outside the project
 LARGE = 50_000_000  # bytes
@@ -41,7 +41,7 @@ def before(project, name):
         return steps[: steps.index("pretrain") + 1]
     if name in [*ANSWERS, *OBJECTIVES] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
-    if name == "share" and (project.out / "finetune" / "model").exists():
+    if name == "share" and project.record("finetune"):
         steps = [*steps, *ANSWERS]  # its exam comes first; twice for some, which is no harm
     return steps[: steps.index(name)] if name in steps else steps
 
@@ -108,13 +108,15 @@ def changes(project, name):
         compared = 0 if now[key][1] is None else 1
         if was[key][compared] != now[key][compared]:
             found.append(key)
-    return sorted(found)
+    return sorted(set(found))
 
 
 def lost(project, name):
-    """Return the names of settings that a step chose, and that are gone since."""
+    """Return the settings that a step chose, and the files that it left, that are gone since."""
     chose = (project.record(name) or {}).get("chose", {})
-    return sorted(chose.keys() - project.written().keys())
+    files = [f"out/{left}" for left in getattr(step(name), "LEAVES", [])]
+    gone = [file for file in files if not (project.folder / file).exists()]
+    return sorted(chose.keys() - project.written().keys()) + gone
 
 
 def state(project, name):
@@ -336,9 +338,11 @@ def undo(project, screen, name):
             # ours: lines of settings.toml that were changed since stay
             project.git("revert", "--no-edit", "-X", "ours", written["commit"])
         except Stop as reason:
+            changes = project.git("status", "--porcelain", "--untracked-files=no")
             with suppress(Stop):  # git may not have begun
                 project.git("revert", "--abort")
-            raise stop("undo would lose a commit", name=name, reason=reason) from reason
+            if changes:  # else there was nothing left of it to take back
+                raise stop("undo would lose a commit", name=name, reason=reason) from reason
     (project.out / "steps" / f"{name}.json").unlink()
     screen.say("Undone", f"The step {name} is taken back. To take it again: {again(project, name)}")
 
@@ -395,14 +399,14 @@ def walk(project, screen, steps, until=None):
 def finish(project, screen):
     """Tie the steps together, and say what can be done now."""
     words, records = Words(project, "end"), {}
-    for name in path(project):
+    for name in dict.fromkeys([*path(project), *ANSWERS]):
         records[name] = project.record(name) or {}
-    answers = (project.out / "finetune" / "model").exists()
+    answers = bool(project.record("finetune"))
     model = "out/finetune/model" if answers else "out/model"
     screen.title(words.say("Title")[0], str(project.folder))
     screen.say("What you did", [line for r in records.values() for line in r.get("recap", [])])
     texts = [records.get(name, {}).get("samples") for name in ("model", "chat")]
-    if all(texts):
+    if all(texts) and not answers:
         screen.side_by_side({"before training": texts[0][0], "after": texts[1][0]})
     shown = {
         "model": model,
@@ -412,10 +416,12 @@ def finish(project, screen):
         "activate": shlex.quote(str(Path(sys.prefix) / "bin" / "activate")),
         "notes": project.out / "notebook.html",
         "cpu": " --cpu" if project.cpu else "",
-        "built_in": "" if project.settings.get("world") else None,
-        "from_texts": None if answers else "",
-        "from_answers": "" if answers else None,
     }
+    world, asked = project.settings.get("world"), project.settings.get("answers")
+    shown |= shown_if(built_in=world, from_texts=not answers, from_answers=answers)
+    shown |= shown_if(ready=not answers and (world or asked), own=not answers and not world)
+    updates = project.settings.get("updates", 0)
+    shown["twice"] = 2 * updates if updates and not answers else None
     screen.say("You own", words.say("You own", **shown))
     text, *code = words.say("Use it anywhere", **shown)
     screen.say("Use it anywhere", text)
@@ -479,7 +485,21 @@ def coming(project, name):
         "failed": [check for check in note["checks"] if check["verdict"] == "fail"],
         "changed": changes(project, name) if "rests_on" in note else [],
         "command": project.command(f"{name} {alone}--yes --json"),
+        "needs": needs(project, name),
     }
+
+
+def needs(project, name):
+    """Return the options that only a person can fill in, to be added to a step's command."""
+    chosen = project.settings
+    own = not chosen.get("world") or bool(chosen.get("answers"))
+    if name == "examples" and own and not chosen.get("answers"):
+        return "--answers FILE"
+    if name == "dpo" and own and not chosen.get("pairs"):
+        return "--answers PAIRS"
+    if name == "share" and not chosen.get("license"):
+        return "--license ID, such as mit or apache-2.0: what others may do with it"
+    return None
 
 
 def taken(project):

@@ -118,6 +118,8 @@ def test_status_describes_every_step_of_a_walk_and_changes_nothing(walked, tmp_p
     later = {coming["step"]: coming for coming in whole["later"]}
     assert later.keys() == {"inside", "examples", "share"}
     assert later["inside"]["command"].endswith(f"inside {project} --yes --json --cpu")
+    assert later["examples"]["needs"] is None and "--license" in later["share"]["needs"]
+    assert walk.needs(Project(tmp_path), "examples") == "--answers FILE"
     for name in reversed(WALK):
         (project / "out" / "steps" / f"{name}.json").unlink()
         before = made(project)
@@ -254,7 +256,7 @@ def test_the_skill_is_in_the_open_form_and_names_what_is_there(tmp_path):
     for word in re.findall(r"`handrail (\w+)", body):
         assert word in cli.commands, word
     status = walk.status(tmp_path / "new")
-    named = status.keys() | status["next"].keys() | {"exit", "error", "later"}
+    named = status.keys() | status["next"].keys() | {"exit", "error", "later", "needs"}
     named |= {
         "lesson",
         "lines",

@@ -1034,10 +1034,12 @@ for batch in range(36):
 """
 
 
-@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize("stopped", ["raise KeyboardInterrupt", "import sys; sys.exit(130)", ""])
 def test_a_run_that_was_stopped_is_not_judged_by_its_end(tmp_path, stopped):
-    """Ctrl-C in the first epoch: a schedule by epochs and an average were still to be used."""
-    (tmp_path / "train.py").write_text(PER_EPOCH + "raise KeyboardInterrupt\n" * stopped)
+    """Ctrl-C in the first epoch: a schedule by epochs and an average were still to be used. So does
+    a program that hears the signal, saves, and leaves with an exit code.
+    """
+    (tmp_path / "train.py").write_text(f"{PER_EPOCH}{stopped}\n")
     command = [sys.executable, "train.py"]
     said = {finding.name for finding in watch(command, cwd=tmp_path, capture=True)[1]}
     assert said == (set() if stopped else {"scheduler-miscounted", "average-never-used"})

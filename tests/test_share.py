@@ -28,9 +28,10 @@ from transformers import (
 )
 
 from handrail.project.project import Project
+from handrail.project.screen import Screen
 from handrail.steps import gguf_file
-from handrail.steps.card import card, own_files, page
-from handrail.steps.share import converted, write_pages
+from handrail.steps.card import card, choose, own_files, page
+from handrail.steps.share import Pages, converted, write_pages
 from handrail.steps.words import Words
 from handrail.walk import status
 
@@ -187,12 +188,15 @@ def test_no_gguf_does_not_stop_the_rest(grown, walked_model):
     """
     _, tokenizer = walked_model
     (grown / "out" / "gguf").mkdir()
+    for name in ("model-f32.gguf", "mine.gguf"):
+        (grown / "out" / "gguf" / name).write_text("")
     other = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2))
     project = Project(grown)
-    check = converted(project, Words(project, "share"), other, tokenizer)
+    pages = Pages(project, Screen(yes=True))
+    check = converted(project, Words(project, "share"), pages, other, tokenizer)
     assert check.verdict == "warn" and check.measured == "gpt2"
     assert "No GGUF was made" in check.meaning and "convert_hf_to_gguf.py" in check.advice
-    assert not (grown / "out" / "gguf").exists()
+    assert [file.name for file in (grown / "out" / "gguf").iterdir()] == ["mine.gguf"]
 
 
 SYSTEM = (
@@ -216,6 +220,7 @@ def test_ollama_sees_what_the_chat_template_shows(answerer, walked, template):
         'PARAMETER stop "<|im_end|>"\nPARAMETER stop "<|im_start|>"\nPARAMETER num_predict 32'
         in text
     )
+    assert "PARAMETER repeat_penalty 1\n" in text and "PARAMETER top_k 0\n" in text
     go = re.search('TEMPLATE """(.*?)"""', text, re.S)[1]
     for roles in (["user"], ["user", "assistant", "user"], ["system", "user", "assistant", "user"]):
         talk = [{"role": role, "content": f"{role} {n}"} for n, role in enumerate(roles)]
@@ -258,6 +263,9 @@ def test_the_card_is_complete_and_invents_nothing(grown):
     exam = json.loads((grown / "out" / "evaluation.json").read_text())
     text = card(Project(grown), 1234, exam, "code")
     assert "\n# CHOOSE A LICENCE" in text and ModelCard(text).data.license is None
+    assert ModelCard(text).data.tags == ["handrail"]  # there is no GGUF
+    (grown / "out" / "gguf").mkdir()
+    (grown / "out" / "gguf" / "model-q8_0.gguf").write_text("")
     decide(grown, license="mit", language="en", base="/home/maria/base", data="owner/texts:part")
     Project(grown).decide("finetune.model", "/home/maria/base", "the model that learns")
     text = card(Project(grown), 1234, exam, "code")
@@ -270,26 +278,55 @@ def test_the_card_is_complete_and_invents_nothing(grown):
 def test_own_answers_on_top_of_the_stories_are_the_owners(grown):
     """The card and the upload name them; they are not nobody's, as the stories are."""
     exam = json.loads((grown / "out" / "evaluation.json").read_text())
-    assert own_files(Project(grown).settings) == []
+    assert own_files(Project(grown)) == []
     decide(grown, answers="me.jsonl")
     assert "then questions and answers of its owner's choice" in card(Project(grown), 1, exam, "")
     assert "Whether other people wrote in your files" in pushed(grown).stdout
+    decide(grown, world="", data="owner/texts:part")  # and beside what is the hub's
+    shown = card(Project(grown), 1, exam, "")
+    assert "on owner/texts, then questions and answers of its owner's choice" in shown
+    shown = pushed(grown).stdout
+    assert "owner/texts is other people's" in shown and "in your files" in shown
 
 
-def test_what_the_owner_wrote_stays(grown):
-    """Pages are written again after each exam; what their owner added below stays in them."""
+def test_what_the_owner_wrote_stays(grown, capsys):
+    """Pages are written again after each exam. What their owner added below stays in them; a page
+    whose other lines were changed stays as it is, and the new one is beside it, by name. README.md
+    is committed before, so git has what was changed in its figures.
+    """
     project, words = Project(grown), Words(Project(grown), "share")
-    pages = [grown / "README.md", grown / "out" / "model" / "README.md"]
-    for _ in range(2):
-        write_pages(project, words, grown / "out" / "model", 1234)
-        for file in pages:
-            text = file.read_text()
-            if "My notes" not in text:
-                file.write_text(text + "\n## My notes\n\nIt likes rain.\n\n## Limits\n\nMany.\n")
+    readme, model_card = pages = [grown / "README.md", grown / "out" / "model" / "README.md"]
+
+    def share():
+        known = Pages(project, Screen(yes=True))
+        write_pages(project, words, known, grown / "out" / "model", 1234)
+        note = {"checks": [], "values": {"pages": known.known}}
+        (grown / "out" / "steps" / "share.json").write_text(json.dumps(note))
+
+    share()
+    for file in pages:
+        file.write_text(file.read_text() + "\nIt likes rain.\n\n## Limits\n\nMany.\n")
+    share(), share()
     for file in pages:
         text = file.read_text()
         assert text.count("It likes rain.") == text.count("## Limits\n\nMany.") == 1
         assert text.count("## What was chosen and measured") == 1
+    assert "by hand" not in capsys.readouterr().out
+    changed = model_card.read_text().replace("A small language model", "My first language model")
+    changed = re.sub("# CHOOSE A LICENCE.*\n.*\n", "license: apache-2.0\n", changed)
+    model_card.write_text(changed)
+    readme.write_text(readme.read_text().replace("| chosen | why |", "| chosen | my why |"))
+    choose(project, Screen(yes=True), model_card)
+    share()
+    assert model_card.read_text() == changed and project.settings["license"] == "apache-2.0"
+    assert "license: apache-2.0" in (grown / "out" / "README.md.new").read_text()
+    assert "out/model/README.md was changed by hand" in capsys.readouterr().out
+    log = ["git", "log", "--format=%s", "-S", "my why", "--", "README.md"]
+    found = subprocess.run(log, cwd=grown, capture_output=True, text=True).stdout
+    assert "README as it was" in found
+    readme.unlink()
+    share()
+    assert readme.read_text().count("## What was chosen and measured") == 1
 
 
 def test_a_person_is_asked_for_what_only_they_know(grown):
@@ -297,7 +334,8 @@ def test_a_person_is_asked_for_what_only_they_know(grown):
     decide(grown, world="")
     code = (
         "import sys; from handrail.project.project import Project; from handrail.steps.card import "
-        "choose; from handrail.project.screen import Screen; choose(Project(sys.argv[1]), Screen())"
+        "choose; from handrail.project.screen import Screen; from pathlib import Path; "
+        "choose(Project(sys.argv[1]), Screen(), Path('none'))"
     )
     for typed in (["", "de"], ["CC-BY-4.0"], []):
         child = pexpect.spawn(sys.executable, ["-c", code, str(grown)], timeout=60)
@@ -349,6 +387,8 @@ def test_a_model_that_answers_is_shared_after_its_exam(grown):
     assert "share" in {coming["step"] for coming in status(grown)["later"]}
     (grown / "out" / "finetune" / "model").mkdir(parents=True)
     (grown / "out" / "finetune" / "model" / "config.json").write_text("{}")
+    assert "share" in {coming["step"] for coming in status(grown)["later"]}  # it was undone
+    (grown / "out" / "steps" / "finetune.json").write_text('{"checks": []}')
     assert "share" not in {coming["step"] for coming in status(grown)["later"]}
     done = handrail("share", grown, "--cpu", "--yes")
     assert done.returncode == 2 and "First: handrail examples" in done.stderr, done.stderr

@@ -24,7 +24,7 @@ from handrail.project.project import Project
 from handrail.steps import WALK, step
 from handrail.steps.runs import lr_fell
 from handrail.steps.words import parts
-from handrail.walk import changes, state
+from handrail.walk import changes, last, lost, state
 
 
 def git(project, *arguments):
@@ -529,6 +529,64 @@ def test_a_setting_of_another_type_is_named_with_its_file(line, tmp_path):
     name = line.partition(" =")[0].rpartition(".")[2]
     wrong("new", tmp_path, "--cpu", cwd=tmp_path, says=f"settings.toml: {name} = ")
     assert (tmp_path / "settings.toml").read_text() == version + line
+    (tmp_path / "settings.toml").write_text(f"{version}bacth = 16")
+    wrong("new", tmp_path, "--cpu", cwd=tmp_path, says="no setting bacth. Did you mean batch?")
+
+
+def test_a_setting_that_is_deleted_is_chosen_again(grown):
+    """Told to delete a line to have it chosen again, people do so. The step that chose it is due
+    then, and the run does not begin with a default; what a person wrote by hand stays.
+    """
+    project = Project(grown)
+    assert not project.persons("lr", "lr")
+    decide(grown, lr=0.004)
+    assert project.persons("lr", "lr") and not lost(project, "lr")
+    note = grown / "out" / "steps" / "lr.json"
+    chose = json.loads(note.read_text())["chose"]
+    assert list(chose) == ["lr"]
+    decide(grown, lr=float(chose["lr"]))
+    assert not project.persons("lr", "lr") and state(project, "pretrain") == "done"
+    project.decide("lr", None)
+    assert lost(project, "lr") == ["lr"] and state(project, "lr") == "changed"
+    wrong("pretrain", grown, "--cpu", "--yes", cwd=grown, says="some of it is gone: lr. To have it")
+
+
+HALF = """
+from pathlib import Path
+from tokenizer import encode
+from transformers import AutoTokenizer
+
+def stopped():
+    yield {"text": "One"}
+    raise KeyboardInterrupt
+
+encode(stopped(), AutoTokenizer.from_pretrained("out/tokenizer"), Path("out/tokens"))
+"""
+
+
+def test_tokens_that_are_half_written_train_nothing(grown):
+    """Ctrl-C while the tokens are written: the next step, or the script, would train on a part of
+    the text, or end in an error that nobody understands.
+    """
+    tokens = grown / "out" / "tokens"
+    assert subprocess.run([sys.executable, "-c", HALF], cwd=grown, capture_output=True).returncode
+    assert (tokens / "train.bin").exists() and not (tokens / "about.json").exists()
+    says = "tokens/about.json. To have it again: handrail tokenizer"
+    wrong("overfit", grown, "--cpu", "--yes", cwd=grown, says=says)
+    done = script(grown, "pretrain.py")
+    assert done.returncode == 2 and "First: python tokenizer.py" in done.stderr, done.stderr
+
+
+def test_undo_of_what_leaves_nothing_to_take_back(grown):
+    """A step's commit may be without effect by now: undo then has nothing to revert, and goes on to
+    the step before.
+    """
+    name = last(Project(grown))
+    note = grown / "out" / "steps" / f"{name}.json"
+    git(grown, "revert", "--no-edit", json.loads(note.read_text())["commit"])
+    done = handrail("undo", grown)
+    assert done.returncode == 0 and f"The step {name} is taken back" in done.stdout, done.stderr
+    assert not note.exists()
 
 
 def test_a_note_of_a_step_that_holds_something_else_is_no_note(tmp_path):

@@ -20,12 +20,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from settings import require
+
 IGNORE = -100  # a target that does not count: cross_entropy skips it
 
 
 def load_tokens(folder, side):
     """Return folder/train.bin or folder/val.bin as an array (N,) that stays on the disk."""
-    about = json.loads((folder / "about.json").read_text())
+    about = json.loads(require(folder / "about.json", "python tokenizer.py").read_text())
     return np.memmap(folder / f"{side}.bin", about["dtype"], mode="r")
 
 

@@ -39,7 +39,8 @@ def write(model, tokenizer, prompt="", number=1, length=60, **options):
 
 
 def wrap(text):
-    """Return a text in lines of at most 76 characters, as it is printed."""
+    """Return a text in lines of at most 76 characters; what no terminal can show becomes a dot."""
+    text = "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
     return "\n".join(textwrap.fill(line, 76) for line in text.splitlines())
 
 

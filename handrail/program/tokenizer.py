@@ -50,6 +50,7 @@ def encode(documents, tokenizer, folder, limit=float("inf")):
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind = np.uint16 if len(tokenizer) <= 2**16 else np.uint32  # 2 bytes per token, if they suffice
+    (folder / "about.json").unlink(missing_ok=True)  # it is there when the tokens are whole
     about = {"dtype": np.dtype(kind).name}
     about |= {side: {"documents": 0, "tokens": 1, "bytes": 0} for side in ("train", "val")}
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:

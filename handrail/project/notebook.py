@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from handrail.project.plots import draw
 from handrail.project.project import read_settings
+from handrail.project.screen import CONTROLS
 
 HOUSE = Path(__file__).parent
 SIGNS = {"pass": "✓", "warn": "!", "fail": "✗", "to do": "·"}
@@ -39,7 +40,8 @@ def prose(text):
     """Return paragraphs of HTML; *word*, **word**, `code` and the trap are highlighted."""
     page = ""
     for part in text if isinstance(text, list) else str(text or "").split("\n\n"):
-        part = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(str(part).split())))
+        part = escape(" ".join(str(part).translate(CONTROLS).split()))
+        part = re.sub(r"`([^`]+)`", r"<code>\1</code>", part)
         part = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", part)
         part = re.sub(r"(?<![\w*])\*(\w[^*]*)\*", r"<em>\1</em>", part)
         kind = " class=trap" if part.startswith("The trap") else ""

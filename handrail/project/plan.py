@@ -194,6 +194,7 @@ def choose(project, fixed, bytes_, documents):
         most=most,
         tokens=batch * context,
         epochs=used / tokens,
+        token=bytes_ / tokens,
         minutes=max(1, 6 * n * used / speed / 60),
     )
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import importlib
 import json
+import math
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ PROBLEMS = Path(__file__).with_name("problems.md")
 TEMPLATE = Path(__file__).parent.parent / "project_template"
 GUIDES = ("README.md", "AGENTS.md")  # of a project: they name only files that are there
 ASKED = "asked for on the command line"
+WHOLE = {"updates": 1, "batch": 1, "context": 1, "vocabulary": 1}  # whole numbers, and their least
+WHOLE |= {"seed": 0, "every": 0, "rows_at_once": 0}
 TYPES = {  # of settings: what is meant, and the names that have to be so
     'a text in quotes, as in name = "words"': (
         str,
@@ -79,6 +82,17 @@ def holder(file, keep=False):
     os.truncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return None
+
+
+def check_numbers(values, place):
+    """Raise Stop for a number that no run can begin with."""
+    for name, least in WHOLE.items():
+        value = values.get(name)
+        if value is not None and not (type(value) is int and value >= least):
+            raise stop("no whole number", name=f"{place}{name}", value=value, least=least)
+    lr = values.get("lr")
+    if lr is not None and not (isinstance(lr, int | float) and 0 < lr < math.inf):
+        raise stop("no learning rate", name=f"{place}lr", value=lr)
 
 
 def usual():
@@ -154,6 +168,10 @@ class Project:
             for name in set(names.split()) & part.keys():
                 if not isinstance(part[name], kind):
                     raise stop("wrong type", file=file, name=name, value=part[name], what=what)
+        check_numbers(chosen, f"{file}: ")
+        for part, values in chosen.items():
+            if isinstance(values, dict):
+                check_numbers(values, f"{file}: {part}.")
         return chosen
 
     def decide(self, name, value, why=""):

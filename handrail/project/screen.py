@@ -21,6 +21,8 @@ SIGNS = {"pass": "✓", "warn": "!", "fail": "✗"}
 ASCII = {"pass": "ok", "warn": "!", "fail": "X"}
 HEIGHT = 14  # lines of a picture
 NARROW = 60  # columns: below this a picture becomes numbers
+# an untrained model writes any byte, and some of them confuse a terminal
+CONTROLS = dict.fromkeys([n for n in [*range(32), *range(127, 160)] if chr(n) not in "\n\t"], "·")
 ITALIC = re.compile(r"(?<![\w*])\*(\w[\w -]*)\*(?![\w*])")
 BOLD = re.compile(r"\*\*([^*]+)\*\*")
 BLANK = "\u00a0"  # in place of a blank where a line must not break
@@ -135,17 +137,22 @@ class Screen:
         )
         return lines.replace(BLANK, " ")
 
-    def say(self, head, text):
-        """Print a headed paragraph (or paragraphs, parted by blank lines), or a list of lines."""
+    def say(self, head, text, plain=False):
+        """Print a headed paragraph (or paragraphs, parted by blank lines), or a list of lines.
+
+        `plain`: it is a person's text, or a model's, and its stars stay.
+        """
         listed = isinstance(text, list) and len(text) > 1
         parts = text if isinstance(text, list) else text.split("\n\n")
         lines = [self.fill(part, "    ", "  - ") if listed else self.fill(part) for part in parts]
-        self.block(head, ("\n" if listed else "\n\n").join(lines))
+        self.block(head, ("\n" if listed else "\n\n").join(lines), plain)
 
-    def block(self, head, body):
+    def block(self, head, body, plain=False):
         """Print lines that are wrapped already under a head, *this* in italics, **this** bold."""
         self.head(head)
-        body = BOLD.sub(r"[bold]\1[/]", ITALIC.sub(r"[italic]\1[/]", escape(body)))
+        body = escape(body.translate(CONTROLS))
+        if not plain:
+            body = BOLD.sub(r"[bold]\1[/]", ITALIC.sub(r"[italic]\1[/]", body))
         self.console.print(body + "\n", soft_wrap=True)
 
     def head(self, text):

@@ -16,6 +16,7 @@ from handrail.steps.words import parts
 PRIVATE = set(
     "handrail prompt data column answers pairs base model me source license language".split()
 )
+END = "What is above this line is written again by `handrail share`; below it, it is yours."
 GUESSERS = {
     "model": "this model",
     "floor": "the lowest possible loss",
@@ -36,10 +37,14 @@ def known(name, typed):
     return value
 
 
-def choose(project, screen):
-    """See to it that licence and language are names of the hub; ask a person for missing ones."""
+def choose(project, screen, file):
+    """See to it that licence and language are names of the hub; ask a person for missing ones.
+
+    `file` is the card that is there: what its owner wrote into it is chosen.
+    """
+    written = front_matter(file)
     for name in ("license", "language"):
-        value = project.settings.get(name)
+        value = project.settings.get(name) or written.get(name)
         if value is None and name == "language" and project.settings.get("world"):
             value = "en"
         elif value is None:
@@ -47,6 +52,16 @@ def choose(project, screen):
             value = screen.ask(question)
         if value and known(name, value) != project.settings.get(name):
             project.decide(name, known(name, value), "for the model card")
+
+
+def front_matter(file):
+    """Return the lines for the hub's search of a card, as a dict; none of what cannot be read."""
+    from huggingface_hub import ModelCard
+
+    with suppress(OSError, ValueError):
+        found = ModelCard.load(file).data.to_dict()
+        return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {}
 
 
 def from_hub(project):
@@ -60,11 +75,12 @@ def from_hub(project):
     return found
 
 
-def own_files(chosen):
-    """Return the settings that name what the owner gave, and not handrail: data, answers, pairs."""
-    made = ("data",) if chosen.get("world") else ()
-    named = [name for name in ("data", "answers", "pairs") if name not in made]
-    return [name for name in named if chosen.get(name) not in (None, "", "village")]
+def own_files(project):
+    """Return the settings that name the owner's files, not handrail's: data, answers, pairs."""
+    made = ["data"] if project.settings.get("world") else []
+    named = {name: project.settings.get(name) for name in ("data", "answers", "pairs")}
+    there = [name for name, source in named.items() if source and source != "village"]
+    return [n for n in there if n not in made and named[n].split(":")[0] not in from_hub(project)]
 
 
 def page(project, template, **values):
@@ -72,7 +88,7 @@ def page(project, template, **values):
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
     chosen = read_settings(project.folder / "settings.toml")
     values["chosen"] = [row for row in chosen if row[2] and PRIVATE.isdisjoint(row[0].split("."))]
-    return pages.get_template(f"{template}.jinja").render(guessers=GUESSERS, **values)
+    return pages.get_template(f"{template}.jinja").render(guessers=GUESSERS, end=END, **values)
 
 
 def card(project, parameters, exam, code):
@@ -84,9 +100,9 @@ def card(project, parameters, exam, code):
     away = Path(base).is_absolute()  # a path says something about its owner's machine
     # the name of a file can be that of a person
     kinds = {"data": "texts", "answers": "questions and answers", "pairs": "pairs of answers"}
-    given = " and ".join(kinds[name] for name in own_files(chosen))
+    given = " and ".join(kinds[name] for name in own_files(project))
     parts = ["a built-in world of small stories (handrail's village)"] * bool(chosen.get("world"))
-    parts += hub or ([f"{given} of its owner's choice"] if given else [])
+    parts += [*hub, *([f"{given} of its owner's choice"] if given else [])]
     source = ", then ".join(parts)
     data = ModelCardData(
         license=chosen.get("license"),
@@ -95,7 +111,7 @@ def card(project, parameters, exam, code):
         pipeline_tag="text-generation",
         base_model=None if away else base or None,
         datasets=hub or None,
-        tags=["handrail", "gguf"],
+        tags=["handrail"] + ["gguf"] * any((project.out / "gguf").glob("*.gguf")),
     )
     about = {"name": project.folder.name, "base": Path(base).name if away else base}
     about |= {"source": source, "parameters": parameters, "exam": exam, "code": code}

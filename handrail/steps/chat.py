@@ -129,5 +129,6 @@ def continues(project, screen):
     apart, _ = compared(plain, trained, torch.from_numpy(val.astype("int64"))[None])  # (1, T)
     torch.manual_seed(values.seed)
     texts = tokenizer.batch_decode(program.pretrain.write(plain, tokenizer, values.prompt, 3))
-    screen.say(f"It continues {values.prompt!r}", [text + verdict(project, text) for text in texts])
+    shown = [text + verdict(project, text) for text in texts]
+    screen.say(f"It continues {values.prompt!r}", shown, plain=True)
     return apart, 0, tokenizer.eos_token_id, plain.generation_config.eos_token_id, texts

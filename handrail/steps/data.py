@@ -107,7 +107,7 @@ def survey_local(project, screen, path, folder):
     seen = text_files.survey_files(path, kinds, folder)
     if not seen.read and not seen.problems:
         raise text_files.no_files(path)
-    files = f"{seen.files} file{'s' * (seen.files > 1)}"
+    files = f"{seen.files} file{'s' * (seen.files != 1)}"
     screen.print(f"  {files}, {size(seen.bytes)}.{passed_over(seen)}")
     text_files.raise_problems(seen.problems)
     ending = meant_too(screen, path, seen)
@@ -257,6 +257,7 @@ def show(screen, found):
     screen.say(
         "Three documents picked at random. Is this the text you meant to use?",
         samples,
+        plain=True,
     )
     edges, counts = histogram(found.lengths)
     plot = {
@@ -345,9 +346,9 @@ def judge_enough(project, words, bytes_):
     settings = project.settings
     reads = settings["updates"] * settings["batch"] * settings["context"]
     needed = min(4 * tokens_needed(project), bytes_per_token(settings["vocabulary"]) * reads)
-    outlook = "gibberish that looks like your words"
+    outlook = "prose that is gibberish, in words that look like yours"
     if bytes_ >= 2_000_000:
-        outlook = "right words and short phrases, but little sense"
+        outlook = "prose in right words and short phrases, but with little sense"
     shown = {"needed": size(needed), "bytes": size(bytes_), "outlook": outlook, "small": SMALL}
     return words.check("enough text", size(bytes_), bytes_ >= needed, "warn", **shown)
 
@@ -428,7 +429,7 @@ def say_plan(project, screen, program, chosen):
         lines = [f"{name} = {value}: {meanings[name]}" for name, (value, _) in chosen.items()]
         lines.append("These values were tested with the built-in stories.")
         place = "for the built-in stories"
-    screen.say(f"Chosen {place}, in settings.toml", lines)
+    screen.say(f"Chosen {place}, in settings.toml", lines, plain=True)
 
 
 def run(project, screen):

@@ -221,8 +221,8 @@ def judge_losses(words, found):
     """Return the checks of the losses: did it learn, and has it learned all that it can?"""
     heart, checks = found["heart"] is not None, []
     first, last, val = (found[name] for name in ("first", "last", "val"))
-    if last is not None:
-        falling, name = KNOWN < last < 0.98 * found["before"], "loss on your rows at the end"
+    if last is not None and last > KNOWN:
+        falling, name = last < 0.98 * found["before"], "loss on your rows at the end"
         checks.append(words.check(name, f"{last:.3f}", not falling, "warn", **found))
     if last is not None and heart:
         name = "loss on your rows, known by heart"

@@ -57,11 +57,12 @@ def describe(writer, model, tokenizer):
         getattr(writer, f"add_{name}")(getattr(model.config, ours))
     writer.add_rope_freq_base(model.config.rope_parameters["rope_theta"])
     special = gguf.SpecialVocab(model.name_or_path, load_merges=True)
-    if special.chat_template:
+    special.chat_template = tokenizer.chat_template
+    if tokenizer.chat_template:
         special.special_token_ids["eot"] = end_of(model, tokenizer)
     else:  # a document begins after END: see chat.py
         special.special_token_ids["bos"] = tokenizer.eos_token_id
-    special.add_special_token = {"bos": not special.chat_template}  # a template has its own
+    special.add_special_token = {"bos": not tokenizer.chat_template}  # a template has its own
     special.add_to_gguf(writer, quiet=True)
 
 

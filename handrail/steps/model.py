@@ -64,7 +64,8 @@ def run(project, screen):
     torch.manual_seed(values.seed)
     samples = [written_by(model, tokenizer, values.prompt)]
     if not values.base:
-        screen.say("The untrained model writes", " ".join(samples[0].split())[:300])
+        said = " ".join(samples[0].split())[:300]
+        screen.say("The untrained model writes", said, plain=True)
     return Outcome(checks, found, samples)
 
 

@@ -13,7 +13,7 @@ from handrail.steps.words import Words, shown_if
 
 FILES = ["tokenizer.py"]
 USES = ["data", "vocabulary", "base", "column", "updates", "batch", "context"]
-LEAVES = ["tokenizer", "tokens"]
+LEAVES = ["tokenizer", "tokens", "tokens/about.json"]
 
 TRICKY = [
     "naïve café — 20 €",
