@@ -431,11 +431,17 @@ def finish(project, screen):
     screen.say("What next", words.say("What next", **shown))
 
 
+def states(project):
+    """Return {step: its state} of the walk, and of what can come after it."""
+    # inside looks into a model of one's own
+    later = LATER if "pretrain" in path(project) else [name for name in LATER if name != "inside"]
+    return {name: state(project, name) for name in path(project) + later}
+
+
 def show_status(project):
     """Print which steps are done."""
     signs = {"done": "✓", "failed": "✗", "changed": "·", "to do": " "}
-    for name in dict.fromkeys(path(project) + LATER):
-        now = state(project, name)
+    for name, now in states(project).items():
         print(f"  {signs[now]}  {name:10} {now:8} {Words(project, name).say('Title')[0]}")
 
 
@@ -457,8 +463,7 @@ def status(folder):
         return {"gpu": launch.gpu(), "steps": {}, "next": coming(project, "machine") | start}
     project = begin.found(folder)
     project.cpu = begin.chosen_on(project).exists()
-    later = LATER if "pretrain" in path(project) else LATER[1:]  # inside: a model of one's own
-    steps = {name: state(project, name) for name in path(project) + later}
+    steps = states(project)
     to_do = [name for name in steps if steps[name] != "done"]
     if to_do[:1] and to_do[0] in path(project):
         return {"steps": steps, "next": coming(project, to_do[0])}

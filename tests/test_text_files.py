@@ -5,8 +5,10 @@ import csv
 import gzip
 import io
 import json
+import mailbox
 import tarfile
 import zipfile
+from email.message import EmailMessage
 
 import pytest
 
@@ -392,3 +394,29 @@ def test_documents_become_text(tmp_path):
     put(tmp_path / "in" / "d.pdf", b"%PDF-1.4\n" + pdf + b"trailer\n<</Size 6/Root 1 0 R>>\n%%EOF")
     texts, _ = read(tmp_path / "in", tmp_path)
     assert [text.strip() for text in texts] == ["The quiet river."] * 4
+
+
+def test_a_mailbox_is_what_was_written_in_its_mails(tmp_path):
+    """Mails are mostly headers, quotes and attachments: a model would learn those. An HTML mail
+    without a plain part is its words; a mail that nobody can decode takes the others not with it.
+    """
+    box = mailbox.mbox(tmp_path / "All mail.mbox")
+    for number in range(3):
+        mail = EmailMessage()
+        mail["From"], mail["Subject"] = "ada@example.org", f"Hi {number}"
+        mail.set_content(
+            f"Dear Ada,\n\nÉt voilà {number}.\n\nOn 3 May, Bo wrote:\n> old\n\n-- \nBo\n"
+        )
+        mail.add_alternative("<style>x</style><b>html</b>", subtype="html")
+        mail.add_attachment(b"\0\1" * 500, maintype="image", subtype="png", filename="a.png")
+        box.add(mail)
+    mail = EmailMessage()
+    mail.set_content("<head><style>y</style></head><p>Only &amp; html</p>", subtype="html")
+    box.add(mail)
+    box.add(b"Content-Type: text/plain; charset=klingon\n\nnuqneH")
+    box.flush()
+    texts, notes = read(tmp_path / "All mail.mbox", tmp_path / "out")
+    assert texts[:4] == [*[f"Dear Ada,\n\nÉt voilà {n}." for n in range(3)], "Only & html"]
+    assert "without headers" in notes and len(texts) <= 5
+    put(tmp_path / "one.eml", mail.as_bytes())
+    assert read(tmp_path / "one.eml", tmp_path / "eml")[0] == ["Only & html"]

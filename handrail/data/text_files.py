@@ -7,10 +7,12 @@ about data that cannot be read is in problems.md.
 
 import bz2
 import csv
+import email.policy
 import gzip
 import html
 import json
 import lzma
+import mailbox
 import re
 import shlex
 import shutil
@@ -19,6 +21,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
+from email import message_from_binary_file, message_from_bytes
 from functools import cache, partial
 from importlib.util import find_spec
 from itertools import chain, islice, pairwise
@@ -494,6 +497,27 @@ def is_data(names):
     return bool(sentences) or any(len(name) > 80 or re.fullmatch(NUMBER, name) for name in names)
 
 
+def mail_rows(file, problems, notes):
+    """A mail is a row: its words, without headers, attachments, signature and what it answers."""
+    parser = partial(message_from_binary_file, policy=email.policy.default)
+    if file.suffix.lower() == ".eml":
+        mails = [message_from_bytes(file.read_bytes(), policy=email.policy.default)]
+    else:
+        mails = mailbox.mbox(file, factory=parser, create=False)
+    notes.add("mails, without headers, attachments and what they answer")
+    for number, mail in enumerate(mails, start=1):
+        body = mail.get_body(("plain", "html"))
+        try:
+            text = body.get_content() if body else ""
+        except (LookupError, ValueError):  # a character set that nobody knows
+            continue
+        if body and body.get_content_subtype() == "html":
+            text = html.unescape(re.sub(r"(?s)<(style|script|head)\b.*?</\1>|<[^>]*>", "", text))
+        text = re.split(r"(?m)^-- ?$", text.replace("\r\n", "\n"))[0]
+        text = re.sub(r"(?m)^[^\n]*:\n+(?=>)|^>.*\n?", "", text)
+        yield number, {"text": re.sub(r"\n{3,}", "\n\n", text).strip()}
+
+
 def parquet_rows(file, problems, notes):
     import pyarrow
     import pyarrow.parquet
@@ -508,6 +532,7 @@ def parquet_rows(file, problems, notes):
 
 TABLES = dict.fromkeys([".jsonl", ".json", ".ndjson"], json_rows)
 TABLES |= dict.fromkeys([".csv", ".tsv", ".tab"], csv_rows) | {".parquet": parquet_rows}
+TABLES |= dict.fromkeys([".mbox", ".eml"], mail_rows)
 TEXTS = {".txt": text_rows, ".md": text_rows}
 TEXTS |= dict.fromkeys(SUBTITLES, subtitle_rows) | dict.fromkeys(DOCUMENTS, document_rows)
 READERS = TEXTS | TABLES

@@ -358,6 +358,9 @@ class Project:
 
         `values` holds the settings as the project's own scripts see them.
         """
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # of files of some kilobytes
         for name in [name for name in sys.modules if (PROGRAM / f"{name}.py").exists()]:
             del sys.modules[name]  # an older version, or another project's
         importlib.invalidate_caches()

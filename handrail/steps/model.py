@@ -135,9 +135,7 @@ def judge(words, model, tokenizer, loss, inputs):
 def load_tokenizer(project):
     """Return the project's tokenizer."""
     from transformers import AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # models of some kilobytes need none
     return AutoTokenizer.from_pretrained(project.out / "tokenizer")
 
 

@@ -179,9 +179,7 @@ def write_pages(project, words, pages, folder, number):
 
 def run(project, screen):
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     script, result, folder = exam_of(project)
     if not result.exists():
         first = project.command(script.removesuffix(".py"))
