@@ -307,9 +307,9 @@ def run(words, said):
         code, said["error"] = 2, f"{wrong.format_message()}\nAll options: {where} --help"
     except (KeyboardInterrupt, EOFError, click.Abort):
         code, said["error"] = 130, "Stopped."
-    except SystemExit as end:  # a file of the project ended the program, and has said why
+    except SystemExit:  # raised by a file of the project, which has said why
         said["error"] = "A file of the project stopped here: see what it printed above."
-        return end.code
+        return 2
     except BrokenPipeError:  # `handrail ... | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

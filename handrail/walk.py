@@ -113,10 +113,10 @@ def changes(project, name):
 
 def lost(project, name):
     """Return the settings that a step chose, and the files that it left, that are gone since."""
-    chose = (project.record(name) or {}).get("chose", {})
-    files = [f"out/{left}" for left in getattr(step(name), "LEAVES", [])]
-    gone = [file for file in files if not (project.folder / file).exists()]
-    return sorted(chose.keys() - project.written().keys()) + gone
+    note = project.record(name) or {}
+    left = [key for key, (was, _) in note.get("rests_on", {}).items() if key[:4] == "out/" and was]
+    gone = [file for file in left if not (project.folder / file).exists()]
+    return sorted(note.get("chose", {}).keys() - project.written().keys()) + gone
 
 
 def state(project, name):

@@ -829,6 +829,7 @@ def test_the_project_runs_without_handrail(grown):
     left = {"Modelfile", "model-f32.gguf", "model-q8_0.gguf"}
     assert set(os.listdir(grown / "out" / "gguf")) == left
     assert "What was chosen and measured" in (grown / "README.md").read_text()
+    assert state(Project(grown), "share") == "done"
     assert script(grown, "evaluate.py").returncode == 0
 
 
