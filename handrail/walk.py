@@ -344,7 +344,11 @@ def undo(project, screen, name):
             if changes:  # else there was nothing left of it to take back
                 raise stop("undo would lose a commit", name=name, reason=reason) from reason
     (project.out / "steps" / f"{name}.json").unlink()
-    screen.say("Undone", f"The step {name} is taken back. To take it again: {again(project, name)}")
+    said = f"The step {name} is taken back. To take it again: {again(project, name)}"
+    taken = [other for other in WALK + LATER if project.record(other)]
+    if resting := [other for other in taken if name in before(project, other)]:
+        said += f"\n\nThese rest on it, and their scripts need its files: {', '.join(resting)}"
+    screen.say("Undone", said)
 
 
 def check_in(project, screen, name):
