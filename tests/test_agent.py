@@ -5,6 +5,7 @@ taken, and the skill that teaches it. Also what is said before anything is train
 import json
 import re
 import shutil
+import subprocess
 
 import pexpect
 import pytest
@@ -105,6 +106,21 @@ def test_what_goes_wrong_is_one_object_too(tmp_path):
     wrong("data", "early", "--cpu", "--seed", "7", says="take it again: handrail machine")
     assert (tmp_path / "early" / "settings.toml").read_text() == settings
     assert not (tmp_path / "x").exists()
+
+
+def test_an_agent_whose_time_is_up_still_gets_its_answer(walked, tmp_path):
+    """Whoever starts a command with a time limit ends it by SIGTERM: also then standard output
+    holds one JSON object, with the command that continues.
+    """
+    project = shutil.copytree(walked[0], tmp_path / "walked", symlinks=True)
+    command = [BIN / "handrail", "lr", project, "--cpu", "--json"]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **how) as running:
+        assert any("A valley" in line for line in running.stderr)
+        running.terminate()
+        found = json.loads(running.stdout.read())
+    assert found["exit"] == running.returncode == 130
+    assert found["error"].startswith("Stopped. To continue: handrail lr ")
 
 
 def test_status_describes_every_step_of_a_walk_and_changes_nothing(walked, tmp_path, monkeypatch):
