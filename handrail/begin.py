@@ -22,7 +22,7 @@ handrail: from data to a language model of your own.
 
   1  Show me how it works     a first model, from scratch, on built-in stories
   2  Write like my texts      your own notes, book, logs
-  3  Answer like my questions and answers     a small open model, fine-tuned on your file
+  3  Answer like my file      a small open model, fine-tuned on questions and answers
 """
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 HOUSE = Path(__file__).parent.parent
 
-NO_GPU = """No GPU was found on this machine. Training needs one, except for small first steps.
+NO_GPU = """No GPU was found on this machine. Training needs one, except for first steps.
 The choices:
 
   1  Use the CPU: fine for the first, small model (about 10 minutes).
        {command}
-  2  Rent a GPU (about $0.50 an hour) or borrow one, and type the same command there.
-  3  A notebook service with a free GPU: clone this repository there, same command.
+  2  Rent a GPU (about $0.50 an hour) or borrow one, and type the same there.
+  3  A notebook service with a free GPU: clone this repository there, type the same.
 
-If there is a GPU in this machine, its driver is missing: `nvidia-smi` must list it."""
+If this machine has a GPU, its driver is missing: `nvidia-smi` must list it."""
 
 
 def gpu():

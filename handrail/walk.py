@@ -424,8 +424,9 @@ def finish(project, screen):
     world, asked = project.settings.get("world"), project.settings.get("answers")
     shown |= shown_if(built_in=world, from_texts=not answers, from_answers=answers)
     shown |= shown_if(ready=not answers and (world or asked), own=not answers and not world)
-    updates = project.settings.get("updates", 0)
-    shown["twice"] = 2 * updates if updates and not answers else None
+    part = project.settings.get("finetune", {}) if answers else project.settings
+    name, updates = "taught" if answers else "twice", part.get("updates")
+    shown |= {"taught": None, "twice": None} | {name: updates and 2 * updates}
     screen.say("You own", words.say("You own", **shown))
     text, *code = words.say("Use it anywhere", **shown)
     screen.say("Use it anywhere", text)

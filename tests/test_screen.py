@@ -11,8 +11,9 @@ from conftest import HOUSE, handrail, script
 
 from handrail.project import glossary, words
 from handrail.project.project import PROBLEMS, PROGRAM
+from handrail.project.words import fill
 from handrail.steps import LATER, WALK
-from handrail.steps.words import parts
+from handrail.steps.words import Typed, parts
 
 WALK_CODE = HOUSE / "handrail" / "walk.py"  # says the words at the end
 WORD = re.compile(r"^- \*\*(.+?)\*\*", re.M)
@@ -63,6 +64,14 @@ def test_every_value_that_the_words_name_is_given():
                 root = re.split(r"[.[]", field or "command")[0]
                 known = root in ("command", "python") or re.search(rf'"{root}"|\b{root}=', given)
                 assert known, f"{name}.md, {head}: {root}"
+
+
+def test_a_line_is_left_out_for_a_value_inside_another():
+    """A command for a run that there is not would be shown with the word None in it."""
+    text = "- always\n- {python:pretrain.py --updates {twice}}"
+    known = {"python": Typed(str)}
+    assert fill(text, known | {"twice": None}) == ["always"]
+    assert fill(text, known | {"twice": 40})[1] == "`pretrain.py --updates 40`"
 
 
 def test_what_stops_a_command_has_its_words_and_values():

@@ -5,6 +5,7 @@ The words are in catalogue.toml.
 
 import json
 import re
+import shutil
 import textwrap
 import tomllib
 from dataclasses import asdict, dataclass, field
@@ -65,10 +66,11 @@ def follows(name, cause):
     return name in CATALOGUE.get(cause, {}).get("explains", ())
 
 
-def wrap(head, text, width=96):
+def wrap(head, text):
     """Return the lines of a paragraph, indented; none for no text."""
     if not text:
         return []
+    width = min(96, shutil.get_terminal_size((96, 24)).columns)
     indented = {"initial_indent": "  ", "subsequent_indent": "    "}
     return textwrap.wrap(head + text, width, break_on_hyphens=False, **indented)
 

@@ -179,7 +179,7 @@ def show(screen, fault, project=None):
     screen.say("What it is", fault.parts.get("What it is", ""))
     screen.head("What was changed")
     change = fault.diff.partition("\n--- ")[2].partition("\n")[2].strip("\n")
-    screen.console.print(Syntax(change, "diff", background_color="default"))
+    screen.console.print(Syntax(change, "diff", background_color="default", word_wrap=True))
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         whose = prepare(fault, project, folder, screen.print)
@@ -217,7 +217,7 @@ def offer(screen, step, project):
     """In the walk: let the learner choose one of the step's mistakes, and show it."""
     here = [fault for fault in faults().values() if fault.head["Step"] == step]
     if not here:
-        screen.print("  No silent mistake is known for this step. All there are: handrail break")
+        screen.print("  No silent mistake can be shown at this step. All there are: handrail break")
         return
     for number, fault in enumerate(here, start=1):
         screen.print(f"  {number}  {fault.name}: {fault.head['Title']}")

@@ -19,8 +19,12 @@ def parts(file):
 
 
 def names_in(text):
-    """Return the names of the values that a text names."""
-    return {re.split(r"[.[]", field)[0] for _, field, *_ in Formatter().parse(text) if field}
+    """Return the names of the values that a text names, also inside another: {python:{script}}."""
+    found = set()
+    for _, field, inner, _ in Formatter().parse(text):
+        if field:
+            found |= {re.split(r"[.[]", field)[0], *names_in(inner)}
+    return found
 
 
 def fill(text, values):

@@ -37,6 +37,17 @@ def known(name, typed):
     return value
 
 
+def asked(screen, name):
+    """Ask for a licence or a language, again while what is typed is none; "" for an Enter."""
+    [question] = fill(parts("share")[f"Which {name}"], {})
+    while typed := screen.ask(question):
+        try:
+            return known(name, typed)
+        except Stop as problem:
+            screen.message(problem)
+    return ""
+
+
 def choose(project, screen, file):
     """See to it that licence and language are names of the hub; ask a person for missing ones.
 
@@ -48,8 +59,7 @@ def choose(project, screen, file):
         if value is None and name == "language" and project.settings.get("world"):
             value = "en"
         elif value is None:
-            [question] = fill(parts("share")[f"Which {name}"], {})
-            value = screen.ask(question)
+            value = asked(screen, name)
         if value and known(name, value) != project.settings.get(name):
             project.decide(name, known(name, value), "for the model card")
 

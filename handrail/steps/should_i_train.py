@@ -51,6 +51,9 @@ def about_answers(project, place, held):
             chats = read_chats(place, place.name, project.settings.get("me"))
     rows = len(chats.rows)
     often = passes(rows, *SHOWN) if rows else 0
+    fixed = project.settings.get("finetune", {})
+    if rows and fixed.get("updates"):
+        often = fixed["updates"] * fixed.get("batch", 8) / rows
     heart, single = often >= BY_HEART, rows and not chats.pairs
     found = {"rows": rows or None, "passes": often} | shown_if(unknown=not rows, pairs=chats.pairs)
     return found | shown_if(heart=single and heart, many=single and not heart)
