@@ -66,11 +66,11 @@ def follows(name, cause):
     return name in CATALOGUE.get(cause, {}).get("explains", ())
 
 
-def wrap(head, text):
+def wrap(head, text, most=96):
     """Return the lines of a paragraph, indented; none for no text."""
     if not text:
         return []
-    width = min(96, shutil.get_terminal_size((96, 24)).columns)
+    width = min(most, shutil.get_terminal_size((most, 24)).columns)
     indented = {"initial_indent": "  ", "subsequent_indent": "    "}
     return textwrap.wrap(head + text, width, break_on_hyphens=False, **indented)
 
