@@ -42,7 +42,7 @@ def before(project, name):
     if name in [*ANSWERS, *OBJECTIVES] and "pretrain" in steps:
         steps = steps[: steps.index("pretrain") + 1] + ANSWERS
     if name == "share" and project.record("finetune"):
-        steps = [*steps, *ANSWERS]  # its exam comes first; twice for some, which is no harm
+        steps = list(dict.fromkeys([*steps, *ANSWERS]))  # its exam comes first
     return steps[: steps.index(name)] if name in steps else steps
 
 

@@ -19,6 +19,8 @@ import torch
 import warm
 from conftest import BIN, HOUSE, decide, handrail, interrupted, made, metrics, script
 
+from handrail.project.project import Project
+
 PROGRAM = HOUSE / "handrail" / "program"
 
 
@@ -328,6 +330,15 @@ def test_the_longest_copy_is_the_longest(longest_copy):
         found = longest_copy(tokens, train)
         assert len(found) == brute_force(tokens, train), (tokens, train)
         assert contains(tokens, found) and contains(train, found), (tokens, train)
+
+
+def test_what_a_model_writes_cannot_confuse_a_terminal(walked):
+    """An untrained model writes any byte, escape sequences too: those become dots. Signs that join
+    letters in Persian, Hindi and emoji stay; without them the words are other words.
+    """
+    pretrain = Project(walked[0], cpu=True).load("pretrain").pretrain
+    assert pretrain.wrap("a\x1b[2Jb\x00\nc") == "a·[2Jb·\nc"
+    assert pretrain.wrap("می\u200cخواهم 👩\u200d🔬") == "می\u200cخواهم 👩\u200d🔬"
 
 
 def test_a_copy_from_a_file_is_found(longest_copy, walked):

@@ -188,7 +188,7 @@ def test_no_gguf_does_not_stop_the_rest(grown, walked_model):
     """
     _, tokenizer = walked_model
     (grown / "out" / "gguf").mkdir()
-    for name in ("model-f32.gguf", "mine.gguf"):
+    for name in ("model-f32.gguf", "model-q4_k_m.gguf"):  # the second made by its owner
         (grown / "out" / "gguf" / name).write_text("")
     other = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2))
     project = Project(grown)
@@ -196,7 +196,7 @@ def test_no_gguf_does_not_stop_the_rest(grown, walked_model):
     check = converted(project, Words(project, "share"), pages, other, tokenizer)
     assert check.verdict == "warn" and check.measured == "gpt2"
     assert "No GGUF was made" in check.meaning and "convert_hf_to_gguf.py" in check.advice
-    assert [file.name for file in (grown / "out" / "gguf").iterdir()] == ["mine.gguf"]
+    assert [file.name for file in (grown / "out" / "gguf").iterdir()] == ["model-q4_k_m.gguf"]
 
 
 SYSTEM = (

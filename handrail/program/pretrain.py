@@ -11,6 +11,7 @@ The trap: a falling training loss alone proves nothing. Watch the loss on val,
 and read what the model writes.
 """
 
+import re
 import textwrap
 
 import torch
@@ -40,7 +41,7 @@ def write(model, tokenizer, prompt="", number=1, length=60, **options):
 
 def wrap(text):
     """Return a text in lines of at most 76 characters; what no terminal can show becomes a dot."""
-    text = "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
+    text = re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "·", text)
     return "\n".join(textwrap.fill(line, 76) for line in text.splitlines())
 
 

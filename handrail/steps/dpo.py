@@ -114,7 +114,8 @@ def run(project, screen):
     if length.verdict != "pass":
         said += [length.meaning, f"Try next: {length.advice}"]
     screen.say("Before it trains", said)
-    if length.verdict != "pass" and screen.ask("Enter to train all the same, q to stop:") == "q":
+    question = "Enter to train all the same, q to stop:"
+    if length.verdict != "pass" and screen.ask(question).lower() == "q":
         raise KeyboardInterrupt
     watched = train(project, screen, "dpo", plan(project))
     outcome = judge(project, screen)

@@ -111,9 +111,14 @@ def add_weights(writer, model, kind):
         writer.add_tensor(there, gguf.quants.quantize(array, used), raw_dtype=used)
 
 
+def files_in(folder):
+    """Return {format: the file for it}; others there, in a third format say, are their owner's."""
+    return {kind: folder / f"model-{kind.lower()}.gguf" for kind in FORMATS}
+
+
 def write(model, tokenizer, folder, name):
     """Write the model's GGUF files into a folder; return them."""
-    files = {kind: folder / f"model-{kind.lower()}.gguf" for kind in FORMATS}
+    files = files_in(folder)
     for kind, file in files.items():
         writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[DESIGNS[model.config.model_type]])
         writer.add_name(name)

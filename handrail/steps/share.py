@@ -112,8 +112,8 @@ def converted(project, words, pages, model, tokenizer):
     from handrail.steps import gguf_file
 
     place, kind = project.out / "gguf", model.config.model_type
-    for file in place.glob("model-*.gguf"):
-        file.unlink()  # perhaps of another model
+    for file in gguf_file.files_in(place).values():
+        file.unlink(missing_ok=True)  # perhaps of another model
     if why := gguf_file.refusal(model, tokenizer):
         quoted = shlex.quote(model.name_or_path)
         return words.check(why, kind, False, "warn", model=quoted)
